@@ -1,0 +1,97 @@
+"""One small view of fsspec: a directory on any file system, with atomic writes."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from storage.errors import UserError
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory, local or on an object store, addressed by a path or an fsspec URL."""
+
+    url: str
+
+    def __post_init__(self) -> None:
+        try:
+            fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise UserError(
+                f"cannot open {self.url!r}: {error}; use a local path or an fsspec URL whose package is installed "
+                "(s3:// needs the extra `s3`: pip install 'sightline[s3]')"
+            ) from None
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system."""
+        return fsspec.core.url_to_fs(self.url)[0]
+
+    @property
+    def root(self) -> str:
+        """The path of the directory on its file system."""
+        return str(fsspec.core.url_to_fs(self.url)[1]).rstrip("/")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the directory lies on a local disk."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def path(self, relative: str) -> str:
+        """Path of ``relative`` on the file system."""
+        return f"{self.root}/{relative}" if relative else self.root
+
+    def local_path(self, relative: str = "") -> Path:
+        """Path of ``relative`` on the local disk; raises UserError for a remote directory."""
+        if not self.is_local:
+            raise UserError(f"{self.url} is not on a local disk; copy the run to a local folder first")
+        return Path(self.path(relative))
+
+    def exists(self, relative: str = "") -> bool:
+        """Whether a file or directory is there."""
+        return bool(self.fs.exists(self.path(relative)))
+
+    def names(self, relative: str) -> list[str]:
+        """Sorted names in a sub-directory; empty if it is not there."""
+        if not self.exists(relative):
+            return []
+        listing = self.fs.ls(self.path(relative), detail=False, refresh=True)
+        return sorted(PurePosixPath(entry).name for entry in listing)
+
+    def read(self, relative: str) -> bytes:
+        """The whole file."""
+        return bytes(self.fs.cat_file(self.path(relative)))
+
+    def write(self, relative: str, content: bytes) -> None:
+        """Write a whole file so that a reader sees the old content or the new, never a part.
+
+        On a local disk: a temporary name in the same directory, flushed to disk, then renamed. On an object store a
+        PUT is atomic already.
+        """
+        path = self.path(relative)
+        if not self.is_local:
+            self.fs.pipe_file(path, content)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def remove(self, relative: str) -> None:
+        """Remove a file if it is there."""
+        if self.exists(relative):
+            self.fs.rm_file(self.path(relative))

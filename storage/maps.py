@@ -1,0 +1,171 @@
+"""Saliency maps of a run: one Zarr array per method and target, each map at its layer's own grid.
+
+A CAM map is its low-resolution grid: the map at the network's input is the bilinear upsampling of the grid, range
+normalised. So the grid is stored, which is lossless and hundreds of times smaller, and :meth:`MapStore.read` makes the
+rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from storage.errors import SightlineError, UserError
+from storage.files import Directory
+
+CHUNK_ROWS = 64
+"""Maps per Zarr chunk. A shard of the pipeline is a whole number of chunks, so two tasks never write one chunk."""
+
+DEGENERATE_RANGE = 1e-30
+"""A map whose range is not above this is constant: nothing stands out, and it normalises to zero."""
+
+
+@lru_cache(maxsize=64)
+def bilinear_matrix(source: int, target: int) -> NDArray[np.float32]:
+    """Matrix (target, source) of bilinear interpolation with half-pixel centres (``align_corners=False``)."""
+    position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    low = np.floor(position).astype(int)
+    high = np.minimum(low + 1, source - 1)
+    weight = position - low
+    matrix = np.zeros((target, source))
+    rows = np.arange(target)
+    np.add.at(matrix, (rows, low), 1 - weight)
+    np.add.at(matrix, (rows, high), weight)
+    matrix.flags.writeable = False
+    return matrix.astype(np.float32)
+
+
+def resize(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Bilinear resize of maps (N, h, w) to (N, *size), as ``torch.nn.functional.interpolate`` does it."""
+    height, width = size
+    if maps.shape[1:] == (height, width):
+        return maps
+    rows, columns = bilinear_matrix(maps.shape[1], height), bilinear_matrix(maps.shape[2], width)
+    return np.asarray(np.matmul(np.matmul(rows, maps), columns.T), dtype=np.float32)
+
+
+def range_normalize(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(S - min) / (max - min) of each map (N, H, W); zero where the map is constant, NaN where it is not computed."""
+    low = maps.min(axis=(1, 2), keepdims=True)
+    span = maps.max(axis=(1, 2), keepdims=True) - low
+    flat = span <= DEGENERATE_RANGE
+    return np.where(flat, np.float32(0), (maps - low) / np.where(flat, 1, span)).astype(np.float32)
+
+
+class MapStore:
+    """The maps (rows, h, w) of one method and target, float32; NaN where none was computed."""
+
+    def __init__(self, array: zarr.Array) -> None:
+        self._array = array
+
+    @classmethod
+    def create(
+        cls,
+        directory: Directory,
+        method: str,
+        target: str,
+        *,
+        rows: int,
+        grid: tuple[int, int],
+        attributes: Mapping[str, Any],
+    ) -> MapStore:
+        """Open the array for writing, make it if needed and let it grow to ``rows``.
+
+        An array of another grid is replaced: its maps belong to another layer or model, and no part vouches for them.
+        """
+        store = zarr.storage.FsspecStore.from_url(directory.url + "/maps.zarr") if not directory.is_local else None
+        root = zarr.open_group(store=store or str(directory.local_path("maps.zarr")), mode="a", zarr_format=3)
+        name = f"{method}/{target}"
+        array = root.get(name)
+        if array is not None and tuple(array.shape[1:]) != tuple(grid):
+            array = None
+        if array is None:
+            array = root.create_array(
+                name,
+                shape=(rows, *grid),
+                chunks=(CHUNK_ROWS, *grid),
+                dtype="float32",
+                fill_value=float("nan"),
+                dimension_names=("row", "y", "x"),
+                overwrite=True,
+            )
+        elif array.shape[0] < rows:
+            array.resize((rows, *grid))
+        array.attrs.update(dict(attributes))
+        return cls(array)
+
+    @classmethod
+    def open(cls, directory: Directory, method: str, target: str, *, mode: str = "r") -> MapStore:
+        """Open an existing array; raises UserError if the run has none of that name."""
+        name = f"{method}/{target}"
+        try:
+            store: Any = (
+                str(directory.local_path("maps.zarr"))
+                if directory.is_local
+                else zarr.storage.FsspecStore.from_url(directory.url + "/maps.zarr")
+            )
+            array = zarr.open_array(store=store, path=name, mode=mode)
+        except FileNotFoundError:
+            raise UserError(
+                f"{directory.url} has no maps {name!r}; run the pipeline with explain.method {method!r} and "
+                f"{target!r} among explain.targets"
+            ) from None
+        return cls(array)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(rows, h, w)."""
+        rows, height, width = self._array.shape
+        return int(rows), int(height), int(width)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the maps need to be understood: layer, geometry, view size, normalisation, class names."""
+        return dict(self._array.attrs)
+
+    def write(self, start: int, maps: NDArray[np.float32]) -> None:
+        """Write maps (n, h, w) at rows ``start`` to ``start + n``."""
+        self._array[start : start + len(maps)] = maps.astype(np.float32)
+
+    def read(
+        self, rows: slice | Sequence[int], size: tuple[int, int] | None = None
+    ) -> NDArray[np.float32]:
+        """Maps of ``rows``: the raw grid if ``size`` is None, else in [0, 1] at ``size`` = (height, width).
+
+        The grid is upsampled bilinearly to the network's input, range normalised there, then resized to ``size``.
+        Constant maps become zero, maps that were not computed are NaN. Raises IndexError for a row out of range.
+        """
+        if isinstance(rows, slice):
+            raw = np.asarray(self._array[rows])
+        else:
+            wanted = np.asarray(rows, dtype=np.int64)
+            if wanted.size and (wanted.min() < 0 or wanted.max() >= self.shape[0]):
+                raise IndexError(f"row {int(wanted.max())} is outside the {self.shape[0]} rows of the maps")
+            raw = np.asarray(self._array.oindex[wanted]) if wanted.size else np.empty((0, *self.shape[1:]), np.float32)
+        if size is None:
+            return raw
+        return resize(range_normalize(resize(raw, self.view_size)), size)
+
+    @property
+    def view_size(self) -> tuple[int, int]:
+        """(height, width) of the network's input, px; raises SightlineError if the array does not say it."""
+        size = self.attributes.get("size")
+        if size is None:
+            raise SightlineError("the map array lacks the attribute 'size' (the view's side in px)")
+        return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+    def checksum(self, start: int, stop: int) -> str:
+        """SHA-256 of the raw region of rows ``start`` to ``stop``."""
+        return checksum(self.read(slice(start, stop)))
+
+
+def checksum(maps: NDArray[np.float32]) -> str:
+    """SHA-256 of raw maps (n, h, w), with one bit pattern for NaN."""
+    plain = np.ascontiguousarray(maps, dtype="<f4")
+    return hashlib.sha256(np.where(np.isnan(plain), np.float32("nan"), plain).tobytes()).hexdigest()

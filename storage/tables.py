@@ -1,0 +1,222 @@
+"""Schemas of the tables of a run. Every field documents itself: description, unit and range in its metadata."""
+
+from __future__ import annotations
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+PROBABILITY = "[0, 1]"
+
+
+def _field(name: str, kind: pa.DataType, description: str, unit: str = "", range_: str = "") -> pa.Field:
+    metadata = {"description": description}
+    if unit:
+        metadata["unit"] = unit
+    if range_:
+        metadata["range"] = range_
+    return pa.field(name, kind, metadata=metadata)
+
+
+def _text(name: str, description: str, range_: str = "") -> pa.Field:
+    return _field(name, pa.string(), description, "", range_)
+
+
+def _real(name: str, description: str, range_: str = PROBABILITY, unit: str = "") -> pa.Field:
+    return _field(name, pa.float32(), description, unit, range_)
+
+
+def _count(name: str, description: str, unit: str = "") -> pa.Field:
+    return _field(name, pa.int32(), description, unit, ">= 0")
+
+
+BOX = pa.struct(
+    [
+        pa.field("x0", pa.float32()),
+        pa.field("y0", pa.float32()),
+        pa.field("x1", pa.float32()),
+        pa.field("y1", pa.float32()),
+        pa.field("label", pa.string()),
+    ]
+)
+
+_KEYS = [
+    _text("sample_id", "Path of the image relative to the dataset's root, POSIX."),
+    _field("row", pa.int64(), "Row of the sample in every map array of the run; assigned once.", "", ">= 0"),
+    _text("target", "Which class is explained.", "label | predicted | top1 ..."),
+    _text("method", "The saliency method.", "opti_cam | grad_cam | uniform ..."),
+]
+
+SAMPLES = pa.schema(
+    [
+        _KEYS[0],
+        _KEYS[1],
+        _text("uri", "Where the image is read from: a local path or an fsspec URL."),
+        _text("digest", "SHA-256 of the image file."),
+        _field("size_bytes", pa.int64(), "Size of the image file.", "byte", ">= 0"),
+        _field("mtime_ns", pa.int64(), "Modification time of the file; null where the file system has none.", "ns"),
+        _count("width", "Width of the upright image (EXIF orientation applied).", "px"),
+        _count("height", "Height of the upright image.", "px"),
+        _text("label", "Ground-truth class name; null if unknown."),
+        _field("class_index", pa.int32(), "Index of the label among the model's classes; null if it has none."),
+        _field(
+            "boxes",
+            pa.list_(BOX),
+            "Ground-truth boxes, half-open [x0, x1) x [y0, y1), clipped to the upright image; a null label means "
+            "the sample's.",
+            "px",
+        ),
+        _text("split", "Part of the dataset the sample belongs to; null if none."),
+        _text("status", "Whether the sample can be used.", "ok | unreadable | no_class | no_box | removed"),
+        _text("reason", "Why the status is not ok, or what was dropped from the sample."),
+    ]
+)
+
+_BLACK = "the rest is black in pixel space"
+_BLUR = "replaced by a Gaussian blur of the image, sigma = 10% of the view's side"
+
+EXPLAIN = pa.schema(
+    [
+        *_KEYS,
+        _field("class_index", pa.int32(), "Index of the explained class."),
+        _text("status", "Whether there is a map.", "ok | unreadable | no_class | degenerate_map | non_finite"),
+        _text("reason", "Why there is none, in words."),
+        _field("pred_index", pa.int32(), "Class of highest probability on the whole view."),
+        _real("pred_prob", "Probability of that class."),
+        _real("p_full", "p of the explained class on the whole view."),
+        _real("p_saliency", f"p on the view times the map S; {_BLACK}."),
+        _real("p_box", f"p inside the ground-truth boxes; {_BLACK}."),
+        _real("p_context", "p outside the ground-truth boxes; the boxes are black in pixel space."),
+        _real("p_saliency_in_box", f"p on S inside the boxes; {_BLACK}."),
+        _real("p_saliency_in_context", f"p on S outside the boxes; {_BLACK}."),
+        _real("p_hide_outside", f"p with the most salient 10% of the view's pixels outside the boxes {_BLUR}."),
+        _real("p_hide_inside", f"p with the most salient 10% of the view's pixels inside the boxes {_BLUR}."),
+        _real("p_hide_random", f"p with a seeded random blob of 10% of the view's pixels outside the boxes {_BLUR}."),
+        _text("hide_locator", "Method whose map said what to hide."),
+        _real("p_crop", "p on the crop of the largest component of S > mean(S), resized to the view."),
+        _real("objective_start", "Objective at the uniform weights, before the first step.", "", "logit"),
+        _real("objective_best", "Objective of the best iterate, whose map is stored.", "", "logit"),
+        _count("iterations", "Steps taken; null for methods that do not iterate."),
+    ]
+)
+
+SCORES = pa.schema(
+    [
+        *_KEYS,
+        _text(
+            "status",
+            "Whether the scores are defined.",
+            "ok | no_box | box_outside_view | box_uninformative | a status of `explain`",
+        ),
+        _text("reason", "Why not, in words."),
+        _real("ad", "Average drop: max(0, p_full - p_saliency) / p_full. Lower is better."),
+        _real("ai", "Average increase: 1 if p_saliency > p_full, else 0. Higher is better.", "{0, 1}"),
+        _real("ag", "Average gain: max(0, p_saliency - p_full) / (1 - p_full). Higher is better."),
+        _real("energy_in", "Share of the map's mass inside the boxes. A uniform map scores box_area_frac."),
+        _real("box_area_frac", "Area of the boxes' union in the view: the null of energy_in."),
+        _real("energy_lift", "energy_in / box_area_frac; 1 for a map that looks everywhere.", ">= 0"),
+        _real("energy_logodds", "logit(energy_in) - logit(box_area_frac), both clamped to [.01, .99].", "[-9.2, 9.2]"),
+        _real("energy_null_pct", "Percentile of energy_in among the same boxes placed elsewhere in the view."),
+        _real("drop_outside", "p_full - p_hide_outside: what hiding the salient part outside costs.", "[-1, 1]"),
+        _real("drop_outside_logit", "The same as a difference of log-odds.", "", "logit"),
+        _real("drop_inside", "p_full - p_hide_inside.", "[-1, 1]"),
+        _real("drop_random", "p_full - p_hide_random: the matched null of drop_outside.", "[-1, 1]"),
+        _field("pointing_hit", pa.bool_(), "The map's maximum lies inside a box."),
+        _field("pointing_hit_tol", pa.bool_(), "The map's maximum lies within 15 px of a box."),
+        _real("localization_error", "1 - highest IoU of the map's box with a ground-truth box (LE)."),
+        _real("official_metric", "The same, and 1 where the prediction is wrong (OM)."),
+        _real("pixel_f1", "Harmonic mean of the map's mass inside the boxes over its mass, and over the boxes' area."),
+        _real("iou_best", "Highest IoU of the map's box with a ground-truth box."),
+        _real("saliency_metric", "log max(.05, area of the map's box) - log p_crop (SM). Lower is better.", "", "nat"),
+        _real("context_reliance", "p_saliency_in_context / (p_saliency_in_box + p_saliency_in_context)."),
+        _real("box_kept_frac", "Share of the boxes' area that the view kept."),
+        _real("border_energy", "Share of the map's mass in the outer frame of the view."),
+        _real("entropy", "Entropy of the map as a distribution, over its maximum."),
+        _count("n_boxes", "Ground-truth boxes of the label in view."),
+        _field("evaluable", pa.bool_(), "Status ok, a box in view and box_area_frac <= .8."),
+    ]
+)
+
+FINDINGS = pa.schema(
+    [
+        *_KEYS,
+        _text("rule", "Rule that found it."),
+        _text("kind", "Only evidence counts as a flag; a description filters and explains.", "evidence | description"),
+        _real("severity", "How bad, for sorting."),
+        _text("reason", "One line in words, with the numbers."),
+        _text("evidence", "The rule's evidence columns and their values, as JSON."),
+        _text("cue_id", "Cue cluster the finding belongs to; null if none."),
+    ]
+)
+
+CLASSES = pa.schema(
+    [
+        _text("label", "Class name."),
+        _field("class_index", pa.int32(), "Index among the model's classes."),
+        _count("n", "Samples of the class that were explained."),
+        _count("n_evaluable", "Of these, evaluable ones."),
+        _real("accuracy", "Share predicted right."),
+        _real("accuracy_low", "Lower end of its 95% Wilson interval."),
+        _real("accuracy_high", "Upper end."),
+        _real("miss_rate", "Share of evaluable samples whose map points outside every box."),
+        _real("miss_rate_low", "Lower end of its 95% Wilson interval."),
+        _real("miss_rate_high", "Upper end."),
+        _real("miss_rate_null", "Its null: mean of 1 - box_area_frac."),
+        _real("reliance_rate", "Share of evaluable samples with drop_outside at or above the threshold."),
+        _real("reliance_low", "Lower end of its 95% Wilson interval."),
+        _real("reliance_high", "Upper end."),
+        _real("reliance_p", "One-sided Fisher p-value against the other classes; null below the minimum n."),
+        _real("reliance_q", "The same after Benjamini-Hochberg over classes."),
+        _real("lift_median", "Median energy_lift.", ">= 0"),
+        _real("context_reliance_median", "Median context_reliance."),
+        _count("n_findings", "Evidence findings of the class."),
+    ]
+)
+
+REVIEWS = pa.schema(
+    [
+        _KEYS[0],
+        _KEYS[2],
+        _text("rule", "Rule of the finding that was judged."),
+        _text("verdict", "What the reviewer said.", "confirmed | false_alarm | fix_box | fix_label | unsure"),
+        _text("note", "Free text."),
+        _text("reviewer", "Who."),
+        _field("time", pa.timestamp("us", tz="UTC"), "When."),
+    ]
+)
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "samples": SAMPLES,
+    "explain": EXPLAIN,
+    "scores": SCORES,
+    "findings": FINDINGS,
+    "classes": CLASSES,
+    "reviews": REVIEWS,
+}
+
+PARTED = ("explain", "scores")
+
+
+def encode(table: pa.Table, schema: pa.Schema, metadata: dict[str, str] | None = None) -> bytes:
+    """Parquet bytes of ``table`` cast to ``schema``, the same bytes for the same content.
+
+    Raises ``KeyError`` or ``pyarrow.ArrowInvalid`` if a column is missing or does not fit.
+    """
+    table = table.select(schema.names).cast(schema)
+    if metadata:
+        table = table.replace_schema_metadata({**(schema.metadata or {}), **metadata})
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def decode(content: bytes, columns: list[str] | None = None) -> pa.Table:
+    """The table in Parquet bytes."""
+    return pq.read_table(io.BytesIO(content), columns=columns)
+
+
+def decode_metadata(content: bytes) -> dict[str, str]:
+    """Our own key-value metadata of Parquet bytes."""
+    stored = pq.read_schema(io.BytesIO(content)).metadata or {}
+    return {key.decode(): value.decode() for key, value in stored.items() if not key.startswith(b"ARROW")}
