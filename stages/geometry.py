@@ -1,0 +1,232 @@
+"""Where things are: boxes and maps between the original image and what the network saw.
+
+Boxes are half-open pixel rectangles ``[x0, x1) x [y0, y1)``, rows ``(x0, y0, x1, y1)`` of an (n, 4) array; a box with
+``x1 <= x0`` or ``y1 <= y0`` covers nothing. A pixel is the unit square between its index and the next, so its centre
+lies at index + 0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+Boxes = NDArray[np.float64]
+Geometry = Literal["squash", "resize_crop"]
+
+CONNECTIVITY_8 = np.zeros((3, 3, 3), dtype=bool)
+"""Neighbours within one map of a batch (N, H, W): eight, diagonals included, as OpenCV's contours have it."""
+CONNECTIVITY_8[1] = True
+
+
+@dataclass(frozen=True)
+class ViewTransform:
+    """The affine map from an upright image to the network's view: ``view = image * scale + offset``, both in px.
+
+    ``width`` and ``height`` are the image's, after EXIF orientation. Part of the image may lie outside the view (a
+    centre crop), and part of the view outside the image (torchvision pads what is smaller than the crop).
+    """
+
+    width: int
+    height: int
+    view_width: int
+    view_height: int
+    scale_x: float
+    scale_y: float
+    offset_x: float
+    offset_y: float
+
+    @classmethod
+    def make(
+        cls, geometry: Geometry, width: int, height: int, size: int = 224, resize: int = 256
+    ) -> ViewTransform:
+        """Transform of an image (width, height) px to a square view of side ``size`` px.
+
+        ``squash`` resizes the whole image to the view. ``resize_crop`` is torchvision's ``Resize(resize)`` then
+        ``CenterCrop(size)``, with its rounding. Raises ValueError for another geometry or a side below 1 px.
+        """
+        if min(width, height, size, resize) < 1:
+            raise ValueError(f"sides must be at least 1 px; image {width} x {height}, size {size}, resize {resize}")
+        if geometry == "squash":
+            return cls(width, height, size, size, size / width, size / height, 0.0, 0.0)
+        if geometry != "resize_crop":
+            raise ValueError(f"geometry is 'squash' or 'resize_crop', not {geometry!r}")
+        long_side = int(resize * max(width, height) / min(width, height))
+        new_width, new_height = (resize, long_side) if width <= height else (long_side, resize)
+        return cls(
+            width,
+            height,
+            size,
+            size,
+            new_width / width,
+            new_height / height,
+            _crop_offset(new_width, size),
+            _crop_offset(new_height, size),
+        )
+
+    def boxes_to_view(self, boxes: ArrayLike) -> Boxes:
+        """Boxes (n, 4) of the image in view px, not clipped. Raises ValueError for non-finite numbers."""
+        return _checked(boxes) * self._scale + self._offset
+
+    def boxes_to_image(self, boxes: ArrayLike) -> Boxes:
+        """Boxes (n, 4) of the view in image px, not clipped. Raises ValueError for non-finite numbers."""
+        return (_checked(boxes) - self._offset) / self._scale
+
+    @property
+    def view_box(self) -> tuple[float, float, float, float]:
+        """(x0, y0, x1, y1) of what the view shows, in image px, clipped to the image."""
+        view = self.boxes_to_image([[0, 0, self.view_width, self.view_height]])
+        x0, y0, x1, y1 = clip_boxes(view, self.width, self.height)[0].tolist()
+        return x0, y0, x1, y1
+
+    def visible_boxes(self, boxes: ArrayLike) -> Boxes:
+        """Boxes (n, 4) of the image in view px, clipped to image and view; those out of view are left out: (m, 4)."""
+        in_view = self.boxes_to_view(clip_boxes(boxes, self.width, self.height))
+        clipped = clip_boxes(in_view, self.view_width, self.view_height)
+        return clipped[(clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])]
+
+    def coverage(self, boxes: ArrayLike) -> NDArray[np.float32]:
+        """Share of each view pixel inside the union of boxes (n, 4) of the image: (view_height, view_width), [0, 1].
+
+        Exact: the boxes' edges cut the view into cells that are inside or outside as a whole. Raises ValueError for
+        non-finite numbers.
+        """
+        visible = self.visible_boxes(boxes)
+        if not len(visible):
+            return np.zeros((self.view_height, self.view_width), dtype=np.float32)
+        columns, rows, inside = _cells(visible)
+        by_row = _overlap(rows, self.view_height) @ inside
+        covered: NDArray[np.float32] = (by_row @ _overlap(columns, self.view_width).T).astype(np.float32)
+        # Sums of exact parts of a pixel may round to just above one.
+        return np.minimum(covered, np.float32(1))
+
+    def kept_fraction(self, boxes: ArrayLike) -> float:
+        """Share of the area of the union of boxes (n, 4), image px, that the view shows; NaN if they have no area."""
+        checked = _checked(boxes)
+        whole = union_area(checked)
+        if whole == 0:
+            return float("nan")
+        x0, y0, x1, y1 = self.view_box
+        shown = np.clip(checked, [x0, y0, x0, y0], [x1, y1, x1, y1])
+        return min(1.0, union_area(shown) / whole)
+
+    def map_to_image(
+        self, view_map: NDArray[np.floating[Any]], size: tuple[int, int] | None = None
+    ) -> NDArray[np.float32]:
+        """A map (view_height, view_width) laid over the whole image: (height, width) of the image, or ``size``.
+
+        Bilinear between the centres of view pixels, the outermost ones carried on to the view's edge; zero where the
+        centre of the output pixel is out of view. Raises ValueError for a map of another shape.
+        """
+        if view_map.shape != (self.view_height, self.view_width):
+            raise ValueError(f"map of shape {view_map.shape}; the view is {(self.view_height, self.view_width)}")
+        out_height, out_width = size or (self.height, self.width)
+        y = (np.arange(out_height) + 0.5) * (self.height / out_height) * self.scale_y + self.offset_y
+        x = (np.arange(out_width) + 0.5) * (self.width / out_width) * self.scale_x + self.offset_x
+        rows, columns = _sampling(y, self.view_height), _sampling(x, self.view_width)
+        laid: NDArray[np.float32] = (rows @ view_map @ columns.T).astype(np.float32)
+        return laid
+
+    @property
+    def _scale(self) -> Boxes:
+        return np.array([self.scale_x, self.scale_y, self.scale_x, self.scale_y])
+
+    @property
+    def _offset(self) -> Boxes:
+        return np.array([self.offset_x, self.offset_y, self.offset_x, self.offset_y])
+
+
+def clip_boxes(boxes: ArrayLike, width: float, height: float) -> Boxes:
+    """Boxes (n, 4) cut to ``[0, width) x [0, height)``; a box outside becomes one without area.
+
+    Raises ValueError for non-finite numbers.
+    """
+    return np.clip(_checked(boxes), 0, [width, height, width, height])
+
+
+def union_area(boxes: ArrayLike) -> float:
+    """Area of the union of boxes (n, 4), px squared. Raises ValueError for non-finite numbers."""
+    checked = _checked(boxes)
+    checked = checked[(checked[:, 2] > checked[:, 0]) & (checked[:, 3] > checked[:, 1])]
+    if not len(checked):
+        return 0.0
+    columns, rows, inside = _cells(checked)
+    return float(np.diff(rows) @ inside @ np.diff(columns))
+
+
+def largest_component_box(maps: NDArray[np.floating[Any]], threshold: ArrayLike | None = None) -> Boxes:
+    """Box of the largest connected component of S > mean(S) in each map (N, H, W): (N, 4), half-open map px.
+
+    B_p of the paper's Appendix B. Pixels touch by sides and corners; of components of equal size the first in reading
+    order counts. ``threshold`` (N,) replaces the mean. NaN where no component exists: a constant map, a map with NaN.
+    """
+    if maps.ndim != 3:
+        raise ValueError(f"maps of shape {maps.shape}; give a batch (N, H, W)")
+    if threshold is None:
+        threshold = maps.mean(axis=(1, 2), dtype=np.float64)
+    cut = np.broadcast_to(np.asarray(threshold, dtype=np.float64), (len(maps),))
+    # The mean of a constant map may round to just below its value.
+    varies = maps.max(axis=(1, 2)) > maps.min(axis=(1, 2)) if maps.size else np.zeros(len(maps), dtype=bool)
+    bright = (maps > cut.astype(maps.dtype)[:, None, None]) & varies[:, None, None]
+    labels, _ = ndimage.label(bright, structure=CONNECTIVITY_8)
+    found = ndimage.find_objects(labels)
+    boxes = np.full((len(maps), 4), np.nan)
+    if not found:
+        return boxes
+    sizes = np.bincount(labels.ravel(), minlength=len(found) + 1)[1:]
+    owner = np.array([place[0].start for place in found])
+    # Last of each map in the order (map, size, reading order reversed) is its largest, first component.
+    order = np.lexsort((-np.arange(len(found)), sizes, owner))
+    last = np.flatnonzero(np.diff(owner[order], append=-1))
+    for component in order[last]:
+        index, rows, columns = found[component]
+        boxes[index.start] = columns.start, rows.start, columns.stop, rows.stop
+    return boxes
+
+
+def _crop_offset(side: int, size: int) -> float:
+    """Where pixel 0 of a side lands after torchvision's centre crop to ``size``, which pads what is smaller."""
+    return float((size - side) // 2) if size > side else float(-round((side - size) / 2.0))
+
+
+def _checked(boxes: ArrayLike) -> Boxes:
+    array = np.asarray(boxes, dtype=np.float64)
+    if array.size == 0:
+        array = array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"boxes of shape {array.shape}; give rows of (x0, y0, x1, y1)")
+    bad = ~np.isfinite(array).all(axis=1)
+    if bad.any():
+        raise ValueError(f"box {int(np.argmax(bad))} is not finite: {array[bad][0].tolist()}")
+    return array
+
+
+def _cells(boxes: Boxes) -> tuple[Boxes, Boxes, NDArray[np.float64]]:
+    """Edges of the columns and rows that the boxes cut the plane into, and which cells (rows, columns) they cover."""
+    columns, rows = np.unique(boxes[:, [0, 2]]), np.unique(boxes[:, [1, 3]])
+    across = (boxes[:, :1] <= columns[:-1]) & (boxes[:, 2:3] >= columns[1:])
+    down = (boxes[:, 1:2] <= rows[:-1]) & (boxes[:, 3:] >= rows[1:])
+    count = down.T.astype(np.float64) @ across.astype(np.float64)
+    return columns, rows, (count > 0).astype(np.float64)
+
+
+def _overlap(edges: Boxes, pixels: int) -> NDArray[np.float64]:
+    """Length (pixels, cells) of each pixel ``[i, i + 1)`` within each interval between neighbouring edges."""
+    start = np.arange(pixels)[:, None]
+    return np.maximum(np.minimum(edges[1:], start + 1) - np.maximum(edges[:-1], start), 0)
+
+
+def _sampling(position: NDArray[np.float64], pixels: int) -> NDArray[np.float64]:
+    """Matrix (positions, pixels) of bilinear sampling at view coordinates; zero rows outside ``[0, pixels)``."""
+    index = np.clip(position - 0.5, 0, pixels - 1)
+    low = np.floor(index).astype(int)
+    high = np.minimum(low + 1, pixels - 1)
+    inside = ((position >= 0) & (position < pixels)).astype(np.float64)
+    matrix = np.zeros((len(position), pixels))
+    rows = np.arange(len(position))
+    np.add.at(matrix, (rows, low), (1 - (index - low)) * inside)
+    np.add.at(matrix, (rows, high), (index - low) * inside)
+    return matrix
