@@ -1,0 +1,240 @@
+"""Opti-CAM: the saliency map that maximises the logit of a class on the masked image.
+
+Zhang, Torres, Sicre, Avrithis, Ayache, "Opti-CAM: Optimizing saliency maps for interpretability", CVIU 248 (2024).
+A map is a convex combination of one layer's feature maps, S(u) = sum_k softmax(u)_k A_k; u is found per image by Adam
+on F(u) = g(f(x * n(up(S(u))))), where up is bilinear upsampling to the input and n a normalisation to [0, 1].
+
+Pure torch. Nothing here mixes the images of a batch: a map does not depend on its batch mates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.explain.fold import fold_batch_norms
+from stages.explain.layer import TargetLayer, capture, find_target_layer
+
+DEGENERATE_RANGE = 1e-30
+"""A map whose range is not above this is constant: it gives the zero mask and no gradient."""
+
+
+@dataclass(frozen=True)
+class OptiCamSettings:
+    """How the objective is maximised; the defaults are the paper's (section 3.3 and its experimental setup)."""
+
+    steps: int = 100
+    learning_rate: float = 0.1
+    tolerance: float = 1e-10
+    """An image stops when its objective changes by less than this between two steps."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; take at least 1")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; take a positive number (the paper's is 0.1)")
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """Maps of a batch of N images and how they came about."""
+
+    grid: Tensor
+    """Raw S of the best iterate at the layer's own resolution, (N, h, w)."""
+    trace: Tensor
+    """Objective at every iterate, (steps + 1, N), logits; constant once an image has stopped."""
+    iterations: Tensor
+    """Steps taken, (N,)."""
+    status: tuple[str, ...]
+    """Per image: ``ok``, ``degenerate_map`` (constant: nothing stands out) or ``non_finite``."""
+    view_size: tuple[int, int]
+    """(height, width) of the network's input."""
+
+    def maps(self, size: tuple[int, int] | None = None) -> Tensor:
+        """Maps in [0, 1], (N, H, W): upsampled to the input, range normalised there, then resized to ``size``."""
+        full = normalize_range(upsample(self.grid, self.view_size))
+        return full if size is None or size == self.view_size else upsample(full, size)
+
+    @property
+    def objective_start(self) -> Tensor:
+        """Objective at the uniform weights, (N,)."""
+        return self.trace[0]
+
+    @property
+    def objective_best(self) -> Tensor:
+        """Objective of the stored map, (N,)."""
+        return self.trace.nan_to_num(nan=-torch.inf).amax(0)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What one pass over the unmasked images gives: shared by every target of an image."""
+
+    maps: Tensor
+    """Feature maps A, (N, K, h, w)."""
+    logits: Tensor
+    """Logits of the unmasked images, (N, C)."""
+
+
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear upsampling (half-pixel centres) of maps (N, h, w) to (N, *size)."""
+    return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def normalize_range(maps: Tensor) -> Tensor:
+    """(S - min) / (max - min) of each map (N, H, W), section 3.3; zero, without gradient, where S is constant."""
+    low = maps.amin((1, 2), keepdim=True)
+    span = maps.amax((1, 2), keepdim=True) - low
+    flat = span <= DEGENERATE_RANGE
+    return torch.where(flat, torch.zeros_like(maps), (maps - low) / torch.where(flat, torch.ones_like(span), span))
+
+
+class OptiCam:
+    """Opti-CAM for any image classifier.
+
+    ``network`` maps normalised images (N, 3, H, W) to logits (N, C). Images are given in [0, 1]; the mask is applied
+    there, so what is masked becomes black, and ``(x - mean) / std`` follows. ``layer`` is a module path or ``auto``: the
+    last activation before the final pooling. The network is put into eval mode and is not changed otherwise.
+
+    Raises ValueError if no layer fits.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layer: str | TargetLayer = "auto",
+        *,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        settings: OptiCamSettings | None = None,
+        input_size: tuple[int, int] = (224, 224),
+    ) -> None:
+        self.settings = settings or OptiCamSettings()
+        self.network = network.eval()
+        parameter = next(network.parameters(), torch.empty(0))
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.mean = torch.tensor(mean, device=self.device, dtype=self.dtype).view(1, 3, 1, 1)
+        self.std = torch.tensor(std, device=self.device, dtype=self.dtype).view(1, 3, 1, 1)
+        example = torch.full((1, 3, *input_size), 0.5, device=self.device, dtype=self.dtype)
+        example = example + 0.1 * torch.linspace(-1, 1, input_size[1], device=self.device, dtype=self.dtype)
+        self.layer = layer if isinstance(layer, TargetLayer) else find_target_layer(network, example, layer)
+        # The iterations run a copy of their own: frozen, batch norms folded, channels last.
+        self.folded = fold_batch_norms(network, example).requires_grad_(False)
+        self.folded = self.folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images on the network's device, in its dtype, channels last."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images have shape {tuple(images.shape)}; give (N, 3, H, W) in [0, 1]")
+        return images.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (N, C) of images (N, 3, H, W) in [0, 1]."""
+        logits: Tensor = self.folded((images - self.mean) / self.std)
+        return logits
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Features:
+        """Feature maps and logits of the unmasked images (N, 3, H, W) in [0, 1]."""
+        images = self.prepare(images)
+        maps, logits = capture(self.network, self.layer, (images - self.mean) / self.std)
+        return Features(maps, logits)
+
+    def __call__(self, images: Tensor, targets: Tensor | Sequence[int] | None = None) -> Saliency:
+        """Maps of images (N, 3, H, W) in [0, 1] for class indices ``targets`` (N,), by default the predicted ones."""
+        features = self.features(images)
+        if targets is None:
+            targets = features.logits.argmax(1)
+        return self.maximize(images, features, torch.as_tensor(targets, device=self.device))
+
+    def maximize(self, images: Tensor, features: Features, targets: Tensor) -> Saliency:
+        """Maximise F(u) = logit of ``targets`` (N,) on the masked images, keeping the best iterate of each image.
+
+        Raises ValueError if the targets do not fit the batch or the network's classes.
+        """
+        images = self.prepare(images)
+        self._check_targets(targets, len(images), features.logits.shape[1])
+        maps = features.maps.flatten(2)
+        count, channels, _ = maps.shape
+        grid_size = features.maps.shape[2:]
+        view_size = (int(images.shape[2]), int(images.shape[3]))
+        # n(x * m) = m * (x / std) - mean / std: one fused multiply-add a step.
+        scaled, offset = images / self.std, -self.mean / self.std
+
+        u = torch.zeros(count, channels, device=self.device, dtype=self.dtype)
+        adam = Adam(u, self.settings.learning_rate)
+        alive = torch.isfinite(maps).all(2).all(1)
+        running = alive.clone()
+        iterations = torch.zeros(count, device=self.device, dtype=torch.int64)
+        best = torch.full((count,), -torch.inf, device=self.device, dtype=self.dtype)
+        best_grid = torch.full((count, *grid_size), torch.nan, device=self.device, dtype=self.dtype)
+        trace: list[Tensor] = []
+
+        for step in range(self.settings.steps + 1):
+            last = step == self.settings.steps
+            weights = torch.softmax(u, 1)
+            grid = torch.bmm(weights[:, None], maps).view(count, *grid_size)
+            with torch.set_grad_enabled(not last):
+                if not last:
+                    grid.requires_grad_()
+                mask = normalize_range(upsample(grid, view_size))[:, None]
+                logits = self.folded(torch.addcmul(offset, scaled, mask))
+                objective = logits.gather(1, targets[:, None])[:, 0]
+            value = objective.detach()
+            if trace:
+                value = torch.where(running, value, trace[-1])
+                running = running & ~((value - trace[-1]).abs() < self.settings.tolerance)
+            trace.append(value)
+            alive = alive & torch.isfinite(value)
+            running = running & alive
+            improved = alive & (value > best)
+            best = torch.where(improved, value, best)
+            best_grid = torch.where(improved[:, None, None], grid.detach(), best_grid)
+            if last or not bool(running.any()):
+                break
+            (slope,) = torch.autograd.grad(objective.sum(), grid)
+            # dF/dw_k = <A_k, dF/dS>. The mask does not change with the scale of S, so sum_k w_k dF/dw_k = 0 and the
+            # softmax's own derivative, w_k (dF/dw_k - sum_j w_j dF/dw_j), loses its second term and its round-off.
+            gradient = weights * torch.bmm(maps, slope.flatten(1)[:, :, None])[:, :, 0]
+            u = torch.where(running[:, None], adam.ascend(u, gradient), u)
+            iterations += running
+
+        trace += [trace[-1]] * (self.settings.steps + 1 - len(trace))
+        status = self._status(best_grid, alive, view_size)
+        return Saliency(best_grid, torch.stack(trace), iterations, status, view_size)
+
+    @staticmethod
+    def _status(grid: Tensor, alive: Tensor, view_size: tuple[int, int]) -> tuple[str, ...]:
+        full = upsample(grid, view_size)
+        flat = (full.amax((1, 2)) - full.amin((1, 2))) <= DEGENERATE_RANGE
+        pairs = zip(alive.tolist(), flat.tolist(), strict=True)
+        return tuple("non_finite" if not lives else "degenerate_map" if is_flat else "ok" for lives, is_flat in pairs)
+
+    @staticmethod
+    def _check_targets(targets: Tensor, count: int, classes: int) -> None:
+        if targets.shape != (count,):
+            raise ValueError(f"{targets.numel()} targets for a batch of {count}: give one class index per image")
+        if bool(((targets < 0) | (targets >= classes)).any()):
+            raise ValueError(f"targets {targets.tolist()} are not all among the network's {classes} classes")
+
+
+class Adam:
+    """Adam (Kingma and Ba, 2015) for maximisation, with the state of each row its own."""
+
+    def __init__(self, u: Tensor, learning_rate: float) -> None:
+        self.learning_rate = learning_rate
+        self.step = 0
+        self.first = torch.zeros_like(u)
+        self.second = torch.zeros_like(u)
+
+    def ascend(self, u: Tensor, gradient: Tensor) -> Tensor:
+        """``u`` one step up the gradient; beta = (.9, .999), epsilon = 1e-8."""
+        self.step += 1
+        self.first.lerp_(gradient, 1 - 0.9)
+        self.second.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
+        denominator = self.second.sqrt() / (1 - 0.999**self.step) ** 0.5 + 1e-8
+        return u + self.learning_rate / (1 - 0.9**self.step) * self.first / denominator
