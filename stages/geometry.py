@@ -1,8 +1,8 @@
 """Where things are: boxes and maps between the original image and what the network saw.
 
-Boxes are half-open pixel rectangles ``[x0, x1) x [y0, y1)``, rows ``(x0, y0, x1, y1)`` of an (n, 4) array; a box with
-``x1 <= x0`` or ``y1 <= y0`` covers nothing. A pixel is the unit square between its index and the next, so its centre
-lies at index + 0.5.
+Boxes are half-open pixel rectangles ``[x0, x1) x [y0, y1)``, rows ``(x0, y0, x1, y1)`` of an (n, 4) array;
+a box with ``x1 <= x0`` or ``y1 <= y0`` covers nothing. A pixel is the unit square between its index and the
+next, so its centre lies at index + 0.5.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ CONNECTIVITY_8[1] = True
 
 @dataclass(frozen=True)
 class ViewTransform:
-    """The affine map from an upright image to the network's view: ``view = image * scale + offset``, both in px.
+    """Affine map from an upright image to the network's view, in px: ``view = image * scale + offset``.
 
-    ``width`` and ``height`` are the image's, after EXIF orientation. Part of the image may lie outside the view (a
-    centre crop), and part of the view outside the image (torchvision pads what is smaller than the crop).
+    ``width`` and ``height`` are the image's, after EXIF orientation. Part of the image may lie outside the
+    view (a centre crop), and part of the view outside the image (torchvision pads what the crop exceeds).
     """
 
     width: int
@@ -45,11 +45,14 @@ class ViewTransform:
     ) -> ViewTransform:
         """Transform of an image (width, height) px to a square view of side ``size`` px.
 
-        ``squash`` resizes the whole image to the view. ``resize_crop`` is torchvision's ``Resize(resize)`` then
-        ``CenterCrop(size)``, with its rounding. Raises ValueError for another geometry or a side below 1 px.
+        ``squash`` resizes the whole image to the view. ``resize_crop`` is torchvision's ``Resize(resize)``
+        then ``CenterCrop(size)``, with its rounding. Raises ValueError for another geometry or a side below
+        1 px.
         """
         if min(width, height, size, resize) < 1:
-            raise ValueError(f"sides must be at least 1 px; image {width} x {height}, size {size}, resize {resize}")
+            raise ValueError(
+                f"sides must be at least 1 px: image {width} x {height}, size {size}, resize {resize}"
+            )
         if geometry == "squash":
             return cls(width, height, size, size, size / width, size / height, 0.0, 0.0)
         if geometry != "resize_crop":
@@ -83,28 +86,34 @@ class ViewTransform:
         return x0, y0, x1, y1
 
     def visible_boxes(self, boxes: ArrayLike) -> Boxes:
-        """Boxes (n, 4) of the image in view px, clipped to image and view; those out of view are left out: (m, 4)."""
+        """Boxes (n, 4) of the image in view px, clipped to image and view, without those out of view: (m, 4).
+
+        Raises ValueError for non-finite numbers.
+        """
         in_view = self.boxes_to_view(clip_boxes(boxes, self.width, self.height))
         clipped = clip_boxes(in_view, self.view_width, self.view_height)
         return clipped[(clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])]
 
     def coverage(self, boxes: ArrayLike) -> NDArray[np.float32]:
-        """Share of each view pixel inside the union of boxes (n, 4) of the image: (view_height, view_width), [0, 1].
+        """Share of each view pixel inside the union of boxes (n, 4) of the image: (view_height, view_width).
 
-        Exact: the boxes' edges cut the view into cells that are inside or outside as a whole. Raises ValueError for
-        non-finite numbers.
+        In [0, 1] and exact: the boxes' edges cut the view into cells that lie inside or outside as a whole.
+        Raises ValueError for non-finite numbers.
         """
         visible = self.visible_boxes(boxes)
         if not len(visible):
             return np.zeros((self.view_height, self.view_width), dtype=np.float32)
         columns, rows, inside = _cells(visible)
         by_row = _overlap(rows, self.view_height) @ inside
-        covered: NDArray[np.float32] = (by_row @ _overlap(columns, self.view_width).T).astype(np.float32)
-        # Sums of exact parts of a pixel may round to just above one.
-        return np.minimum(covered, np.float32(1))
+        covered = by_row @ _overlap(columns, self.view_width).T
+        # The parts of a pixel may add up to just above one.
+        return np.minimum(covered, 1).astype(np.float32)
 
     def kept_fraction(self, boxes: ArrayLike) -> float:
-        """Share of the area of the union of boxes (n, 4), image px, that the view shows; NaN if they have no area."""
+        """Share of the area of the union of boxes (n, 4) of the image that the view shows, in [0, 1].
+
+        NaN if the boxes have no area. Raises ValueError for non-finite numbers.
+        """
         checked = _checked(boxes)
         whole = union_area(checked)
         if whole == 0:
@@ -116,19 +125,20 @@ class ViewTransform:
     def map_to_image(
         self, view_map: NDArray[np.floating[Any]], size: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
-        """A map (view_height, view_width) laid over the whole image: (height, width) of the image, or ``size``.
+        """A map (view_height, view_width) laid over the whole image: (height, width), or ``size``.
 
-        Bilinear between the centres of view pixels, the outermost ones carried on to the view's edge; zero where the
-        centre of the output pixel is out of view. Raises ValueError for a map of another shape.
+        Bilinear between the centres of view pixels, the outermost ones carried on to the view's edge; zero
+        where the centre of the output pixel is out of view. Raises ValueError for a map of another shape.
         """
         if view_map.shape != (self.view_height, self.view_width):
-            raise ValueError(f"map of shape {view_map.shape}; the view is {(self.view_height, self.view_width)}")
+            raise ValueError(
+                f"map of shape {view_map.shape}; the view is {(self.view_height, self.view_width)}"
+            )
         out_height, out_width = size or (self.height, self.width)
         y = (np.arange(out_height) + 0.5) * (self.height / out_height) * self.scale_y + self.offset_y
         x = (np.arange(out_width) + 0.5) * (self.width / out_width) * self.scale_x + self.offset_x
         rows, columns = _sampling(y, self.view_height), _sampling(x, self.view_width)
-        laid: NDArray[np.float32] = (rows @ view_map @ columns.T).astype(np.float32)
-        return laid
+        return np.asarray(rows @ view_map @ columns.T, dtype=np.float32)
 
     @property
     def _scale(self) -> Boxes:
@@ -160,17 +170,22 @@ def union_area(boxes: ArrayLike) -> float:
 def largest_component_box(maps: NDArray[np.floating[Any]], threshold: ArrayLike | None = None) -> Boxes:
     """Box of the largest connected component of S > mean(S) in each map (N, H, W): (N, 4), half-open map px.
 
-    B_p of the paper's Appendix B. Pixels touch by sides and corners; of components of equal size the first in reading
-    order counts. ``threshold`` (N,) replaces the mean. NaN where no component exists: a constant map, a map with NaN.
+    B_p of the paper's Appendix B. Pixels touch by sides and corners; of components of equal size the first in
+    reading order counts. ``threshold``, one number or (N,), replaces the mean. NaN where there is no
+    component: nothing above the threshold, a constant map, a map with NaN.
     """
-    if maps.ndim != 3:
+    if maps.ndim != 3 or 0 in maps.shape[1:]:
         raise ValueError(f"maps of shape {maps.shape}; give a batch (N, H, W)")
+    flat = maps.reshape(len(maps), -1)
     if threshold is None:
-        threshold = maps.mean(axis=(1, 2), dtype=np.float64)
+        threshold = flat.mean(axis=1, dtype=np.float64)
     cut = np.broadcast_to(np.asarray(threshold, dtype=np.float64), (len(maps),))
+    # Rounded down to the maps' precision: comparing there then decides as with the exact threshold.
+    near = cut.astype(maps.dtype)
+    near = np.where(near.astype(np.float64) > cut, np.nextafter(near, maps.dtype.type(-np.inf)), near)
     # The mean of a constant map may round to just below its value.
-    varies = maps.max(axis=(1, 2)) > maps.min(axis=(1, 2)) if maps.size else np.zeros(len(maps), dtype=bool)
-    bright = (maps > cut.astype(maps.dtype)[:, None, None]) & varies[:, None, None]
+    varies = flat.max(axis=1) > flat.min(axis=1)
+    bright = (maps > near[:, None, None]) & varies[:, None, None]
     labels, _ = ndimage.label(bright, structure=CONNECTIVITY_8)
     found = ndimage.find_objects(labels)
     boxes = np.full((len(maps), 4), np.nan)
@@ -188,7 +203,7 @@ def largest_component_box(maps: NDArray[np.floating[Any]], threshold: ArrayLike 
 
 
 def _crop_offset(side: int, size: int) -> float:
-    """Where pixel 0 of a side lands after torchvision's centre crop to ``size``, which pads what is smaller."""
+    """Where pixel 0 of a side lands after torchvision's centre crop, which pads a side below ``size``."""
     return float((size - side) // 2) if size > side else float(-round((side - size) / 2.0))
 
 
@@ -205,7 +220,7 @@ def _checked(boxes: ArrayLike) -> Boxes:
 
 
 def _cells(boxes: Boxes) -> tuple[Boxes, Boxes, NDArray[np.float64]]:
-    """Edges of the columns and rows that the boxes cut the plane into, and which cells (rows, columns) they cover."""
+    """Edges of the columns and of the rows that boxes cut the plane into, and which cells they cover."""
     columns, rows = np.unique(boxes[:, [0, 2]]), np.unique(boxes[:, [1, 3]])
     across = (boxes[:, :1] <= columns[:-1]) & (boxes[:, 2:3] >= columns[1:])
     down = (boxes[:, 1:2] <= rows[:-1]) & (boxes[:, 3:] >= rows[1:])
@@ -216,11 +231,12 @@ def _cells(boxes: Boxes) -> tuple[Boxes, Boxes, NDArray[np.float64]]:
 def _overlap(edges: Boxes, pixels: int) -> NDArray[np.float64]:
     """Length (pixels, cells) of each pixel ``[i, i + 1)`` within each interval between neighbouring edges."""
     start = np.arange(pixels)[:, None]
-    return np.maximum(np.minimum(edges[1:], start + 1) - np.maximum(edges[:-1], start), 0)
+    length = np.minimum(edges[1:], start + 1) - np.maximum(edges[:-1], start)
+    return np.asarray(np.maximum(length, 0))
 
 
-def _sampling(position: NDArray[np.float64], pixels: int) -> NDArray[np.float64]:
-    """Matrix (positions, pixels) of bilinear sampling at view coordinates; zero rows outside ``[0, pixels)``."""
+def _sampling(position: NDArray[Any], pixels: int) -> NDArray[np.float64]:
+    """Matrix (positions, pixels) of bilinear sampling at view px; rows of zeros outside ``[0, pixels)``."""
     index = np.clip(position - 0.5, 0, pixels - 1)
     low = np.floor(index).astype(int)
     high = np.minimum(low + 1, pixels - 1)
