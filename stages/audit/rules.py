@@ -1,0 +1,278 @@
+"""The rules of the audit: what each looks for, what it means, and the numbers that are its evidence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from stages.audit.settings import AuditSettings, CustomRule
+from storage.errors import UserError
+
+_THRESHOLD = re.compile(r"\{(\w+)\}")
+_PLACEHOLDER = re.compile(r"\{(\w+)(:%)?\}")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that the audit looks for, among the evaluable rows of its targets.
+
+    ``when`` (boolean) and ``severity`` (a number, clipped to [0, 1]; null counts as 0) are SQL over the view
+    ``audit``, in which ``{name}`` is a threshold of :class:`AuditSettings`. ``reason`` is a sentence in which
+    ``{column}`` is a value of the row and ``{column:%}`` a share in percent. ``evidence`` names the columns
+    behind the finding. Only rules of kind ``evidence`` count as flags, enter precision and rank classes; a
+    ``description`` filters and explains.
+    """
+
+    id: str
+    kind: Literal["evidence", "description"]
+    title: str
+    meaning: str
+    when: str
+    severity: str
+    evidence: tuple[str, ...]
+    reason: str
+    targets: tuple[str, ...] = ("label",)
+
+    def condition(self, thresholds: Mapping[str, float]) -> str:
+        """``when`` with the thresholds filled in; raises UserError for a threshold that does not exist."""
+        return self._fill(self.when, thresholds)
+
+    def severity_sql(self, thresholds: Mapping[str, float]) -> str:
+        """SQL of the severity in [0, 1]."""
+        return f"greatest(0, least(1, coalesce({self._fill(self.severity, thresholds)}, 0)))"
+
+    def columns(self) -> tuple[str, ...]:
+        """Columns of ``audit`` that the evidence and the reason need, each once."""
+        named = (match[1] for match in _PLACEHOLDER.finditer(self.reason))
+        return tuple(dict.fromkeys((*self.evidence, *named)))
+
+    def sentence(self, values: Mapping[str, Any]) -> str:
+        """The reason in words, with the numbers of one row."""
+        return _PLACEHOLDER.sub(lambda match: in_words(values[match[1]], percent=bool(match[2])), self.reason)
+
+    def _fill(self, expression: str, thresholds: Mapping[str, float]) -> str:
+        def number(match: re.Match[str]) -> str:
+            name = match[1]
+            if name not in thresholds:
+                near = get_close_matches(name, thresholds, n=1) or sorted(thresholds)
+                raise UserError(
+                    f"audit.rules, rule {self.id!r}: no threshold {{{name}}}; did you mean "
+                    f"{', '.join(near)}? A column of `audit` is written without braces"
+                )
+            return repr(thresholds[name])
+
+        return _THRESHOLD.sub(number, expression)
+
+
+def in_words(value: Any, *, percent: bool = False) -> str:
+    """A value as a sentence has it: .93, 42%, a name; ``unknown`` for null.
+
+    A number next to 0 or 1 is not rounded onto it: ``<.01`` and ``>.99`` say that it is not quite there.
+    """
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    if percent:
+        return f"{100 * value:.0f}%"
+    if 0 < value < 0.005:
+        return "<.01"
+    if 0.995 <= value < 1:
+        return ">.99"
+    text = f"{value:.2f}"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+ON_BOX = "pointing_hit AND energy_lift >= {on_box_lift}"
+ELSEWHERE = "NOT pointing_hit AND energy_lift < {on_box_lift}"
+_HIDING = (
+    "hiding the 10% that lights up outside the boxes lowers p({target_label}) from {p_full} to "
+    "{p_hide_outside}; an equal random area leaves it at {p_hide_random}"
+)
+_DROPS = (
+    "drop_outside", "p_full", "p_hide_outside", "p_hide_random", "drop_inside", "hide_locator", "energy_lift",
+)  # fmt: skip
+_PLACE = ("pointing_hit", "energy_in", "box_area_frac", "energy_lift", "drop_outside")
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        id="relies_on_outside",
+        kind="evidence",
+        title="Relies on what is outside the boxes",
+        meaning=(
+            "The class loses much of its probability when the most salient part outside the boxes is "
+            "blurred. Either the model uses a shortcut there, or part of the object has no box."
+        ),
+        when="drop_outside >= {drop_outside}",
+        severity="drop_outside",
+        evidence=_DROPS,
+        reason=_HIDING,
+        targets=("label", "predicted"),
+    ),
+    Rule(
+        id="may_rely_on_outside",
+        kind="description",
+        title="May rely on what is outside the boxes",
+        meaning=(
+            "The class loses some of its probability when the most salient part outside the boxes is "
+            "blurred, less than a flag needs. Review these when the flagged ones turn out to be right."
+        ),
+        when="drop_outside >= {drop_review} AND drop_outside < {drop_outside}",
+        severity="drop_outside",
+        evidence=_DROPS,
+        reason=_HIDING,
+        targets=("label", "predicted"),
+    ),
+    Rule(
+        id="label_suspect",
+        kind="description",
+        title="The label may be wrong",
+        meaning=(
+            "The label's class has next to no probability, and another class has most of it while its own "
+            "map sits on the box. Check the label first, then whether the two classes can be told apart at "
+            "all."
+        ),
+        when=f"NOT correct AND p_label <= {{suspect_label}} AND p_full >= {{suspect_other}} AND {ON_BOX}",
+        severity="p_full - p_label",
+        evidence=("p_label", "p_full", "pred_label", *_PLACE),
+        reason=(
+            "p({label}) is {p_label} and p({pred_label}) is {p_full}, with {energy_in:%} of the map of "
+            "{pred_label} in the boxes, which cover {box_area_frac:%} of the view"
+        ),
+        targets=("predicted",),
+    ),
+    Rule(
+        id="wrong_but_on_object",
+        kind="description",
+        title="Wrong, but looking at the object",
+        meaning=(
+            "The prediction is wrong although its map sits on the box. The classes are easily confused, or "
+            "the label is wrong."
+        ),
+        when=f"NOT correct AND {ON_BOX}",
+        severity="pred_prob",
+        evidence=("pred_prob", "p_label", "pred_label", *_PLACE),
+        reason=(
+            "taken for {pred_label} (p {pred_prob}; p({label}) is {p_label}) with {energy_in:%} of the map "
+            "in the boxes, which cover {box_area_frac:%} of the view"
+        ),
+        targets=("predicted",),
+    ),
+    Rule(
+        id="wrong_and_elsewhere",
+        kind="description",
+        title="Wrong, and looking elsewhere",
+        meaning=(
+            "The prediction is wrong and its map lies outside the boxes. The model took something in the "
+            "background for another class."
+        ),
+        when=f"NOT correct AND {ELSEWHERE}",
+        severity="pred_prob * (1 - energy_in)",
+        evidence=("pred_prob", "p_label", "pred_label", *_PLACE),
+        reason=(
+            "taken for {pred_label} (p {pred_prob}) with the map's maximum outside the boxes and "
+            "{energy_in:%} of it inside, where a uniform map has {box_area_frac:%}"
+        ),
+        targets=("predicted",),
+    ),
+    Rule(
+        id="looks_elsewhere_but_right",
+        kind="description",
+        title="Correct and confident, but looking elsewhere",
+        meaning=(
+            "The prediction is right and confident while its map lies outside the boxes. A shortcut looks "
+            "like this, and so does a map that is merely off; the drop of p says which."
+        ),
+        when=f"correct AND pred_prob >= {{confident}} AND {ELSEWHERE}",
+        severity="pred_prob * (1 - energy_in)",
+        evidence=("pred_prob", *_PLACE),
+        reason=(
+            "right with p({label}) {pred_prob}, with {energy_in:%} of the map in the boxes, where a uniform "
+            "map has {box_area_frac:%}; hiding what lights up outside costs {drop_outside}"
+        ),
+    ),
+    Rule(
+        id="misses_box",
+        kind="description",
+        title="The map points outside the boxes",
+        meaning=(
+            "The map's maximum lies in no box. This describes the map: it says nothing about what the model "
+            "needs."
+        ),
+        when="NOT pointing_hit",
+        severity="1 - energy_in",
+        evidence=_PLACE,
+        reason=(
+            "the map's maximum lies in no box; {energy_in:%} of the map is inside, where a uniform map has "
+            "{box_area_frac:%}"
+        ),
+    ),
+    Rule(
+        id="border_energy",
+        kind="description",
+        title="The map lights up the border",
+        meaning=(
+            "Much of the map lies in the outer frame of the view. Look for watermarks, captions, frames and "
+            "padding."
+        ),
+        when="border_energy >= {border_energy}",
+        severity="border_energy",
+        evidence=("border_energy", *_PLACE),
+        reason="{border_energy:%} of the map lies in the outer frame of the view",
+    ),
+    Rule(
+        id="collapsed_map",
+        kind="description",
+        title="The map has collapsed to a point",
+        meaning=(
+            "Nearly all of the map lies in one small spot. Its place says little, and metrics of overlap are "
+            "low whatever the spot is on."
+        ),
+        when="entropy <= {collapsed_entropy}",
+        severity="1 - entropy",
+        evidence=("entropy", *_PLACE),
+        reason="the map's entropy is {entropy:%} of a uniform map's",
+    ),
+)
+
+
+def rules_of(settings: AuditSettings, columns: Mapping[str, Any] | tuple[str, ...]) -> tuple[Rule, ...]:
+    """The shipped rules and the user's own, whose evidence is every one of ``columns`` that they mention.
+
+    Raises UserError for an id that is taken, or a reason with a column that does not exist.
+    """
+    taken = {rule.id for rule in RULES}
+    own = []
+    for custom in settings.rules:
+        if custom.id in taken:
+            raise UserError(f"audit.rules, rule {custom.id!r}: the id is taken; give the rule another one")
+        taken.add(custom.id)
+        own.append(_own_rule(custom, tuple(columns)))
+    return (*RULES, *own)
+
+
+def _own_rule(custom: CustomRule, columns: tuple[str, ...]) -> Rule:
+    words = re.findall(r"\w+", _THRESHOLD.sub("", f"{custom.when} {custom.severity}"))
+    mentioned = tuple(dict.fromkeys(word for word in words if word in columns))
+    rule = Rule(
+        id=custom.id,
+        kind="description",
+        title=custom.title,
+        meaning=f"A rule of this project's own. It holds where {custom.when}.",
+        when=custom.when,
+        severity=custom.severity,
+        evidence=mentioned,
+        reason=custom.reason or f"{custom.title}: " + ", ".join(f"{name} {{{name}}}" for name in mentioned),
+        targets=(custom.target,),
+    )
+    for name in rule.columns():
+        if name not in columns:
+            near = get_close_matches(name, columns, n=3)
+            raise UserError(
+                f"audit.rules, rule {custom.id!r}: `reason` names the column {name!r}, which `audit` does "
+                f"not have" + (f"; did you mean {', '.join(near)}?" if near else "")
+            )
+    return rule

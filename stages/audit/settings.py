@@ -1,0 +1,64 @@
+"""Settings of the audit: thresholds of the rules, and a user's own rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class CustomRule:
+    """A user's own rule, a few lines of YAML.
+
+    ``when`` and ``severity`` are SQL over the view ``audit``, in which ``{name}`` stands for a threshold;
+    ``reason`` is a sentence in which ``{column}`` stands for a value of the row. ``target`` says which rows
+    the rule looks at.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    id: str
+    title: str
+    when: str
+    severity: str = "0.5"
+    reason: str = ""
+    target: Literal["label", "predicted"] = "label"
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """Thresholds of the rules, and what the class table needs before it claims anything.
+
+    Probabilities, drops and shares are fractions in [0, 1]; a lift of 1 is a map that looks everywhere.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    method: str = ""
+    """Saliency method that is audited; empty: ``opti_cam`` if the run has it, else its first method."""
+    drop_outside: float = 0.3
+    """Flag a sample from this drop of p when the salient part outside the boxes is hidden."""
+    drop_review: float = 0.2
+    """From this drop on, and below ``drop_outside``, a sample is described as worth a look."""
+    confident: float = 0.8
+    """A prediction is confident from this probability."""
+    suspect_label: float = 0.1
+    """A label is suspect up to this probability of its class."""
+    suspect_other: float = 0.7
+    """... where another class has at least this probability."""
+    on_box_lift: float = 1.0
+    """A map sits on the box from this energy lift, and elsewhere below it."""
+    border_energy: float = 0.5
+    """The map lights up the border from this share of its mass."""
+    collapsed_entropy: float = 0.75
+    """A map has collapsed to a point up to this entropy, as a share of a uniform map's."""
+    min_class_size: int = 10
+    """Evaluable samples below which nothing is claimed about a class."""
+    rules: tuple[CustomRule, ...] = ()
+    """A user's own rules."""
+
+    def thresholds(self) -> dict[str, float]:
+        """The numbers that rules refer to by name, ``{drop_outside}`` and the like."""
+        return {
+            field.name: float(getattr(self, field.name)) for field in fields(self) if field.type == "float"
+        }

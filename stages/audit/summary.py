@@ -1,0 +1,168 @@
+"""The numbers that a person sees at the end of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import numpy as np
+
+from stages.audit.findings import audited_method
+from stages.audit.intervals import bootstrap, wilson
+from stages.audit.query import connect
+from stages.audit.rules import RULES
+
+if TYPE_CHECKING:
+    from storage import Run
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """AD, AI and AG of one method and target, in percent: means over the ``n`` rows with a map."""
+
+    method: str
+    target: str
+    n: int
+    ad: float
+    ai: float
+    ag: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """``hits`` of ``n``, with the 95% Wilson interval; None where n is 0."""
+
+    hits: int
+    n: int
+
+    @property
+    def rate(self) -> float | None:
+        """hits / n."""
+        return self.hits / self.n if self.n else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """95% Wilson interval of the rate."""
+        return wilson(self.hits, self.n)
+
+
+@dataclass(frozen=True)
+class TopFinding:
+    """A finding as the summary lists it."""
+
+    sample_id: str
+    target: str
+    severity: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class RuleCount:
+    """How many findings a rule has, and its most severe ones."""
+
+    rule: str
+    title: str
+    kind: str
+    count: int
+    top: tuple[TopFinding, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in numbers. Shares are fractions in [0, 1]; the misses and the lift are of the target ``label``.
+
+    ``samples`` counts samples by status; ``unscored`` counts rows of the audited method by a status other
+    than ok.
+    """
+
+    method: str
+    samples: dict[str, int]
+    unscored: dict[str, int]
+    accuracy: Share
+    faithfulness: tuple[Faithfulness, ...]
+    evaluable: int
+    misses: Share
+    miss_null: float | None
+    lift_median: float | None
+    lift_interval: Interval | None
+    rules: tuple[RuleCount, ...]
+
+
+def summarise(run: Run, method: str = "", *, top: int = 3) -> Summary:
+    """The summary of an audited run; ``top`` findings a rule. Writes nothing.
+
+    Raises UserError where the run has no scores or no findings yet.
+    """
+    method = audited_method(run, method)
+    findings = [finding for finding in run.table("findings").to_pylist() if finding["method"] == method]
+    with connect(run) as connection:
+        evaluable = _rows(
+            connection,
+            "SELECT pointing_hit, box_area_frac, energy_lift FROM audit "
+            "WHERE method = ? AND target = 'label' AND evaluable ORDER BY row",
+            method,
+        )
+        right = _rows(
+            connection,
+            "SELECT any_value(correct) AS correct FROM audit "
+            "WHERE method = ? AND correct IS NOT NULL GROUP BY sample_id",
+            method,
+        )
+        faithfulness = _rows(
+            connection,
+            "SELECT method, target, count(*) AS n, 100 * avg(ad) AS ad, 100 * avg(ai) AS ai, 100 * avg(ag) "
+            "AS ag FROM audit WHERE explain_status = 'ok' AND ad IS NOT NULL AND ai IS NOT NULL AND ag IS "
+            "NOT NULL GROUP BY method, target ORDER BY method <> ?, method, target",
+            method,
+        )
+        samples = _rows(
+            connection,
+            "SELECT status, count(*) AS n FROM samples GROUP BY status "
+            "ORDER BY status <> 'ok', n DESC, status",
+        )
+        unscored = _rows(
+            connection,
+            "SELECT scores_status AS status, count(*) AS n FROM audit WHERE method = ? AND scores_status <> "
+            "'ok' GROUP BY ALL ORDER BY n DESC, status",
+            method,
+        )
+    pointed = [row for row in evaluable if row["pointing_hit"] is not None]
+    lifts = np.array([row["energy_lift"] for row in evaluable if row["energy_lift"] is not None])
+    return Summary(
+        method=method,
+        samples={row["status"]: row["n"] for row in samples},
+        unscored={row["status"]: row["n"] for row in unscored},
+        accuracy=Share(sum(row["correct"] for row in right), len(right)),
+        faithfulness=tuple(Faithfulness(**row) for row in faithfulness),
+        evaluable=len(evaluable),
+        misses=Share(sum(not row["pointing_hit"] for row in pointed), len(pointed)),
+        miss_null=float(np.mean([1 - row["box_area_frac"] for row in pointed])) if pointed else None,
+        lift_median=float(np.median(lifts)) if len(lifts) else None,
+        lift_interval=bootstrap(lifts),
+        rules=_count_rules(findings, top),
+    )
+
+
+def _count_rules(findings: list[dict[str, Any]], top: int) -> tuple[RuleCount, ...]:
+    """Rules in the shipped order, then a user's own; the table's order of findings is by severity already."""
+    titles = {rule.id: (rule.title, rule.kind) for rule in RULES}
+    for finding in findings:
+        titles.setdefault(finding["rule"], (finding["rule"], finding["kind"]))
+    counts = []
+    for rule, (title, kind) in titles.items():
+        found = [finding for finding in findings if finding["rule"] == rule]
+        listed = tuple(
+            TopFinding(finding["sample_id"], finding["target"], finding["severity"], finding["reason"])
+            for finding in found[:top]
+        )
+        counts.append(RuleCount(rule, title, kind, len(found), listed))
+    return tuple(counts)
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str, *parameters: str) -> list[dict[str, Any]]:
+    cursor = connection.execute(sql, list(parameters))
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stages.audit.findings import audit
+from stages.audit.settings import AuditSettings
+
+CAT = {"label": "cat", "class_index": 1, "pred_index": 1}
+
+
+def entries(report: Any) -> dict[str, dict[str, Any]]:
+    return {entry["label"]: entry for entry in report.classes.to_pylist()}
+
+
+def test_a_class_that_relies_on_outside_leads_with_fishers_p_against_the_others(build) -> None:
+    run = build(*[{"drop_outside": 0.5}] * 3, *[CAT] * 3)
+    report = audit(run, AuditSettings(min_class_size=3))
+    assert report.classes["label"].to_pylist() == ["mug", "cat"]
+    mug, cat = entries(report)["mug"], entries(report)["cat"]
+    assert mug["reliance_rate"] == 1.0
+    # 3 of 3: z^2 / (n + z^2) = 3.8415 / 6.8415 = .5615 below 1.
+    assert (mug["reliance_low"], mug["reliance_high"]) == (pytest.approx(0.4385, abs=1e-4), 1.0)
+    assert mug["reliance_p"] == pytest.approx(1 / 20)
+    assert mug["reliance_q"] == pytest.approx(2 / 20)
+    assert (cat["reliance_rate"], cat["reliance_p"], cat["reliance_q"]) == (0.0, 1.0, 1.0)
+    assert (mug["n_findings"], cat["n_findings"]) == (3, 0)
+
+
+def test_nothing_is_claimed_about_a_small_class(build) -> None:
+    run = build(*[{"drop_outside": 0.5}] * 3, *[CAT] * 2)
+    classes = entries(audit(run, AuditSettings(min_class_size=3)))
+    assert classes["cat"]["reliance_p"] is None
+    assert classes["cat"]["reliance_q"] is None
+    assert classes["mug"]["reliance_q"] == classes["mug"]["reliance_p"] == pytest.approx(1 / 10)
+
+
+def test_a_single_class_has_nothing_to_be_compared_with(build) -> None:
+    classes = entries(audit(build(*[{}] * 4), AuditSettings(min_class_size=1)))
+    assert classes["mug"]["reliance_p"] is None
+
+
+def test_the_miss_rate_stands_beside_the_chance_of_missing_the_same_boxes(build) -> None:
+    hits = [{"box_area_frac": 0.2}] * 8
+    misses = [{"box_area_frac": 0.7, "pointing_hit": False}] * 2
+    mug = entries(audit(build(*hits, *misses), AuditSettings()))["mug"]
+    assert mug["miss_rate"] == pytest.approx(0.2)
+    # Wilson of 2/10 mirrors that of 8/10.
+    assert (mug["miss_rate_low"], mug["miss_rate_high"]) == pytest.approx((1 - 0.943, 1 - 0.490), abs=5e-4)
+    assert mug["miss_rate_null"] == pytest.approx((8 * 0.8 + 2 * 0.3) / 10)
+
+
+def test_undefined_is_left_out_and_never_counted_as_a_miss(build) -> None:
+    run = build({}, {"pointing_hit": None, "drop_outside": None, "energy_lift": None}, {"evaluable": False})
+    mug = entries(audit(run, AuditSettings()))["mug"]
+    assert (mug["n"], mug["n_evaluable"]) == (3, 2)
+    assert (mug["miss_rate"], mug["reliance_rate"], mug["lift_median"]) == (0.0, 0.0, 2.0)
+
+
+def test_a_class_without_an_evaluable_sample_has_an_accuracy_and_nulls(build) -> None:
+    mug = entries(audit(build({"evaluable": False}, {"evaluable": False, "pred_index": 2}), AuditSettings()))["mug"]
+    assert mug["accuracy"] == 0.5
+    assert mug["miss_rate"] is None
+    assert mug["miss_rate_null"] is None
+    assert mug["reliance_low"] is None
+    assert mug["context_reliance_median"] is None
+
+
+def test_accuracy_counts_a_sample_once_however_many_targets_it_has(build) -> None:
+    right = [{"sample_id": "r.jpg"}, {"sample_id": "r.jpg", "target": "predicted"}]
+    wrong = {"sample_id": "w.jpg", "pred_index": 2}
+    run = build(*right, wrong, {**wrong, "target": "predicted", "explained": 2})
+    mug = entries(audit(run, AuditSettings()))["mug"]
+    assert (mug["n"], mug["accuracy"]) == (2, 0.5)
+
+
+def test_an_unreadable_sample_and_an_unknown_label_make_no_class(build) -> None:
+    run = build(
+        {},
+        {"samples_status": "unreadable", "pred_index": None, "evaluable": None, "label": "dog", "class_index": 2},
+        {"label": None, "class_index": None, "target": "predicted", "explained": 0, "evaluable": None},
+    )
+    assert list(entries(audit(run, AuditSettings()))) == ["mug"]
+
+
+def test_a_label_that_the_model_lacks_has_no_accuracy(build) -> None:
+    run = build({"label": "yak", "class_index": None, "target": "predicted", "explained": 0, "evaluable": None})
+    yak = entries(audit(run, AuditSettings()))["yak"]
+    assert (yak["n"], yak["accuracy"], yak["class_index"]) == (1, None, None)
+
+
+def test_a_drop_of_exactly_the_threshold_counts_for_the_class_as_for_the_rule(build) -> None:
+    # .7 is not a float32: the stored value lies below the Python number.
+    report = audit(build({"drop_outside": 0.7}), AuditSettings(drop_outside=0.7))
+    assert report.findings["rule"].to_pylist() == ["relies_on_outside"]
+    assert entries(report)["mug"]["reliance_rate"] == 1.0
+
+
+def test_the_median_of_an_even_count_is_the_middle(build) -> None:
+    mug = entries(audit(build({"energy_lift": 1.0}, {"energy_lift": 4.0}), AuditSettings()))["mug"]
+    assert mug["lift_median"] == 2.5

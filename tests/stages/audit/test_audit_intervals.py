@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stages.audit.intervals import benjamini_hochberg, bootstrap, fisher_greater, wilson
+
+
+def test_wilson_of_eight_in_ten_is_the_textbook_interval() -> None:
+    assert wilson(8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
+
+
+def test_wilson_reaches_the_ends_exactly_and_never_beyond() -> None:
+    # z^2 / (n + z^2) = 3.8415 / 13.8415
+    assert wilson(0, 10) == (0.0, pytest.approx(0.2775, abs=1e-4))
+    assert wilson(10, 10) == (pytest.approx(0.7225, abs=1e-4), 1.0)
+
+
+def test_wilson_of_nothing_is_undefined_and_of_nonsense_an_error() -> None:
+    assert wilson(0, 0) is None
+    with pytest.raises(ValueError, match="3 successes of 2"):
+        wilson(3, 2)
+
+
+def test_fisher_of_three_in_three_against_none_in_three_is_one_arrangement_of_twenty() -> None:
+    assert fisher_greater(3, 3, 0, 3) == pytest.approx(1 / 20)
+
+
+def test_fisher_is_one_sided() -> None:
+    assert fisher_greater(0, 3, 3, 3) == pytest.approx(1.0)
+
+
+def test_benjamini_hochberg_scales_by_rank_and_never_overtakes_a_larger_p() -> None:
+    # Sorted .01 .03 .04 .20, times 4 / rank: .04 .06 .0533 .20; the second takes the smaller value above it.
+    adjusted = benjamini_hochberg([0.01, 0.04, 0.03, 0.20])
+    assert adjusted == pytest.approx([0.04, 4 * 0.04 / 3, 4 * 0.04 / 3, 0.20])
+
+
+def test_benjamini_hochberg_counts_only_what_was_tested() -> None:
+    assert benjamini_hochberg([None, 0.01, None, 0.04]) == [None, pytest.approx(0.02), None, pytest.approx(0.04)]
+    assert benjamini_hochberg([None]) == [None]
+    assert benjamini_hochberg([]) == []
+
+
+def test_bootstrap_of_equal_values_is_a_point_and_repeats_itself() -> None:
+    assert bootstrap(np.full(5, 1.5)) == (1.5, 1.5)
+    values = np.arange(20.0)
+    assert bootstrap(values, seed=3) == bootstrap(values, seed=3)
+    assert bootstrap(np.array([])) is None
+
+
+def test_bootstrap_of_a_mean_agrees_with_the_normal_interval() -> None:
+    values = np.random.default_rng(1).normal(size=400)
+    low, high = bootstrap(values, np.mean, resamples=2000) or (0, 0)
+    half = 1.96 * values.std() / np.sqrt(400)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from stages.audit.findings import audit
+from stages.audit.rules import RULES, in_words
+from stages.audit.settings import AuditSettings, CustomRule
+from storage.errors import UserError
+
+WRONG = {"target": "predicted", "pred_index": 1, "explained": 1, "p_full": 0.85, "pred_prob": 0.85}
+OFF = {"pointing_hit": False, "energy_in": 0.1, "energy_lift": 0.33}
+
+
+def found(report: Any) -> set[tuple[str, str, str]]:
+    table: pa.Table = report.findings
+    return {(row["sample_id"], row["target"], row["rule"]) for row in table.to_pylist()}
+
+
+def wrong_sample(p_label: float, **change: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    label = {"sample_id": "x.jpg", "p_full": p_label, "pred_index": 1, "pred_prob": 0.85}
+    return label, {"sample_id": "x.jpg", **WRONG, **change}
+
+
+def test_a_right_sample_that_looks_at_its_box_is_not_found(build) -> None:
+    assert found(audit(build({}), AuditSettings())) == set()
+
+
+def test_a_drop_outside_is_evidence_from_the_threshold_and_a_review_band_below(build) -> None:
+    run = build({"drop_outside": 0.3}, {"drop_outside": 0.2}, {"drop_outside": 0.19}, {"drop_outside": None})
+    report = audit(run, AuditSettings())
+    assert found(report) == {
+        ("0.jpg", "label", "relies_on_outside"),
+        ("1.jpg", "label", "may_rely_on_outside"),
+    }
+    kinds = dict(zip(report.findings["rule"].to_pylist(), report.findings["kind"].to_pylist(), strict=True))
+    assert kinds == {"relies_on_outside": "evidence", "may_rely_on_outside": "description"}
+
+
+def test_the_threshold_is_the_settings(build) -> None:
+    run = build({"drop_outside": 0.5})
+    assert found(audit(run, AuditSettings(drop_outside=0.6, drop_review=0.55))) == set()
+
+
+def test_the_reason_says_in_words_what_hiding_did(build) -> None:
+    run = build({"p_full": 0.93, "p_hide_outside": 0.41, "p_hide_random": 0.92, "drop_outside": 0.52})
+    finding = audit(run, AuditSettings()).findings.to_pylist()[0]
+    assert finding["reason"] == (
+        "hiding the 10% that lights up outside the boxes lowers p(mug) from .93 to .41; "
+        "an equal random area leaves it at .92"
+    )
+    assert finding["severity"] == pytest.approx(0.52)
+    evidence = json.loads(finding["evidence"])
+    assert evidence["drop_outside"] == 0.52
+    assert evidence["hide_locator"] == "opti_cam"
+
+
+def test_a_row_that_is_not_evaluable_is_never_found(build) -> None:
+    run = build({"drop_outside": 0.9, **OFF, "evaluable": False}, {"drop_outside": 0.9, "evaluable": None})
+    assert found(audit(run, AuditSettings())) == set()
+
+
+def test_a_removed_sample_is_never_found(build) -> None:
+    assert found(audit(build({"drop_outside": 0.9, "samples_status": "removed"}), AuditSettings())) == set()
+
+
+def test_two_targets_of_one_class_are_one_finding(build) -> None:
+    same = {"sample_id": "x.jpg", "drop_outside": 0.5}
+    run = build(same, {**same, "target": "predicted"})
+    assert found(audit(run, AuditSettings())) == {("x.jpg", "label", "relies_on_outside")}
+
+
+def test_a_wrong_prediction_may_rely_on_outside_too(build) -> None:
+    run = build(*wrong_sample(0.3, drop_outside=0.6))
+    assert ("x.jpg", "predicted", "relies_on_outside") in found(audit(run, AuditSettings()))
+
+
+def test_a_pointing_miss_is_a_description_and_only_that(build) -> None:
+    run = build({"pointing_hit": False, "energy_in": 0.4, "energy_lift": 1.3})
+    report = audit(run, AuditSettings())
+    assert found(report) == {("0.jpg", "label", "misses_box")}
+    assert report.findings["kind"].to_pylist() == ["description"]
+    assert report.findings["severity"].to_pylist() == [pytest.approx(0.6)]
+
+
+def test_an_unlikely_label_with_another_class_on_the_box_is_suspect(build) -> None:
+    run = build(*wrong_sample(0.02))
+    report = audit(run, AuditSettings())
+    assert found(report) == {
+        ("x.jpg", "predicted", "label_suspect"),
+        ("x.jpg", "predicted", "wrong_but_on_object"),
+    }
+    reason = next(row["reason"] for row in report.findings.to_pylist() if row["rule"] == "label_suspect")
+    assert reason == (
+        "p(mug) is .02 and p(cat) is .85, with 60% of the map of cat in the boxes, which cover 30% of the view"
+    )
+
+
+@pytest.mark.parametrize(
+    ("p_label", "change"),
+    [(0.2, {}), (0.02, {"p_full": 0.6, "pred_prob": 0.6}), (0.02, OFF)],
+    ids=["label still possible", "other class unsure", "map off the box"],
+)
+def test_a_label_is_not_suspect_without_all_three_signs(build, p_label: float, change: dict[str, Any]) -> None:
+    rules = {rule for *_, rule in found(audit(build(*wrong_sample(p_label, **change)), AuditSettings()))}
+    assert "label_suspect" not in rules
+
+
+def test_a_wrong_prediction_off_the_box_is_background(build) -> None:
+    run = build(*wrong_sample(0.3, **OFF))
+    assert found(audit(run, AuditSettings())) == {("x.jpg", "predicted", "wrong_and_elsewhere")}
+
+
+def test_right_and_confident_but_elsewhere_needs_all_of_it(build) -> None:
+    run = build(OFF, {**OFF, "pred_prob": 0.7}, {**OFF, "energy_lift": 1.1})
+    elsewhere = {key for key in found(audit(run, AuditSettings())) if key[2] == "looks_elsewhere_but_right"}
+    assert elsewhere == {("0.jpg", "label", "looks_elsewhere_but_right")}
+
+
+def test_border_and_collapsed_maps_are_described(build) -> None:
+    run = build({"border_energy": 0.6}, {"entropy": 0.5})
+    assert found(audit(run, AuditSettings())) == {
+        ("0.jpg", "label", "border_energy"),
+        ("1.jpg", "label", "collapsed_map"),
+    }
+
+
+def test_findings_come_evidence_first_then_by_severity_whatever_the_order_of_rows(build) -> None:
+    changes = [
+        {"sample_id": "a.jpg", "drop_outside": 0.4},
+        {"sample_id": "b.jpg", **OFF},
+        {"sample_id": "c.jpg", "drop_outside": 0.8},
+        {"sample_id": "d.jpg", "drop_outside": 0.4},
+    ]
+    order = [
+        [row["sample_id"] for row in audit(build(*rows, name=name), AuditSettings()).findings.to_pylist()]
+        for name, rows in {"forward": changes, "backward": changes[::-1]}.items()
+    ]
+    assert order[0] == order[1]
+    assert order[0][:3] == ["c.jpg", "a.jpg", "d.jpg"]
+
+
+def test_every_rule_says_what_it_means_in_two_sentences() -> None:
+    for rule in RULES:
+        assert rule.meaning.count(". ") + 1 in (1, 2), rule.id
+        assert rule.meaning.endswith("."), rule.id
+
+
+def test_only_the_drop_outside_is_evidence() -> None:
+    assert [rule.id for rule in RULES if rule.kind == "evidence"] == ["relies_on_outside"]
+
+
+def test_a_rule_of_the_users_own_finds_and_explains(build) -> None:
+    own = CustomRule(
+        id="small_box",
+        title="The box is tiny",
+        when="box_area_frac < .05 AND drop_inside < {drop_review}",
+        severity="1 - box_area_frac",
+        reason="the boxes of {label} cover {box_area_frac:%}",
+    )
+    run = build({"box_area_frac": 0.04, "drop_inside": 0.1}, {"box_area_frac": 0.04, "drop_inside": 0.4})
+    finding = audit(run, AuditSettings(rules=(own,))).findings.to_pylist()
+    assert [(row["sample_id"], row["rule"], row["kind"]) for row in finding] == [("0.jpg", "small_box", "description")]
+    assert finding[0]["reason"] == "the boxes of mug cover 4%"
+    assert finding[0]["severity"] == pytest.approx(0.96)
+    assert json.loads(finding[0]["evidence"]) == {"box_area_frac": 0.04, "drop_inside": 0.1}
+
+
+def test_a_severity_out_of_range_is_clipped_and_a_null_one_is_zero(build) -> None:
+    rules = (
+        CustomRule(id="high", title="High", when="true", severity="7"),
+        CustomRule(id="null", title="Null", when="true", severity="NULL::FLOAT"),
+    )
+    rows = audit(build({}), AuditSettings(rules=rules)).findings.to_pylist()
+    assert {row["rule"]: row["severity"] for row in rows} == {"high": 1.0, "null": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"when": "drop_outsid > .1"}, r"rule 'mine'.*drop_outsid.*did you mean drop_outside"),
+        ({"when": "drop_outside > "}, r"rule 'mine'.*syntax error"),
+        ({"when": "drop_outside > {drop_outsde}"}, r"rule 'mine'.*\{drop_outsde\}.*did you mean drop_outside"),
+        ({"when": "true", "reason": "{energy_inn}"}, r"rule 'mine'.*energy_inn.*did you mean energy_in"),
+        ({"when": "true", "id": "misses_box"}, r"rule 'misses_box': the id is taken"),
+    ],
+    ids=["column", "syntax", "threshold", "reason", "id"],
+)
+def test_a_mistake_in_a_users_rule_names_the_rule_and_the_nearest_name(
+    build, rule: dict[str, str], message: str
+) -> None:
+    own = CustomRule(**{"id": "mine", "title": "Mine", **rule})
+    with pytest.raises(UserError, match=message):
+        audit(build({}), AuditSettings(rules=(own,)))
+
+
+def test_an_audit_of_a_method_that_the_run_lacks_says_which_it_has(build) -> None:
+    with pytest.raises(UserError, match=r"no maps by 'grad_cam'; it has opti_cam"):
+        audit(build({}), AuditSettings(method="grad_cam"))
+
+
+def test_only_the_audited_method_is_found(build) -> None:
+    run = build(
+        {"sample_id": "x.jpg", "drop_outside": 0.5},
+        {"sample_id": "x.jpg", "drop_outside": 0.9, "method": "uniform"},
+    )
+    assert audit(run, AuditSettings()).findings["method"].to_pylist() == ["opti_cam"]
+    assert audit(run, AuditSettings(method="uniform")).findings["method"].to_pylist() == ["uniform"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.934, ".93"), (1.0, "1.00"), (0.0, ".00"), (0.001, "<.01"), (0.999, ">.99"), (-0.12, "-.12"), (2.5, "2.50")],
+)
+def test_numbers_read_as_in_a_sentence_and_are_not_rounded_onto_certainty(value: float, words: str) -> None:
+    assert in_words(value) == words
+
+
+def test_a_share_reads_in_percent_and_null_as_unknown() -> None:
+    assert in_words(0.424, percent=True) == "42%"
+    assert in_words(None) == "unknown"
+    assert in_words("cat") == "cat"

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from stages.audit.findings import audit
+from stages.audit.settings import AuditSettings
+from stages.audit.summary import Share, summarise
+from storage.errors import UserError
+
+
+def test_the_summary_counts_and_averages_by_hand(build) -> None:
+    run = build(
+        {"ad": 0.0, "ai": 1.0, "ag": 0.8, "drop_outside": 0.6, "box_area_frac": 0.4},
+        {"ad": 0.1, "ai": 0.0, "ag": 0.0, "pointing_hit": False, "box_area_frac": 0.2, "energy_lift": 1.0},
+        {"ad": 0.2, "ai": 0.0, "ag": 0.4, "samples_status": "no_box", "scores_status": "no_box", "evaluable": False},
+        {
+            "samples_status": "unreadable", "explain_status": "unreadable", "scores_status": "unreadable",
+            "pred_index": None, "ad": None, "ai": None, "ag": None, "evaluable": False,
+        },
+        {"pred_index": 2, "explain_status": "degenerate_map", "scores_status": "degenerate_map", "evaluable": False},
+    )  # fmt: skip
+    audit(run, AuditSettings())
+    summary = summarise(run)
+    assert summary.method == "opti_cam"
+    assert summary.samples == {"ok": 3, "no_box": 1, "unreadable": 1}
+    assert summary.unscored == {"degenerate_map": 1, "no_box": 1, "unreadable": 1}
+    assert summary.accuracy == Share(3, 4)
+    (faithful,) = summary.faithfulness
+    assert (faithful.method, faithful.target, faithful.n) == ("opti_cam", "label", 3)
+    assert (faithful.ad, faithful.ai, faithful.ag) == pytest.approx((10.0, 100 / 3, 40.0), abs=1e-4)
+    assert (summary.evaluable, summary.misses) == (2, Share(1, 2))
+    assert summary.miss_null == pytest.approx((0.6 + 0.8) / 2)
+    assert summary.lift_median == pytest.approx(1.5)
+    counts = {rule.rule: rule.count for rule in summary.rules if rule.count}
+    assert counts == {"relies_on_outside": 1, "misses_box": 1}
+
+
+def test_the_top_findings_of_a_rule_are_its_most_severe(build) -> None:
+    run = build(*({"drop_outside": drop} for drop in (0.4, 0.9, 0.5, 0.6)))
+    audit(run, AuditSettings())
+    first = summarise(run, top=2).rules[0]
+    assert (first.rule, first.kind, first.count) == ("relies_on_outside", "evidence", 4)
+    assert [finding.sample_id for finding in first.top] == ["1.jpg", "3.jpg"]
+
+
+def test_faithfulness_is_told_by_method_and_target_with_the_audited_method_first(build) -> None:
+    x = {"sample_id": "x.jpg"}
+    run = build(x, {**x, "target": "predicted"}, {**x, "method": "fake_cam"})
+    audit(run, AuditSettings())
+    groups = [(faithful.method, faithful.target) for faithful in summarise(run).faithfulness]
+    assert groups == [("opti_cam", "label"), ("opti_cam", "predicted"), ("fake_cam", "label")]
+
+
+def test_nothing_evaluable_leaves_shares_undefined(build) -> None:
+    run = build({"evaluable": False})
+    audit(run, AuditSettings())
+    summary = summarise(run)
+    assert (summary.misses.rate, summary.misses.interval) == (None, None)
+    assert (summary.miss_null, summary.lift_median, summary.lift_interval) == (None, None, None)
+
+
+def test_a_run_that_was_not_audited_says_so(build) -> None:
+    with pytest.raises(UserError, match="no findings table yet"):
+        summarise(build({}))
