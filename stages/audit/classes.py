@@ -41,10 +41,7 @@ def class_table(
             evaluable[row["label"]].append(row)
     # The tables hold float32, and so compares the rule: a drop of exactly .3 counts here and there.
     threshold = float(np.float32(settings.drop_outside))
-    relies = {
-        label: [drop >= threshold for drop in _present(evaluable[label], "drop_outside")]
-        for label in explained
-    }
+    relies = {label: [drop >= threshold for drop in _present(evaluable[label], "drop_outside")] for label in explained}
     n_all, reliant_all = sum(map(len, relies.values())), sum(map(sum, relies.values()))
 
     table = []
@@ -57,9 +54,7 @@ def class_table(
                 "class_index": next(iter(samples.values()))["samples_class_index"],
                 "n": len(samples),
                 "n_evaluable": len(evaluable[label]),
-                **_share(
-                    "accuracy", [row["correct"] for row in samples.values() if row["correct"] is not None]
-                ),
+                **_share("accuracy", [row["correct"] for row in samples.values() if row["correct"] is not None]),
                 **_misses(evaluable[label]),
                 **_share("reliance", relies[label], rate="reliance_rate"),
                 "reliance_p": fisher_greater(k, n, reliant_all - k, n_all - n) if testable else None,

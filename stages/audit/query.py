@@ -48,9 +48,7 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
         connection.register(name, table)
     if {"samples", "explain", "scores"} <= tables.keys():
         connection.register("class_names", class_names(run, tables["samples"]))
-        connection.execute(
-            audit_view({name: tables[name].column_names for name in ("samples", "explain", "scores")})
-        )
+        connection.execute(audit_view({name: tables[name].column_names for name in ("samples", "explain", "scores")}))
     connection.execute("SET lock_configuration = true")
     return connection
 
@@ -125,15 +123,10 @@ def execute(connection: duckdb.DuckDBPyConnection, sql: str, where: str = "SQL")
 def _mistake(connection: duckdb.DuckDBPyConnection, message: str) -> str:
     """DuckDB's message in one line, with the nearest names that exist."""
     short = re.split(r"\n\s*\n|\nLINE \d+:|\nCandidate bindings|\nDid you mean", message)[0]
-    short = (
-        " ".join(short.split())
-        .removesuffix("!")
-        .removeprefix("Catalog Error: ")
-        .removeprefix("Binder Error: ")
-    )
+    short = " ".join(short.split()).removesuffix("!").removeprefix("Catalog Error: ").removeprefix("Binder Error: ")
     if "disabled by configuration" in short:
         return f"{short}. A query sees the run's own tables only"
-    unknown = re.search(r'[Cc]olumn "([^"]+)"|with name "?(\w+)"?', short)
+    unknown = re.search(r'[Cc]olumn "([^"]+)" not found|Table with name "?(\w+)"? does not exist', short)
     if unknown is None:
         return short
     name = unknown[1] or unknown[2]
@@ -145,7 +138,7 @@ def _mistake(connection: duckdb.DuckDBPyConnection, message: str) -> str:
         else "SELECT view_name FROM duckdb_views() WHERE NOT internal"
     ).fetchall()
     near = get_close_matches(name, [row[0] for row in known], n=3, cutoff=0.5)
-    return f"{short}; did you mean {', '.join(near)}?" if near else short
+    return f"{short}; nearest: {', '.join(near)}" if near else short
 
 
 @dataclass(frozen=True)
@@ -161,9 +154,7 @@ class CannedQuery:
 def list_queries() -> list[CannedQuery]:
     """The canned queries, by name."""
     folder = resources.files("stages.audit") / "queries"
-    files = sorted(
-        (entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda file: file.name
-    )
+    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda file: file.name)
     queries = []
     for file in files:
         sql = file.read_text(encoding="utf-8")
@@ -192,11 +183,10 @@ def render(table: pa.Table, format: str, stream: IO[Any]) -> None:
     elif format == "csv":
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(table.column_names)
-        writer.writerows([_cell(value) for value in row.values()] for row in table.to_pylist())
+        writer.writerows([_cell(value) for value in row.values()] for row in _short_floats(table).to_pylist())
     elif format == "json":
-        records = ",\n".join(
-            json.dumps(_plain(row), default=str, ensure_ascii=False) for row in table.to_pylist()
-        )
+        rows = _short_floats(table).to_pylist()
+        records = ",\n".join(json.dumps(_plain(row), default=str, ensure_ascii=False) for row in rows)
         stream.write(f"[\n{records}\n]\n" if records else "[]\n")
     elif format == "parquet":
         sink = io.BytesIO()
@@ -204,9 +194,17 @@ def render(table: pa.Table, format: str, stream: IO[Any]) -> None:
         getattr(stream, "buffer", stream).write(sink.getvalue())
     else:
         near = get_close_matches(format, FORMATS, n=1) or FORMATS
-        raise UserError(
-            f"no format {format!r}; did you mean {', '.join(near)}? Formats are {', '.join(FORMATS)}"
-        )
+        raise UserError(f"no format {format!r}; did you mean {', '.join(near)}? Formats are {', '.join(FORMATS)}")
+
+
+def _short_floats(table: pa.Table) -> pa.Table:
+    """The float32 columns as float64 with the digits that float32 has: .9, where a plain cast has .8999999761581421."""
+    fields = [pa.field(field.name, pa.float64()) if field.type == pa.float32() else field for field in table.schema]
+    columns = [
+        column.cast(pa.string()).cast(pa.float64()) if column.type == pa.float32() else column
+        for column in table.columns
+    ]
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def _plain(value: Any) -> Any:

@@ -199,8 +199,7 @@ RULES: tuple[Rule, ...] = (
         kind="description",
         title="The map points outside the boxes",
         meaning=(
-            "The map's maximum lies in no box. This describes the map: it says nothing about what the model "
-            "needs."
+            "The map's maximum lies in no box. This describes the map: it says nothing about what the model needs."
         ),
         when="NOT pointing_hit",
         severity="1 - energy_in",
@@ -215,8 +214,7 @@ RULES: tuple[Rule, ...] = (
         kind="description",
         title="The map lights up the border",
         meaning=(
-            "Much of the map lies in the outer frame of the view. Look for watermarks, captions, frames and "
-            "padding."
+            "Much of the map lies in the outer frame of the view. Look for watermarks, captions, frames and padding."
         ),
         when="border_energy >= {border_energy}",
         severity="border_energy",

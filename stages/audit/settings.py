@@ -59,6 +59,4 @@ class AuditSettings:
 
     def thresholds(self) -> dict[str, float]:
         """The numbers that rules refer to by name, ``{drop_outside}`` and the like."""
-        return {
-            field.name: float(getattr(self, field.name)) for field in fields(self) if field.type == "float"
-        }
+        return {field.name: float(getattr(self, field.name)) for field in fields(self) if field.type == "float"}

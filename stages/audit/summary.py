@@ -120,8 +120,7 @@ def summarise(run: Run, method: str = "", *, top: int = 3) -> Summary:
         )
         samples = _rows(
             connection,
-            "SELECT status, count(*) AS n FROM samples GROUP BY status "
-            "ORDER BY status <> 'ok', n DESC, status",
+            "SELECT status, count(*) AS n FROM samples GROUP BY status ORDER BY status <> 'ok', n DESC, status",
         )
         unscored = _rows(
             connection,

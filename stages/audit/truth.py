@@ -52,17 +52,14 @@ def against_truth(run: Run, truth: pa.Table) -> TruthReport:
     """
     absent = {"sample_id", "positive"} - set(truth.column_names)
     if absent:
-        raise UserError(
-            f"the truth table lacks the columns {', '.join(sorted(absent))}; `sightline demo` writes one"
-        )
+        raise UserError(f"the truth table lacks the columns {', '.join(sorted(absent))}; `sightline demo` writes one")
     planted = dict(zip(truth["sample_id"].to_pylist(), truth["positive"].to_pylist(), strict=True))
     samples = run.table("samples", ["sample_id", "status"]).to_pylist()
     present = [sample["sample_id"] for sample in samples if sample["status"] != "removed"]
     known = {sample_id for sample_id in present if planted.get(sample_id) is not None}
     if not known:
         raise UserError(
-            f"the truth table and {run.url} share no sample: the truth has {_some(planted)}, the run "
-            f"{_some(present)}"
+            f"the truth table and {run.url} share no sample: the truth has {_some(planted)}, the run {_some(present)}"
         )
     positive = {sample_id for sample_id in known if planted[sample_id]}
     findings = run.table("findings", ["sample_id", "target", "rule"]).to_pylist()

@@ -6,4 +6,4 @@ UNION ALL
 SELECT 'explain', method, target, status, count(*), any_value(reason) FROM explain GROUP BY method, target, status
 UNION ALL
 SELECT 'scores', method, target, status, count(*), any_value(reason) FROM scores GROUP BY method, target, status
-ORDER BY stage DESC, method, target, n DESC, status
+ORDER BY list_position(['samples', 'explain', 'scores'], stage), method, target, n DESC, status

@@ -108,10 +108,11 @@ def test_a_run_on_another_file_system_answers_the_same(run: Run) -> None:
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
-        ("SELECT drop_outsid FROM audit", r'"drop_outsid" not found.*did you mean drop_outside'),
-        ("SELECT * FROM audits", r"audits does not exist.*did you mean audit"),
+        ("SELECT drop_outsid FROM audit", r'"drop_outsid" not found.*nearest: drop_outside'),
+        ("SELECT * FROM audits", r"audits does not exist; nearest: audit"),
         ("SELEC 1", r'syntax error at or near "SELEC"'),
         ("SELECT * FROM reviews", r"no table reviews yet"),
+        ("SELECT label, count(*) FROM audit", r'"label" must appear in the GROUP BY clause'),
         ("", r"write a SELECT"),
         ("SELECT 'x'::INT", r"Could not convert string 'x'"),
     ],
@@ -174,6 +175,14 @@ def test_json_is_an_array_of_records_with_null_for_nan() -> None:
     stream = io.StringIO()
     render(TABLE.slice(0, 0), "json", stream)
     assert json.loads(stream.getvalue()) == []
+
+
+@pytest.mark.parametrize("format", ["csv", "json"])
+def test_text_has_the_digits_of_float32_and_no_more(format: str) -> None:
+    stream = io.StringIO()
+    render(pa.table({"p": pa.array([0.9, None], pa.float32())}), format, stream)
+    assert "0.9" in stream.getvalue()
+    assert "0.89999" not in stream.getvalue()
 
 
 def test_parquet_reads_back_the_same() -> None:

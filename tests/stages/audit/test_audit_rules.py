@@ -181,7 +181,7 @@ def test_a_severity_out_of_range_is_clipped_and_a_null_one_is_zero(build) -> Non
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"when": "drop_outsid > .1"}, r"rule 'mine'.*drop_outsid.*did you mean drop_outside"),
+        ({"when": "drop_outsid > .1"}, r"rule 'mine'.*drop_outsid.*nearest: drop_outside"),
         ({"when": "drop_outside > "}, r"rule 'mine'.*syntax error"),
         ({"when": "drop_outside > {drop_outsde}"}, r"rule 'mine'.*\{drop_outsde\}.*did you mean drop_outside"),
         ({"when": "true", "reason": "{energy_inn}"}, r"rule 'mine'.*energy_inn.*did you mean energy_in"),
