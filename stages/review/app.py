@@ -1,0 +1,125 @@
+"""The FiftyOne App on a run."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stages.review.database import database, free_port
+from stages.review.settings import ReviewSettings
+from storage.errors import SightlineError, UserError
+from storage.run import Run
+
+if TYPE_CHECKING:
+    from stages.review.load import LoadReport
+    from stages.review.views import RuleText
+
+ADDRESS = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class App:
+    """A running App: where it is, the dataset that it shows, and what loading did."""
+
+    url: str
+    dataset: Any
+    report: LoadReport
+
+
+@contextmanager
+def open_app(
+    run: Run,
+    settings: ReviewSettings | None = None,
+    port: int | None = None,
+    *,
+    rules: Mapping[str, RuleText] | None = None,
+) -> Iterator[App]:
+    """Load a run and serve the App on 127.0.0.1 while the context lasts; ``port`` None takes a free one.
+
+    Raises UserError for a port in use, a run that cannot be shown, or no MongoDB.
+    """
+    settings = settings or ReviewSettings()
+    # FiftyOne attaches to any App that answers on its port, of whatever database: so never to a port in use.
+    port = _checked(port) if port is not None else free_port()
+    with database(settings.database_directory):
+        # Imported here, when the database is known: FiftyOne takes seconds to import and reads its environment then.
+        import fiftyone as fo
+        from fiftyone.core.service import ServiceListenTimeout
+
+        from stages.review.load import load
+        from stages.review.views import first_view
+
+        reports: list[LoadReport] = []
+        dataset = load(run, settings, rules=rules, tell=reports.append)
+        # Its own message is a lecture on port forwarding.
+        logging.getLogger("fiftyone.core.session.session").setLevel(logging.WARNING)
+        try:
+            session = fo.launch_app(view=first_view(dataset), port=port, address=ADDRESS, remote=True, auto=False)
+        except ServiceListenTimeout:
+            raise SightlineError(f"FiftyOne's server did not come up on port {port} within a minute") from None
+        try:
+            yield App(f"http://{ADDRESS}:{port}", dataset, reports[0])
+        finally:
+            session.close()
+
+
+def serve(
+    run: Run,
+    settings: ReviewSettings | None = None,
+    port: int | None = None,
+    wait: bool = True,
+    *,
+    rules: Mapping[str, RuleText] | None = None,
+    tell: Callable[[str], None] = print,
+) -> None:
+    """Load a run, serve the App and wait for Ctrl-C; with ``wait`` false, stop as soon as it is up.
+
+    ``tell`` gets the lines that a person should see. Raises as :func:`open_app` does.
+    """
+    tell(f"Loading {run.url} into FiftyOne ...")
+    with _terminated_as_interrupted():
+        try:
+            with open_app(run, settings, port, rules=rules) as app:
+                tell(str(app.report))
+                tell(f"The App is at {app.url}")
+                tell("Stop it with Ctrl-C here; what you tag and save stays in the database.")
+                if wait:
+                    threading.Event().wait()
+        except KeyboardInterrupt:
+            tell("Stopped.")
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends the context as Ctrl-C does, so that the App and then the database are closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _checked(port: int) -> int:
+    if not 0 < port < 65536:
+        raise UserError(f"port {port} does not exist; take one from 1024 to 65535, or none for a free one")
+    with socket.socket() as probe:
+        # As servers do: a port that was just given up may be taken again.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except PermissionError:
+            raise UserError(f"port {port} is reserved by the system; take one from 1024 to 65535") from None
+        except OSError:
+            raise UserError(
+                f"port {port} is in use; take another with --port, or leave --port out for a free one"
+            ) from None
+    return port

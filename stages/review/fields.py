@@ -1,0 +1,196 @@
+"""Fields of the FiftyOne dataset: their names, kinds, descriptions and places in the sidebar.
+
+Numbers keep the names of the run's columns. Where the prediction differs from the label, the numbers of the predicted
+class stand beside the label's as ``predicted_<column>``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import fiftyone as fo
+import pyarrow as pa
+
+from storage.tables import EXPLAIN, SCORES
+
+Kind = Literal["real", "integer", "flag", "text", "texts", "classification", "detections", "heatmap"]
+
+KEY = "sample_key"
+DIGEST = "load_digest"
+PREDICTED = "predicted_"
+
+AUDIT = "audit"
+EVIDENCE = "evidence: what hiding costs"
+BOX_METRICS = "map against boxes"
+FAITHFULNESS = "faithfulness of the map"
+GEOMETRY = "geometry"
+PREDICTION = "prediction"
+OTHER_CLASS = "the predicted class, where it is not the label"
+RECORD = "record"
+
+GROUPS = (PREDICTION, AUDIT, EVIDENCE, BOX_METRICS, FAITHFULNESS, GEOMETRY, OTHER_CLASS, RECORD)
+"""Groups of the sidebar, in order."""
+
+EXPANDED = (PREDICTION, AUDIT, EVIDENCE)
+"""Groups that are open at first."""
+
+_GROUP_OF = {
+    **dict.fromkeys(("pred_prob", "p_full"), PREDICTION),
+    **dict.fromkeys(
+        (
+            *("drop_outside", "drop_outside_logit", "drop_inside", "drop_random", "context_reliance"),
+            *("p_hide_outside", "p_hide_inside", "p_hide_random", "p_box", "p_context"),
+            *("p_saliency_in_box", "p_saliency_in_context"),
+        ),
+        EVIDENCE,
+    ),
+    **dict.fromkeys(
+        (
+            *("energy_in", "energy_lift", "energy_logodds", "energy_null_pct", "pointing_hit", "pointing_hit_tol"),
+            *("localization_error", "official_metric", "pixel_f1", "iou_best"),
+        ),
+        BOX_METRICS,
+    ),
+    **dict.fromkeys(("ad", "ai", "ag", "p_saliency", "p_crop", "saliency_metric", "entropy"), FAITHFULNESS),
+    **dict.fromkeys(("n_boxes", "box_area_frac", "box_kept_frac", "border_energy", "evaluable"), GEOMETRY),
+}
+
+_NOT_NUMBERS = ("row", "class_index", "pred_index")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a sample."""
+
+    path: str
+    kind: Kind
+    group: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """A labelled half-open box, image px."""
+
+    label: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+def numbers(schema: pa.Schema) -> dict[str, Kind]:
+    """Columns of a table that hold a number of a sample, and their kinds."""
+    return {field.name: _kind(field.type) for field in schema if _is_number(field)}
+
+
+def number_fields(prefix: str = "") -> list[Field]:
+    """A field for each number of the tables ``explain`` and ``scores``, grouped."""
+    fields = []
+    for field in (*EXPLAIN, *SCORES):
+        if _is_number(field):
+            group = OTHER_CLASS if prefix else _GROUP_OF.get(field.name, RECORD)
+            fields.append(Field(prefix + field.name, _kind(field.type), group, _describe(field)))
+    return fields
+
+
+def severity_path(rule: str) -> str:
+    """Field that holds the severity of a rule's finding; null where the rule found nothing."""
+    return "severity_" + re.sub(r"\W", "_", rule)
+
+
+def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[Field]:
+    """All fields of a dataset. ``crops``: views show a part of the image; ``both_targets``: label and predicted."""
+    fields = [
+        Field("prediction", "classification", PREDICTION, "Most probable class on the whole view."),
+        Field("label", "classification", PREDICTION, "Ground-truth class."),
+        Field("correct", "flag", PREDICTION, "The prediction is the label."),
+        Field("saliency", "heatmap", PREDICTION, "Map of the label's class."),
+        Field("saliency_predicted", "heatmap", PREDICTION, "Map of the predicted class, where it is not the label."),
+        Field("findings", "texts", AUDIT, "Rules that found this sample, worst first."),
+        Field("why", "texts", AUDIT, "What each of them found, in words."),
+        Field("worst", "real", AUDIT, "Highest severity among findings that are evidence; 0 if there is none."),
+        Field("worst_description", "real", AUDIT, "Highest severity among findings that only describe."),
+        *(Field(severity_path(rule), "real", AUDIT, f"Severity of the finding {rule}.") for rule in rules),
+        Field("ground_truth", "detections", GEOMETRY, "Ground-truth boxes."),
+        Field("salient_box", "detections", GEOMETRY, "Box of the largest part of the map above its mean."),
+        *number_fields(),
+        *(number_fields(PREDICTED) if both_targets else []),
+        Field(KEY, "text", RECORD, "sample_id of the run: path relative to the dataset's root."),
+        Field("split", "text", RECORD, "Part of the dataset."),
+        Field("sample_status", "text", RECORD, "Whether the sample can be used."),
+        Field("explain_status", "text", RECORD, "Whether there is a map."),
+        Field("scores_status", "text", RECORD, "Whether the scores are defined."),
+        Field("remarks", "texts", RECORD, "Why a status is not ok."),
+        Field("hide_locator", "text", RECORD, "Method whose map said what to hide."),
+        Field(DIGEST, "text", RECORD, "Digest of what was loaded: a sample that did not change is not written again."),
+    ]
+    if crops:
+        fields.append(Field("view_box", "detections", GEOMETRY, "What the network saw; no map can lie outside it."))
+    return fields
+
+
+def declare(dataset: Any, fields: Sequence[Field]) -> None:
+    """Add to the dataset's schema what it lacks. Inserting is several times faster into a declared schema."""
+    schema = dataset.get_field_schema()
+    for field in fields:
+        if field.path not in schema:
+            dataset.add_sample_field(field.path, description=field.description, **_field_type(field.kind))
+    if "metadata.width" not in dataset.get_field_schema(flat=True):
+        dataset.add_sample_field("metadata", fo.EmbeddedDocumentField, embedded_doc_type=fo.ImageMetadata)
+
+
+def encode(kind: Kind, value: Any, size: tuple[int, int]) -> Any:
+    """A plain value of a record as FiftyOne stores it; ``size`` is (width, height) of the image, px."""
+    if value is None or kind in ("real", "integer", "flag", "text", "texts"):
+        return value
+    if kind == "classification":
+        label, confidence = value
+        return fo.Classification(label=label, confidence=confidence)
+    if kind == "heatmap":
+        return fo.Heatmap(map_path=value)
+    width, height = size
+    return fo.Detections(
+        detections=[
+            fo.Detection(
+                label=box.label,
+                bounding_box=[
+                    box.x0 / width,
+                    box.y0 / height,
+                    (box.x1 - box.x0) / width,
+                    (box.y1 - box.y0) / height,
+                ],
+            )
+            for box in value
+        ]
+    )
+
+
+def _field_type(kind: Kind) -> dict[str, Any]:
+    plain = {"real": fo.FloatField, "integer": fo.IntField, "flag": fo.BooleanField, "text": fo.StringField}
+    if kind in plain:
+        return {"ftype": plain[kind]}
+    if kind == "texts":
+        return {"ftype": fo.ListField, "subfield": fo.StringField}
+    labels = {"classification": fo.Classification, "detections": fo.Detections, "heatmap": fo.Heatmap}
+    return {"ftype": fo.EmbeddedDocumentField, "embedded_doc_type": labels[kind]}
+
+
+def _is_number(field: pa.Field) -> bool:
+    numeric = pa.types.is_floating(field.type) or pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
+    return numeric and field.name not in _NOT_NUMBERS
+
+
+def _kind(kind: pa.DataType) -> Kind:
+    if pa.types.is_boolean(kind):
+        return "flag"
+    return "real" if pa.types.is_floating(kind) else "integer"
+
+
+def _describe(field: pa.Field) -> str:
+    metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    extent = ", ".join(metadata[key] for key in ("unit", "range") if key in metadata)
+    return metadata.get("description", str(field.name)) + (f" ({extent})" if extent else "")

@@ -1,0 +1,178 @@
+"""A run as a FiftyOne dataset."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import fiftyone as fo
+
+from stages.review.fields import DIGEST, KEY, Field, declare, encode, fields_of
+from stages.review.records import Contents, Record, Sample, make_heatmaps, read_contents, records
+from stages.review.settings import ReviewSettings
+from stages.review.views import RuleText, lay_out, save_views
+from storage.errors import UserError
+from storage.run import Run
+
+BATCH = 1000
+
+OURS = "fields"
+"""Key of the dataset's info that lists the fields made here."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a load did, in samples."""
+
+    dataset: str
+    added: int
+    updated: int
+    unchanged: int
+    removed: int
+    skipped: Mapping[str, int]
+    without_heatmap: int
+
+    def __str__(self) -> str:
+        text = (
+            f"FiftyOne dataset {self.dataset!r}: {self.added} samples added, {self.updated} updated, "
+            f"{self.unchanged} unchanged"
+        )
+        if self.removed:
+            text += f", {self.removed} taken out (no longer in the run)"
+        if self.without_heatmap:
+            text += f"; {self.without_heatmap} without a heatmap (see explain_status)"
+        if self.skipped:
+            counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
+            text += f"; not shown: {counts}"
+        return text
+
+
+def load(
+    run: Run,
+    settings: ReviewSettings | None = None,
+    *,
+    rules: Mapping[str, RuleText] | None = None,
+    tell: Callable[[LoadReport], None] | None = None,
+) -> fo.Dataset:
+    """Load a run into a persistent FiftyOne dataset, or bring the dataset that it has up to date.
+
+    Samples are known by ``sample_key``. Those that changed are updated and keep the tags, fields and saved views that
+    people added; samples that the run no longer has are taken out. ``rules`` names rules in words for the saved views.
+    Call it within :func:`stages.review.database.database`. Raises UserError for a run that cannot be shown, or a
+    dataset name that is taken.
+    """
+    settings = settings or ReviewSettings()
+    contents = read_contents(run, settings)
+    heatmaps = make_heatmaps(run, contents, settings)
+    dataset = _dataset(run, settings)
+    fields = fields_of(contents.rules, crops=contents.crops, both_targets=len(contents.measured) > 1)
+    _drop_former(dataset, fields)
+    declare(dataset, fields)
+    if "worst" not in dataset.get_index_information():
+        dataset.create_index("worst")
+    report = _bring_up_to_date(dataset, fields, contents, records(contents, heatmaps))
+    lay_out(dataset, fields, opacity=settings.heatmap_opacity)
+    save_views(dataset, rules or {})
+    if tell:
+        tell(report)
+    return dataset
+
+
+def _dataset(run: Run, settings: ReviewSettings) -> Any:
+    """The run's dataset, made if needed. Two runs of one name are told apart by where they are."""
+    url = run.url if "://" in run.url else str(run.local_path())
+    name = settings.dataset or run.name
+    if fo.dataset_exists(name) and fo.load_dataset(name).info.get("run") != url:
+        if settings.dataset:
+            raise UserError(
+                f"review.dataset: FiftyOne has a dataset {name!r} already, of something else than {url}; "
+                "take another name"
+            )
+        name = f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:6]}"
+    if fo.dataset_exists(name):
+        return fo.load_dataset(name)
+    try:
+        dataset = fo.Dataset(name, persistent=True)
+    except ValueError as error:
+        raise UserError(f"FiftyOne does not take {name!r} for a dataset: {error}; set review.dataset") from None
+    dataset.media_type = "image"
+    dataset.info["run"] = url
+    dataset.save()
+    declare(dataset, [Field(KEY, "text", "", "")])
+    dataset.create_index(KEY, unique=True)
+    return dataset
+
+
+def _drop_former(dataset: Any, fields: list[Field]) -> None:
+    """Take out fields of an earlier load that this one lacks: a rule's, say, that no longer finds anything."""
+    paths = [field.path for field in fields]
+    former = [path for path in dataset.info.get(OURS, []) if path not in paths and dataset.has_sample_field(path)]
+    if former:
+        dataset.delete_sample_fields(former)
+    dataset.info[OURS] = paths
+    dataset.save()
+
+
+def _bring_up_to_date(
+    dataset: Any, fields: list[Field], contents: Contents, shown: Iterator[tuple[Sample, Record]]
+) -> LoadReport:
+    before = dict(zip(*dataset.values([KEY, DIGEST]), strict=True))
+    changed: list[tuple[Sample, Record]] = []
+    added = without_heatmap = unchanged = 0
+    new: list[tuple[Sample, Record]] = []
+    while batch := list(islice(shown, BATCH)):
+        for sample, record in batch:
+            record[DIGEST] = hashlib.blake2b(repr((str(sample.path), record)).encode(), digest_size=16).hexdigest()
+            without_heatmap += record["saliency"] is None and record["saliency_predicted"] is None
+            if sample.key not in before:
+                new.append((sample, record))
+            elif record[DIGEST] != before[sample.key]:
+                changed.append((sample, record))
+            else:
+                unchanged += 1
+        added += len(new)
+        _add(dataset, fields, new)
+        new.clear()
+    _update(dataset, fields, changed)
+    gone = [key for key in before if key not in contents.known]
+    if gone:
+        dataset.delete_samples(dataset.select_by(KEY, gone))
+    return LoadReport(dataset.name, added, len(changed), unchanged, len(gone), dict(contents.skipped), without_heatmap)
+
+
+def _add(dataset: Any, fields: list[Field], batch: list[tuple[Sample, Record]]) -> None:
+    samples = [
+        fo.Sample(
+            filepath=str(sample.path),
+            metadata=_metadata(sample),
+            **{
+                field.path: encode(field.kind, record.get(field.path), (sample.width, sample.height))
+                for field in fields
+            },
+        )
+        for sample, record in batch
+    ]
+    # The schema is declared, so FiftyOne need not look for new fields in each sample: several times faster.
+    dataset.add_samples(samples, expand_schema=False, validate=False, progress=False)
+
+
+def _update(dataset: Any, fields: list[Field], changed: list[tuple[Sample, Record]]) -> None:
+    if not changed:
+        return
+    for field in fields:
+        if field.path == KEY:
+            continue
+        values = {
+            sample.key: encode(field.kind, record.get(field.path), (sample.width, sample.height))
+            for sample, record in changed
+        }
+        dataset.set_values(field.path, values, key_field=KEY, expand_schema=False, validate=False)
+    for path, of in (("filepath", lambda sample: str(sample.path)), ("metadata", _metadata)):
+        dataset.set_values(path, {sample.key: of(sample) for sample, _ in changed}, key_field=KEY, validate=False)
+
+
+def _metadata(sample: Sample) -> Any:
+    return fo.ImageMetadata(size_bytes=sample.values["size_bytes"], width=sample.width, height=sample.height)

@@ -1,0 +1,52 @@
+"""Settings of the review stage."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class ReviewSettings:
+    """What is loaded into FiftyOne, how it looks, and where its database lives."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    dataset: str = ""
+    """Name of the FiftyOne dataset; empty: the run's name."""
+    method: str = ""
+    """Saliency method that is shown; empty: ``opti_cam`` if the run has it, else its first method."""
+    database: str = ""
+    """Directory of the private MongoDB; empty: ``sightline/mongo`` in the user's data directory.
+
+    Not used where FIFTYONE_DATABASE_URI names a server.
+    """
+    heatmap_side: int = 512
+    """Long side of the heatmap images, px."""
+    heatmap_opacity: float = 0.7
+    """Opacity of the overlays in the App, [0, 1]."""
+    threads: int = 0
+    """Threads that write heatmaps; 0: one a core."""
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.heatmap_side <= 4096:
+            raise ValueError(f"heatmap_side is {self.heatmap_side}; give a side from 16 to 4096 px")
+        if not 0 <= self.heatmap_opacity <= 1:
+            raise ValueError(f"heatmap_opacity is {self.heatmap_opacity}; give a fraction from 0 to 1")
+        if self.threads < 0:
+            raise ValueError(f"threads is {self.threads}; give a number of threads, or 0 for one a core")
+
+    @property
+    def database_directory(self) -> Path:
+        """Where the private MongoDB keeps its files (about 300 MB when empty)."""
+        if self.database:
+            return Path(self.database).expanduser()
+        data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+        return Path(data).expanduser() / "sightline" / "mongo"
+
+    @property
+    def thread_count(self) -> int:
+        """Threads to use."""
+        return self.threads or os.cpu_count() or 1

@@ -1,0 +1,102 @@
+"""How the dataset looks in the App: what is visible at first, colours, sidebar groups, one saved view a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+from fiftyone import ViewField
+from fiftyone.core.odm.dataset import ActiveFields, SidebarGroupDocument
+
+from stages.review.fields import EXPANDED, GROUPS, Field, severity_path
+
+VISIBLE = ("saliency", "ground_truth", "salient_box", "view_box", "prediction")
+"""Fields that are checked when the App opens."""
+
+COLOURS = {
+    "saliency": "#ff3b00",
+    "saliency_predicted": "#d400ff",
+    "ground_truth": "#00d5ff",
+    "salient_box": "#ffd000",
+    "view_box": "#ffffff",
+    "prediction": "#4c6fff",
+    "label": "#00d5ff",
+}
+"""Field colours that stay apart for colour-blind eyes, too: warm for the map, cool for the truth."""
+
+OURS = "views"
+"""Key of the dataset's info that lists the saved views made here."""
+
+EVERYTHING = "Everything, worst first"
+
+
+@dataclass(frozen=True)
+class RuleText:
+    """A rule in words."""
+
+    title: str
+    meaning: str = ""
+
+
+def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
+    """Set what is visible at first, colours and sidebar groups. ``opacity`` in [0, 1] is that of the overlays."""
+    paths = [field.path for field in fields]
+    config = dataset.app_config
+    config.active_fields = ActiveFields(paths=[path for path in VISIBLE if path in paths])
+    config.color_scheme = fo.ColorScheme(
+        # By field, a heatmap's opacity follows its value; by value, low values would paint the image over.
+        color_by="field",
+        opacity=opacity,
+        fields=[{"path": path, "fieldColor": colour} for path, colour in COLOURS.items() if path in paths],
+    )
+    groups = [SidebarGroupDocument(name="tags", paths=["tags"], expanded=True)]
+    groups += [
+        SidebarGroupDocument(
+            name=group,
+            paths=[field.path for field in fields if field.group == group],
+            expanded=group in EXPANDED,
+        )
+        for group in GROUPS
+    ]
+    ours = {path for group in groups for path in group.paths}
+    rest = [path for path in dataset.get_field_schema() if path not in ours and path not in ("metadata",)]
+    groups.append(SidebarGroupDocument(name="metadata", paths=["metadata.width", "metadata.height"], expanded=False))
+    groups.append(SidebarGroupDocument(name="other", paths=rest, expanded=False))
+    config.sidebar_groups = [group for group in groups if group.paths]
+    dataset.save()
+
+
+def worst_first(dataset: Any) -> Any:
+    """All samples, those with the most severe evidence first."""
+    return dataset.sort_by([("worst", -1), ("worst_description", -1)])
+
+
+def first_view(dataset: Any) -> Any:
+    """The saved view that the App opens on: everything, worst first."""
+    return dataset.load_saved_view(dataset.info[OURS][0])
+
+
+def save_views(dataset: Any, rules: Mapping[str, RuleText]) -> dict[str, str]:
+    """Save a view of each rule that found something, and one of everything; returns rule -> name of its view.
+
+    Names carry counts, so views of an earlier load are replaced. Views that people saved are left alone.
+    """
+    for name in dataset.info.get(OURS, []):
+        if dataset.has_saved_view(name):
+            dataset.delete_saved_view(name)
+    counts = dataset.count_values("findings")
+    named = [rule for rule in rules if rule in counts]
+    named += sorted(rule for rule in counts if rule is not None and rule not in rules)
+    names: dict[str, str] = {}
+    everything = f"{EVERYTHING} ({len(dataset)})"
+    dataset.save_view(everything, worst_first(dataset), overwrite=True)
+    for rule in named:
+        text = rules.get(rule) or RuleText(rule.replace("_", " ").capitalize())
+        names[rule] = f"{text.title} ({counts[rule]})"
+        view = dataset.match(ViewField("findings").contains([rule])).sort_by(severity_path(rule), reverse=True)
+        dataset.save_view(names[rule], view, description=text.meaning or None, overwrite=True)
+    dataset.info[OURS] = [everything, *names.values()]
+    dataset.save()
+    return names

@@ -1,0 +1,142 @@
+"""Small runs whose maps are known: each lights up one cell of its grid, on a cue at a known place of the image."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image, ImageDraw
+
+from stages.geometry import ViewTransform
+from storage.run import Part, Run
+from storage.tables import EXPLAIN, FINDINGS, SAMPLES, SCORES
+
+CLASSES = ("cat", "dog", "owl")
+GRID = 7
+SIZE, RESIZE = 224, 256
+
+
+@dataclass(frozen=True)
+class Planted:
+    """An image and what its map looks at. ``cell`` is (row, column) of the hot cell of the 7 x 7 grid."""
+
+    name: str
+    width: int = 400
+    height: int = 300
+    cell: tuple[int, int] = (1, 5)
+    label: int = 0
+    predicted: int = 0
+    predicted_cell: tuple[int, int] | None = None
+    drop_outside: float = 0.1
+    rules: tuple[tuple[str, str, float], ...] = ()
+    """(rule, kind, severity)"""
+    status: str = "ok"
+
+
+def view_of(planted: Planted, geometry: Any) -> ViewTransform:
+    return ViewTransform.make(geometry, planted.width, planted.height, size=SIZE, resize=RESIZE)
+
+
+def cue_box(planted: Planted, geometry: Any, cell: tuple[int, int] | None = None) -> tuple[float, float, float, float]:
+    """The hot cell of the map in image px, (x0, y0, x1, y1)."""
+    row, column = cell or planted.cell
+    step = SIZE / GRID
+    box = [[column * step, row * step, (column + 1) * step, (row + 1) * step]]
+    x0, y0, x1, y1 = view_of(planted, geometry).boxes_to_image(box)[0]
+    return float(x0), float(y0), float(x1), float(y1)
+
+
+def object_box(planted: Planted) -> tuple[float, float, float, float]:
+    return (planted.width * 0.35, planted.height * 0.5, planted.width * 0.6, planted.height * 0.85)
+
+
+def make_run(directory: Path, planted: list[Planted], geometry: str = "squash", *, name: str = "synthetic") -> Run:
+    """A run with images, samples, maps, explain, scores and findings, written through storage alone."""
+    images = directory / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    run = Run.create(str(directory / "runs" / name))
+    samples, explained, scored, findings = [], [], [], []
+    grids = {target: np.full((len(planted), GRID, GRID), np.nan, np.float32) for target in ("label", "predicted")}
+    for row, one in enumerate(planted):
+        path = images / one.name
+        if one.status == "ok":
+            _draw(one, geometry, path)
+        samples.append(_sample(row, one, path))
+        for target, grid in grids.items():
+            index = one.label if target == "label" else one.predicted
+            keys = {"sample_id": one.name, "row": row, "target": target, "method": "opti_cam"}
+            explained.append(
+                keys
+                | {
+                    "class_index": index,
+                    "status": one.status,
+                    "pred_index": one.predicted,
+                    "pred_prob": 0.75,
+                    "p_full": 0.75 if index == one.predicted else 0.125,
+                }
+            )
+            scored.append(keys | {"status": one.status, "drop_outside": one.drop_outside, "pointing_hit": False})
+            if one.status == "ok":
+                cell = one.predicted_cell if target == "predicted" and one.predicted_cell else one.cell
+                grid[row] = 0
+                grid[row, cell[0], cell[1]] = 1
+        for rule, kind, severity in one.rules:
+            keys = {"sample_id": one.name, "row": row, "target": "label", "method": "opti_cam"}
+            found = {"rule": rule, "kind": kind, "severity": severity, "reason": f"because of {rule}"}
+            findings.append(keys | found | {"evidence": "{}"})
+    run.write_table("samples", _table(samples, SAMPLES))
+    for target, grid in grids.items():
+        store = run.create_maps(
+            "opti_cam",
+            target,
+            rows=len(planted),
+            grid=(GRID, GRID),
+            attributes={"geometry": geometry, "size": SIZE, "resize": RESIZE, "class_names": list(CLASSES)},
+        )
+        store.write(0, grid)
+    run.write_part(Part("explain", "opti_cam", 0), _table(explained, EXPLAIN), {})
+    run.write_part(Part("scores", "opti_cam", 0), _table(scored, SCORES), {})
+    run.write_table("findings", _table(findings, FINDINGS))
+    return run
+
+
+def replace_findings(run: Run, findings: list[dict[str, Any]]) -> None:
+    run.write_table("findings", _table(findings, FINDINGS))
+
+
+def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+
+
+def _sample(row: int, one: Planted, path: Path) -> dict[str, Any]:
+    readable = one.status == "ok"
+    x0, y0, x1, y1 = object_box(one)
+    return {
+        "sample_id": one.name,
+        "row": row,
+        "uri": str(path),
+        "digest": hashlib.sha256(one.name.encode()).hexdigest(),
+        "size_bytes": path.stat().st_size if readable else None,
+        "width": one.width if readable else None,
+        "height": one.height if readable else None,
+        "label": CLASSES[one.label],
+        "class_index": one.label,
+        "boxes": [{"x0": x0, "y0": y0, "x1": x1, "y1": y1, "label": None}] if readable else [],
+        "status": one.status,
+        "reason": None if readable else "truncated file",
+    }
+
+
+def _draw(one: Planted, geometry: str, path: Path) -> None:
+    """A dark picture (any brightness of an overlay shows on it) with an object and a cue."""
+    ramp = np.linspace(30, 60, one.width, dtype=np.float32)[None, :] + np.linspace(0, 15, one.height)[:, None]
+    image = Image.fromarray(np.repeat(ramp[:, :, None], 3, axis=2).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle(object_box(one), fill=(70, 80, 95))
+    x0, y0, x1, y1 = cue_box(one, geometry)
+    draw.ellipse((x0, y0, x1 - 1, y1 - 1), fill=(60, 90, 60))
+    image.save(path)
