@@ -1,0 +1,142 @@
+"""Where the pretrained weights of a torchvision architecture come from, so that a machine without a network can work."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.metadata
+import re
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torchvision
+
+from storage.errors import UserError
+
+_DIGITS = re.compile(r"-([0-9a-f]{8,64})\.pth?$")
+_TIMEOUT_S = 10.0
+
+
+class _Unavailable(Exception):
+    """One place does not have the weights; the text says why."""
+
+
+def resolve_weights(architecture: str, weights: str = "DEFAULT", path: str | None = None) -> Path:
+    """Find the weight file of a torchvision architecture, in the first of four places that has it.
+
+    The places: the path in the config, torch's own cache (`torch.hub.get_dir()`), an installed package that carries a
+    file of torchvision's file name, torchvision's download. torchvision ends a file name with the first digits of the
+    file's sha256; a cached, packaged or downloaded file whose digest differs is not used.
+
+    Args:
+        architecture: a name of `torchvision.models.list_models()`, e.g. "mobilenet_v2".
+        weights: a member of the architecture's weights enum, e.g. "IMAGENET1K_V1".
+        path: a file to use instead of any other place. It is never silently replaced by another one.
+
+    Raises:
+        UserError: unknown names, a path that is not a file, or no place that has the file.
+    """
+    url = _weights_url(architecture, weights)
+    name = url.rsplit("/", 1)[-1]
+    if path is not None:
+        if not Path(path).is_file():
+            raise UserError(
+                f"the weights of {architecture} are set to {path}, which is not a file; "
+                f"correct the path or leave it out to look for {name} elsewhere"
+            )
+        return Path(path)
+    reasons = ["1. a path in the config: none is set"]
+    places = (
+        ("2. torch's cache", lambda: _from_cache(name)),
+        ("3. an installed package", lambda: _from_package(name)),
+        ("4. torchvision's download", lambda: _from_download(url, name)),
+    )
+    for place, find in places:
+        try:
+            return find()
+        except _Unavailable as reason:
+            reasons.append(f"{place}: {reason}")
+    raise UserError(
+        f"no weights for {architecture} ({weights}, file {name}). Four places were tried:\n  "
+        + "\n  ".join(reasons)
+        + f"\nGive the path of {name} in the config, or put the file into {_cache_folder()}."
+    )
+
+
+def _weights_url(architecture: str, weights: str) -> str:
+    try:
+        choices = torchvision.models.get_model_weights(architecture)
+    except ValueError:
+        near = difflib.get_close_matches(architecture, torchvision.models.list_models(), n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; see torchvision.models.list_models()"
+        raise UserError(f"torchvision has no architecture {architecture!r}{hint}") from None
+    if weights not in choices.__members__:
+        known = ", ".join(choices.__members__) or "none"
+        raise UserError(f"{architecture} has no weights {weights!r}; torchvision knows: {known}")
+    return str(choices[weights].url)
+
+
+def _from_cache(name: str) -> Path:
+    file = _cache_folder() / name
+    if not file.is_file():
+        raise _Unavailable(f"{file} does not exist")
+    _check_digest(file, name)
+    return file
+
+
+def _from_package(name: str) -> Path:
+    if _DIGITS.search(name) is None:
+        raise _Unavailable(f"the name {name} carries no digits of a digest to check a file against")
+    refused = []
+    for package, file in _packaged_files(name):
+        try:
+            _check_digest(file, name)
+        except _Unavailable as reason:
+            refused.append(f"{package}: {reason}")
+        else:
+            return file
+    raise _Unavailable("; ".join(refused) or f"no installed distribution carries a file named {name}")
+
+
+def _packaged_files(name: str) -> Iterator[tuple[str, Path]]:
+    for distribution in importlib.metadata.distributions():
+        record = distribution.read_text("RECORD")
+        if record is None or name not in record:  # cheaper than parsing each record
+            continue
+        for packaged in distribution.files or ():
+            if packaged.name == name:
+                yield str(distribution.metadata["Name"]), Path(str(distribution.locate_file(packaged)))
+
+
+def _from_download(url: str, name: str) -> Path:
+    digits = _DIGITS.search(name)
+    file = _cache_folder() / name
+    try:
+        # torch's download has no timeout: without this request a machine behind a closed door would hang on it.
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT_S).close()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(
+            url, str(file), hash_prefix=digits.group(1) if digits else None, progress=False
+        )
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch found another digest
+        raise _Unavailable(f"{url}: {error}") from error
+    return file
+
+
+def _check_digest(file: Path, name: str) -> None:
+    expected = _DIGITS.search(name)
+    if expected is None:
+        return
+    try:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise _Unavailable(f"{file} cannot be read: {error}") from error
+    if not digest.startswith(expected.group(1)):
+        raise _Unavailable(f"{file} has a sha256 that begins with {digest[:8]}, not with {expected.group(1)}")
+
+
+def _cache_folder() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
