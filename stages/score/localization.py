@@ -1,0 +1,96 @@
+"""How a map lies to the ground-truth boxes: energy, pointing game, the box of the map, pixel F1.
+
+Maps (N, H, W) are in [0, 1] at the view's resolution. ``coverage`` (N, H, W) is the share of each pixel inside the
+union U of the boxes; ``boxes`` (N, K, 4) are the boxes themselves in view px, rows of NaN where a sample has fewer.
+Results are (N,), NaN where undefined: no box in view, a map without mass, a constant map where a maximum is asked for.
+Definitions: the paper's Appendix B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stages.geometry import Boxes
+from stages.score.ratio import Maps, Values, mass, ratio
+
+
+def pad_boxes(boxes: Sequence[Boxes]) -> Boxes:
+    """Boxes (n_i, 4) of N samples as one array (N, K, 4), K the largest n_i and at least 1, padded with NaN."""
+    padded = np.full((len(boxes), max([1, *map(len, boxes)]), 4), np.nan)
+    for index, own in enumerate(boxes):
+        padded[index, : len(own)] = own
+    return padded
+
+
+def box_area_frac(coverage: Maps) -> Values:
+    """Area of U as a share of the view, in (0, 1]: what a map that looks everywhere scores as energy."""
+    area = mass(coverage) / (coverage.shape[1] * coverage.shape[2])
+    return np.where(area > 0, area, np.nan)
+
+
+def energy_in(maps: Maps, coverage: Maps) -> Values:
+    """Share of the map's mass inside U, in [0, 1]: EP, and the precision P of pixel F1."""
+    in_view = mass(coverage) > 0
+    return np.where(in_view, ratio(mass(maps, coverage), mass(maps)), np.nan)
+
+
+def pixel_f1(maps: Maps, coverage: Maps) -> Values:
+    """Harmonic mean of P = mass in U / mass and R = mass in U / area of U, in [0, 1]."""
+    # 2 P R / (P + R) with both written out; unlike the quotient it needs no case for a map that misses U.
+    area, whole = mass(coverage), mass(maps)
+    return ratio(2 * mass(maps, coverage), np.where((area > 0) & (whole > 0), whole + area, np.nan))
+
+
+def pointing_hit(maps: Maps, boxes: Boxes, tolerance: float = 0.0) -> Values:
+    """Pointing game: 1 where the map's maximum lies in a box, 0 where it does not.
+
+    A pixel lies in a box if its centre is at most ``tolerance`` px from it. Ties: a bilinear map is flat at its edges,
+    so several pixels may share the maximum; it is a hit only if all of them lie in a box, so that no map hits by
+    pointing everywhere. A constant map points nowhere: undefined.
+    """
+    count, height, width = maps.shape
+    flat = maps.reshape(count, height * width)
+    highest = flat.max(axis=1)
+    defined = (highest > flat.min(axis=1)) & ~np.isnan(boxes).all(axis=(1, 2))
+    owner, pixel = np.nonzero((flat == highest[:, None]) & defined[:, None])
+    x, y = pixel % width + 0.5, pixel // width + 0.5
+    near = np.zeros(len(owner), dtype=bool)
+    for x0, y0, x1, y1 in boxes[owner].transpose(1, 2, 0):
+        across = np.maximum(np.maximum(x0 - x, x - x1), 0)
+        down = np.maximum(np.maximum(y0 - y, y - y1), 0)
+        near |= np.hypot(across, down) <= tolerance
+    misses = np.bincount(owner, weights=~near, minlength=count)
+    return np.where(defined, misses == 0, np.nan)
+
+
+def intersection_over_union(first: Boxes, second: Boxes) -> Values:
+    """IoU of boxes (..., 4) with boxes (..., 4), broadcast against each other; NaN where either is NaN."""
+    low = np.maximum(first[..., :2], second[..., :2])
+    high = np.minimum(first[..., 2:], second[..., 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=-1)
+    areas = [(box[..., 2:] - box[..., :2]).prod(axis=-1) for box in (first, second)]
+    return ratio(shared, areas[0] + areas[1] - shared)
+
+
+def iou_best(map_boxes: Boxes, boxes: Boxes) -> Values:
+    """Highest IoU of the map's box B_p (N, 4) with a ground-truth box, in [0, 1].
+
+    B_p is ``stages.geometry.largest_component_box``.
+    """
+    overlaps: Values = np.fmax.reduce(intersection_over_union(map_boxes[:, None], boxes), axis=1)
+    return overlaps
+
+
+def localization_error(best: ArrayLike) -> Values:
+    """LE = 1 - highest IoU, in [0, 1]; lower is better."""
+    return 1 - np.asarray(best, dtype=np.float64)
+
+
+def official_metric(best: ArrayLike, correct: ArrayLike) -> Values:
+    """OM = 1 - highest IoU where the predicted class is right, else 1. ``correct`` (N,): 1, 0, NaN = unknown."""
+    right = np.asarray(correct, dtype=np.float64)
+    error = localization_error(best)
+    return np.where(np.isnan(right) | np.isnan(error), np.nan, np.where(right > 0, error, 1.0))

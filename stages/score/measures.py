@@ -1,0 +1,79 @@
+"""Every score of a batch, from its maps, boxes and probes: the columns of the table ``scores``, computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from stages.geometry import Boxes, largest_component_box
+from stages.score import faithfulness, localization, nulls, spread
+from stages.score.ratio import Maps, Values
+from stages.score.settings import ScoreSettings
+
+
+def measure_maps(
+    maps: Maps, coverage: Maps, boxes: Boxes, correct: Values, p_crop: Values, settings: ScoreSettings
+) -> dict[str, Values]:
+    """Scores of maps (N, H, W) in [0, 1]: column name to (N,), NaN where undefined.
+
+    ``coverage`` (N, H, W) and ``boxes`` (N, K, 4) are as in :mod:`stages.score.localization`; ``correct`` (N,) says
+    whether the network's prediction is right (1, 0, NaN = unknown); ``p_crop`` (N,) is the probability of the explained
+    class on the crop of the map's box.
+    """
+    pixels = maps.shape[1] * maps.shape[2]
+    area = localization.box_area_frac(coverage)
+    energy = localization.energy_in(maps, coverage)
+    map_boxes = largest_component_box(maps)
+    map_box_area = (map_boxes[:, 2:] - map_boxes[:, :2]).prod(axis=1) / pixels
+    best = localization.iou_best(map_boxes, boxes)
+    return {
+        "energy_in": energy,
+        "box_area_frac": area,
+        "energy_lift": nulls.energy_lift(energy, area),
+        "energy_logodds": nulls.energy_logodds(energy, area),
+        "energy_null_pct": nulls.energy_null_pct(maps, coverage, settings.null_grid),
+        "pointing_hit": localization.pointing_hit(maps, boxes),
+        "pointing_hit_tol": localization.pointing_hit(maps, boxes, settings.pointing_tolerance),
+        "localization_error": localization.localization_error(best),
+        "official_metric": localization.official_metric(best, correct),
+        "pixel_f1": localization.pixel_f1(maps, coverage),
+        "iou_best": best,
+        "saliency_metric": faithfulness.saliency_metric(map_box_area, p_crop),
+        "border_energy": spread.border_energy(maps, settings.border_width),
+        "entropy": spread.entropy(maps),
+    }
+
+
+def measure_probes(probes: Mapping[str, Values]) -> dict[str, Values]:
+    """Scores of the probes alone, named as in the table ``explain``, (N,) each: column name to (N,)."""
+    full, masked = probes["p_full"], probes["p_saliency"]
+    return {
+        "ad": faithfulness.average_drop(full, masked),
+        "ai": faithfulness.average_increase(full, masked),
+        "ag": faithfulness.average_gain(full, masked),
+        "drop_outside": faithfulness.drop(full, probes["p_hide_outside"]),
+        "drop_outside_logit": faithfulness.drop_logit(full, probes["p_hide_outside"]),
+        "drop_inside": faithfulness.drop(full, probes["p_hide_inside"]),
+        "drop_random": faithfulness.drop(full, probes["p_hide_random"]),
+        "context_reliance": faithfulness.context_reliance(probes["p_saliency_in_box"], probes["p_saliency_in_context"]),
+    }
+
+
+PROBES = (
+    "p_full",
+    "p_saliency",
+    "p_hide_outside",
+    "p_hide_inside",
+    "p_hide_random",
+    "p_saliency_in_box",
+    "p_saliency_in_context",
+    "p_crop",
+)
+"""Columns of ``explain`` that scores are made from."""
+
+
+def constant(maps: Maps) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which maps (N, H, W) have one value everywhere: nothing stands out. False for a map with NaN."""
+    flat = maps.reshape(len(maps), -1)
+    return np.asarray(flat.max(axis=1) == flat.min(axis=1))

@@ -1,0 +1,286 @@
+"""The score stage: maps, boxes and probes of a run to its table ``scores``, a part beside each part of ``explain``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from stages.geometry import Boxes, ViewTransform
+from stages.score.localization import pad_boxes
+from stages.score.measures import PROBES, constant, measure_maps, measure_probes
+from stages.score.ratio import Values
+from stages.score.settings import ScoreSettings
+from storage import MapStore, Run, SightlineError
+from storage.run import Part
+from storage.tables import SCORES, decode
+
+SCORE_VERSION = 1
+"""Raised by hand when a score changes its meaning; scores of another version are made again."""
+
+BATCH = 32
+"""Rows scored at a time: few enough for their maps at the view's resolution to stay in a core's reach."""
+
+_SAMPLE_COLUMNS = ["row", "label", "class_index", "width", "height", "boxes"]
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """What the stage did."""
+
+    parts: int
+    """Parts that were scored."""
+    skipped: int
+    """Parts that were up to date."""
+    rows: int
+    """Rows in the parts that were scored."""
+    statuses: dict[str, int]
+    """Rows in the parts that were scored, by status."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the maps of a method say about the network's view."""
+
+    geometry: Any
+    size: int
+    resize: int
+
+    def transform(self, width: int, height: int) -> ViewTransform:
+        return ViewTransform.make(self.geometry, width, height, self.size, self.resize)
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """The boxes of some samples, each its label's, laid into the view."""
+
+    boxes: Boxes
+    coverage: NDArray[np.float32]
+    kept: Values
+    given: NDArray[np.int32]
+    visible: NDArray[np.int32]
+
+    def take(self, index: NDArray[np.intp]) -> _Placed:
+        return _Placed(
+            self.boxes[index], self.coverage[index], self.kept[index], self.given[index], self.visible[index]
+        )
+
+
+def score(
+    run: Run,
+    settings: ScoreSettings,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> ScoreReport:
+    """Score every committed part of ``explain``; parts that are up to date are left alone.
+
+    A part is up to date if nothing it was made from has changed: the part of ``explain`` (which vouches for its
+    maps), the samples' boxes and labels, the settings, ``SCORE_VERSION``. Scores whose part of ``explain`` is
+    gone are removed. ``progress`` is called with the parts done and their number. ``workers`` threads share the
+    work, by default one a core.
+    """
+    began = time.perf_counter()
+    samples = run.table("samples", _SAMPLE_COLUMNS)
+    explained = list(run.parts("explain"))
+    current = {(part.method, part.index) for part in explained}
+    for part in list(run.parts("scores")):
+        if (part.method, part.index) not in current:
+            run.discard_part(part)
+    statuses: Counter[str] = Counter()
+    scored = 0
+    pool = ThreadPoolExecutor(workers or _cores(), thread_name_prefix="score")
+    try:
+        waiting = [pool.submit(score_part, run, part, samples, settings) for part in explained]
+        for done, future in enumerate(as_completed(waiting), start=1):
+            counted = future.result()
+            if counted is not None:
+                scored += 1
+                statuses.update(counted)
+            if progress is not None:
+                progress(done, len(waiting))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return ScoreReport(
+        parts=scored,
+        skipped=len(explained) - scored,
+        rows=statuses.total(),
+        statuses=dict(statuses),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def score_part(run: Run, explained: Part, samples: pa.Table, settings: ScoreSettings) -> Counter[str] | None:
+    """Score one part of ``explain`` and commit it; None if its scores are up to date.
+
+    ``samples`` is the run's table. Returns the number of rows by status.
+    """
+    content = run.directory.read(explained.path)
+    rows = decode(content).sort_by([("row", "ascending"), ("target", "ascending")])
+    own = _samples_of(samples, rows["row"].unique(), explained)
+    stores = {target: run.maps(target, explained.method) for target in rows["target"].unique().to_pylist()}
+    view = _view_of(stores, explained)
+    fingerprint = _fingerprint(content, own, view, settings)
+    part = Part("scores", explained.method, explained.index)
+    if (run.part_metadata(part) or {}).get("fingerprint") == fingerprint:
+        return None
+    batches = [
+        _score_rows(rows.slice(start, BATCH), own, stores, view, settings) for start in range(0, rows.num_rows, BATCH)
+    ]
+    table = pa.concat_tables([SCORES.empty_table(), *batches])
+    run.write_part(part, table, {"fingerprint": fingerprint})
+    return Counter(table["status"].to_pylist())
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _samples_of(samples: pa.Table, rows: pa.Array, part: Part) -> pa.Table:
+    """The samples of some rows, in their order."""
+    places = pc.index_in(rows, value_set=samples["row"])
+    if places.null_count:
+        missing = rows.filter(pc.is_null(places))[0].as_py()
+        raise SightlineError(f"{part.path}: row {missing} is not in samples.parquet; run the pipeline again")
+    return samples.take(places)
+
+
+def _view_of(stores: dict[str, MapStore], part: Part) -> _View:
+    views = set()
+    for store in stores.values():
+        attributes = store.attributes
+        height, width = store.view_size
+        if height != width or "geometry" not in attributes:
+            raise SightlineError(f"{part.path}: its maps do not say a square view: {attributes}")
+        views.add(_View(attributes["geometry"], height, int(attributes.get("resize") or height)))
+    if len(views) != 1:
+        raise SightlineError(f"{part.path}: its targets' maps differ in geometry: {sorted(map(str, views))}")
+    return views.pop()
+
+
+def _fingerprint(explain: bytes, samples: pa.Table, view: _View, settings: ScoreSettings) -> str:
+    """Digest of everything the scores of a part are made from."""
+    made_from = {
+        "version": SCORE_VERSION,
+        "explain": hashlib.sha256(explain).hexdigest(),
+        "samples": samples.to_pylist(),
+        "view": asdict(view),
+        "settings": asdict(settings),
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def _score_rows(
+    rows: pa.Table, samples: pa.Table, stores: dict[str, MapStore], view: _View, settings: ScoreSettings
+) -> pa.Table:
+    """The scores of some rows of ``explain``, as a table of the schema ``scores``."""
+    distinct, own = np.unique(rows["row"].to_numpy(), return_inverse=True)
+    own_samples = samples.take(pc.index_in(pa.array(distinct), value_set=samples["row"]))
+    placed = _place(own_samples.to_pylist(), view).take(own)
+    maps = _read_maps(rows, stores)
+    probes = {name: rows[name].to_numpy().astype(np.float64) for name in PROBES}
+    correct = _correct(rows["pred_index"], own_samples["class_index"].take(pa.array(own)))
+    values = measure_maps(maps, placed.coverage, placed.boxes, correct, probes["p_crop"], settings)
+    values |= measure_probes(probes)
+    values["box_kept_frac"] = placed.kept
+    verdicts = [
+        _status(status, reason, flat, given, visible, area, settings)
+        for status, reason, flat, given, visible, area in zip(
+            rows["status"].to_pylist(),
+            rows["reason"].to_pylist(),
+            constant(maps).tolist(),
+            placed.given.tolist(),
+            placed.visible.tolist(),
+            values["box_area_frac"].tolist(),
+            strict=True,
+        )
+    ]
+    columns: dict[str, Any] = {name: rows[name] for name in ("sample_id", "row", "target", "method")}
+    columns["status"] = [status for status, _ in verdicts]
+    columns["reason"] = [reason for _, reason in verdicts]
+    columns["n_boxes"] = placed.visible
+    columns["evaluable"] = [status == "ok" for status, _ in verdicts]
+    columns |= {name: _nullable(column, SCORES.field(name).type) for name, column in values.items()}
+    return pa.table([columns[name] for name in SCORES.names], names=SCORES.names).cast(SCORES)
+
+
+def _place(samples: list[dict[str, Any]], view: _View) -> _Placed:
+    count = len(samples)
+    coverage = np.zeros((count, view.size, view.size), dtype=np.float32)
+    kept = np.full(count, np.nan)
+    given = np.zeros(count, dtype=np.int32)
+    visible: list[Boxes] = [np.empty((0, 4))] * count
+    for place, sample in enumerate(samples):
+        boxes = [
+            (box["x0"], box["y0"], box["x1"], box["y1"])
+            for box in sample["boxes"] or []
+            if box["label"] is None or box["label"] == sample["label"]
+        ]
+        if boxes and sample["width"] and sample["height"]:
+            transform = view.transform(sample["width"], sample["height"])
+            given[place] = len(boxes)
+            visible[place] = transform.visible_boxes(boxes)
+            coverage[place] = transform.coverage(boxes)
+            kept[place] = transform.kept_fraction(boxes)
+    counts = np.array([len(boxes) for boxes in visible], dtype=np.int32)
+    return _Placed(pad_boxes(visible), coverage, kept, given, counts)
+
+
+def _read_maps(rows: pa.Table, stores: dict[str, MapStore]) -> NDArray[np.float32]:
+    """Maps of the rows at the view's resolution; NaN where ``explain`` vouches for none."""
+    row, target = rows["row"].to_numpy(), rows["target"].to_numpy()
+    size = next(iter(stores.values())).view_size
+    maps = np.full((len(row), *size), np.nan, dtype=np.float32)
+    vouched = np.isin(rows["status"].to_numpy(), ["ok", "degenerate_map"])
+    for name, store in stores.items():
+        wanted = np.flatnonzero((target == name) & vouched)
+        if len(wanted):
+            maps[wanted] = store.read(row[wanted].tolist(), size)
+    return maps
+
+
+def _correct(predicted: pa.ChunkedArray, label: pa.ChunkedArray) -> Values:
+    return np.asarray(pc.equal(predicted, label).cast(pa.float64()).to_numpy(), dtype=np.float64)
+
+
+def _status(
+    explained: str,
+    reason: str | None,
+    is_constant: bool,
+    given: int,
+    visible: int,
+    area: float,
+    settings: ScoreSettings,
+) -> tuple[str, str | None]:
+    """Why the scores of a row say less than they could, in a word and in words."""
+    if explained != "ok":
+        return explained, reason
+    if is_constant:
+        return "degenerate_map", "the map has one value everywhere"
+    if not given:
+        return "no_box", "no box bears the sample's label"
+    if not visible:
+        return "box_outside_view", f"the view shows none of {given} boxes"
+    if area > settings.uninformative_area:
+        return "box_uninformative", f"the boxes cover {area:.0%} of the view"
+    return "ok", None
+
+
+def _nullable(values: Values, kind: pa.DataType) -> pa.Array:
+    """NaN to null, in the column's type."""
+    undefined = np.isnan(values)
+    if pa.types.is_boolean(kind):
+        return pa.array(values > 0, mask=undefined)
+    return pa.array(values, mask=undefined).cast(kind)
