@@ -133,9 +133,7 @@ class MapStore:
         """Write maps (n, h, w) at rows ``start`` to ``start + n``."""
         self._array[start : start + len(maps)] = maps.astype(np.float32)
 
-    def read(
-        self, rows: slice | Sequence[int], size: tuple[int, int] | None = None
-    ) -> NDArray[np.float32]:
+    def read(self, rows: slice | Sequence[int], size: tuple[int, int] | None = None) -> NDArray[np.float32]:
         """Maps of ``rows``: the raw grid if ``size`` is None, else in [0, 1] at ``size`` = (height, width).
 
         The grid is upsampled bilinearly to the network's input, range normalised there, then resized to ``size``.

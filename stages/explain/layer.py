@@ -42,6 +42,8 @@ class _Output:
     path: str
     module: nn.Module
     value: Tensor
+    relus: int
+    """Functional ReLUs applied before the module completed."""
 
 
 class _ReluWatch(TorchFunctionMode):
@@ -52,7 +54,11 @@ class _ReluWatch(TorchFunctionMode):
         self.inputs: list[Tensor] = []
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func in _RELU and isinstance(args[0], Tensor):
             self.inputs.append(args[0])
@@ -79,14 +85,15 @@ def find_target_layer(network: nn.Module, example: Tensor, path: str = "auto") -
     def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, _: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
-                outputs.append(_Output(name, module, output))
+                outputs.append(_Output(name, module, output, len(watch.inputs)))
 
         return hook
 
+    watch = _ReluWatch()
     handles = [module.register_forward_hook(record(name)) for name, module in modules.items() if name]
     was_training = network.training
     try:
-        with _ReluWatch() as watch:
+        with watch:
             network.eval()(example)
     finally:
         network.train(was_training)
@@ -104,7 +111,7 @@ def find_target_layer(network: nn.Module, example: Tensor, path: str = "auto") -
             f"for example one of: {', '.join([name for name in modules if name][-5:])}"
         )
     chosen = candidates[-1]
-    relu = any(value is chosen.value for value in watch.inputs)
+    relu = any(value is chosen.value for value in watch.inputs[chosen.relus :])
     _, channels, height, width = chosen.value.shape
     return TargetLayer(chosen.path, relu, int(channels), (int(height), int(width)))
 

@@ -51,7 +51,11 @@ class Classifier(nn.Module):
     std: Tensor
 
     def __init__(
-        self, network: nn.Module, class_names: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...]
+        self,
+        network: nn.Module,
+        class_names: tuple[str, ...],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
     ) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
@@ -178,9 +182,7 @@ def _torchvision(name: str, settings: ModelSettings, classes: int | None) -> _Bu
     network = torchvision.models.get_model(name, weights=None, **extra)
     if extra:
         network.transform_input = True
-    network.load_state_dict(
-        torch.load(resolve_weights(name, settings.weights), map_location="cpu", weights_only=True)
-    )
+    network.load_state_dict(torch.load(resolve_weights(name, settings.weights), map_location="cpu", weights_only=True))
     return _Built(network, tuple(weights.meta["categories"]), *_normalization([weights]))
 
 

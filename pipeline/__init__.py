@@ -1,0 +1,1 @@
+"""Control: what runs, where, in which order."""

@@ -1,0 +1,145 @@
+"""The command line: ``sightline``, the same as ``python -m pipeline``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from storage.errors import SightlineError, UserError
+
+app = typer.Typer(
+    help="Audit where an image classifier looks: Opti-CAM maps of a whole dataset, measured against its boxes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console()
+errors = Console(stderr=True)
+
+RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Directory or URL of a run.")]
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0 done, 1 a fault, 2 a mistake of the user's, 130 interrupted."""
+    try:
+        app()
+    except UserError as error:
+        errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except SightlineError as error:
+        errors.print(f"[red]fault:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="The pipeline's YAML file.")] = Path("pipeline.yaml"),
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of the config; repeatable.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Run on a seeded sample of N images.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed samples again.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any sample failed.")] = False,
+) -> None:
+    """Run the pipeline: ingest, explain, score, audit. What is already done is not done again."""
+    from pipeline.config import load_config
+    from pipeline.runner import run_pipeline
+    from pipeline.summary import print_summary
+
+    overrides = [*(sets or []), *([f"dataset.limit={limit}"] if limit is not None else [])]
+    settings = load_config(config, overrides)
+    done = run_pipeline(settings, console, retry_failed=retry_failed)
+    print_summary(done, console, shown_path(done.url))
+    if strict:
+        statuses = done.table("explain", ["status"])["status"].to_pylist()
+        failed = sum(status not in ("ok", "degenerate_map") for status in statuses)
+        if failed:
+            raise SightlineError(f"{failed} of {len(statuses)} rows failed, and --strict was given")
+
+
+@app.command()
+def query(
+    run: RunPath,
+    sql: Annotated[str | None, typer.Argument(help="DuckDB SQL over the run's tables and the view `audit`.")] = None,
+    name: Annotated[str | None, typer.Option(help="Run a canned query.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the canned queries.")] = False,
+    rules: Annotated[bool, typer.Option("--rules", help="List the audit's rules.")] = False,
+    format: Annotated[str, typer.Option(help="table, csv, json or parquet.")] = "table",
+) -> None:
+    """Ask a run in SQL, or with one of the canned questions."""
+    from stages.audit.query import list_queries, load_query, render, run_query
+    from stages.audit.rules import RULES
+    from storage import Run
+
+    if list_:
+        for canned in list_queries():
+            console.print(f"[bold]{canned.name}[/]  {escape(canned.title)}", highlight=False)
+            console.print(f"    {escape(canned.answers)}", highlight=False)
+        return
+    if rules:
+        for rule in RULES:
+            console.print(f"[bold]{rule.id}[/] ({rule.kind})  {escape(rule.title)}", highlight=False)
+            console.print(f"    {escape(rule.meaning)}", highlight=False)
+            console.print(f"    [dim]{escape(rule.when)}[/]", highlight=False)
+        return
+    if (sql is None) == (name is None):
+        raise UserError('give SQL or --name: sightline query RUN "SELECT ..."; --list shows the canned queries')
+    table = run_query(Run.open(run), load_query(name).sql if name is not None else str(sql))
+    render(table, format, sys.stdout.buffer if format == "parquet" else sys.stdout)
+
+
+@app.command("app")
+def app_(
+    run: RunPath,
+    port: Annotated[int | None, typer.Option(help="Port of the App; by default a free one.")] = None,
+) -> None:
+    """Load a run into FiftyOne and open the App on 127.0.0.1."""
+    from stages.review.app import serve
+    from stages.review.settings import ReviewSettings
+    from storage import Run
+
+    opened = Run.open(run)
+    stored = opened.info.get("config", {}).get("review", {})
+    serve(opened, ReviewSettings(**stored), port=port)
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path, typer.Argument(help="Where to write the dataset.")],
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    small: Annotated[bool, typer.Option("--small", help="The small variant that the tests use.")] = False,
+) -> None:
+    """Make the demo: images with a planted shortcut, the classifier that fell for it, and the truth about it."""
+    from stages.demo.settings import DemoSettings
+
+    from stages.demo.make import make_demo
+
+    settings = DemoSettings.small(seed=seed) if small else DemoSettings(seed=seed)
+    report = make_demo(directory, settings=settings, progress=lambda line: console.print(line, highlight=False))
+    console.print(str(report), highlight=False)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has: packages, devices, database, browser, weights."""
+    from pipeline.doctor import examine
+
+    for line in examine():
+        console.print(line, highlight=False)
+
+
+def shown_path(url: str) -> str:
+    """A run's path as the user would type it: relative to the working directory where that is shorter."""
+    if "://" in url:
+        return url
+    relative = os.path.relpath(url)
+    return url if relative.startswith("..") else relative

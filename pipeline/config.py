@@ -1,0 +1,117 @@
+"""The one file a user edits, ``pipeline.yaml``: read, checked against the stages' settings, frozen."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from stages.ingest.settings import DatasetSettings
+
+from pipeline.cluster import ClusterSettings
+from stages.audit.settings import AuditSettings
+from stages.explain.model import ModelSettings
+from stages.explain.settings import ExplainSettings
+from stages.explain.view import ViewSettings
+from stages.review.settings import ReviewSettings
+from stages.score.settings import ScoreSettings
+from storage.errors import UserError
+
+
+class Config(BaseModel):
+    """A whole ``pipeline.yaml``. Each section is the settings of one stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    run: str
+    """Directory of the run: a path or an fsspec URL."""
+    dataset: DatasetSettings
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    view: ViewSettings = Field(default_factory=ViewSettings)
+    explain: ExplainSettings = Field(default_factory=ExplainSettings)
+    score: ScoreSettings = Field(default_factory=ScoreSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
+    review: ReviewSettings = Field(default_factory=ReviewSettings)
+    cluster: ClusterSettings = Field(default_factory=ClusterSettings)
+
+
+_PATHS = {"dataset": ("path", "images", "synsets", "truth"), "model": ("checkpoint", "classes")}
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The config at ``path`` with ``a.b=c`` overrides; relative paths are taken from the config's own folder.
+
+    Raises UserError naming the file, the key and the nearest key for anything that does not fit.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the config {path}: {error.strerror}; copy pipeline.yaml and edit it") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no keys; copy pipeline.yaml and edit it")
+    for override in overrides:
+        _override(content, override)
+    try:
+        config = Config.model_validate(content)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(path, content, dict(problem)) for problem in error.errors())) from None
+    return _resolve_paths(config, path.resolve().parent)
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override!r} is not understood; write --set explain.steps=40")
+    section = content
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = section.get(parent)
+        if not isinstance(child, dict):
+            child = section[parent] = {}
+        section = child
+    try:
+        section[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override!r}: the value is not YAML; quote it") from None
+
+
+def _explain(path: Path, content: dict[str, Any], problem: dict[str, Any]) -> str:
+    """One line for one of pydantic's problems."""
+    location = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
+    key = ".".join(str(part) for part in location)
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument", "dataclass_extra"):
+        known = _known_keys(str(location[0]) if len(location) > 1 else None)
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"keys here are {', '.join(known)}"
+        return f"{path}: unknown key {key}; {hint}"
+    if problem["type"] == "missing":
+        return f"{path}: the key {key} is missing"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{path}: {key}: {message} (it is {problem.get('input')!r})"
+
+
+def _known_keys(section: str | None) -> list[str]:
+    if section is None:
+        return list(Config.model_fields)
+    settings = Config.model_fields[section].annotation
+    return [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
+
+
+def _resolve_paths(config: Config, folder: Path) -> Config:
+    def resolved(value: str) -> str:
+        return value if "://" in value else str(folder / Path(value).expanduser())
+
+    changes: dict[str, Any] = {"run": resolved(config.run)}
+    for section, names in _PATHS.items():
+        settings = getattr(config, section)
+        given = {name: resolved(value) for name in names if (value := getattr(settings, name)) is not None}
+        changes[section] = replace(settings, **given)
+    return config.model_copy(update=changes)

@@ -1,0 +1,222 @@
+"""Stages in order: what is already done is left alone, what is missing is made."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from stages.ingest import ingest
+
+from pipeline.cluster import connect
+from pipeline.config import Config
+from pipeline.progress import Progress
+from stages.audit.findings import audit
+from stages.explain.model import load_classifier
+from stages.explain.plan import ExplainPlan, create_map_arrays, make_plan, pending_shards, shard_samples
+from stages.explain.shard import ShardReport, explain_shard
+from stages.score.score import score
+from storage import Run
+from storage.errors import SightlineError, UserError
+
+_FAILED = ("unreadable", "non_finite")
+_PACKAGES = ("torch", "torchvision", "numpy", "zarr", "pyarrow", "distributed", "fiftyone", "sightline")
+
+
+@dataclass
+class Timings:
+    """Seconds of each stage, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Time a stage."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(time.perf_counter() - began, 3)
+
+
+def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False) -> Run:
+    """Run ingest, explain, score and audit on ``config``; only what is missing or out of date is computed.
+
+    Raises UserError for a mistake in the config or the dataset, SightlineError if a shard fails for good.
+    """
+    run, timings = Run.create(config.run), Timings()
+    console.print(f"[bold]Sightline[/] {config.dataset.path} -> {run.url}", highlight=False)
+
+    with timings.measure("load"), console.status(f"loading {config.model.source}"):
+        classifier = load_classifier(config.model)
+    if retry_failed:
+        _forget_failures(run, config)
+    with timings.measure("ingest"), Progress(console, "ingest", "images") as progress:
+        samples = ingest(config.dataset, classifier.class_names, run, progress.update)
+    console.print(f"[green]ingest[/]   {_statuses(samples['status'].to_pylist())}", highlight=False)
+
+    with timings.measure("plan"):
+        device = {"local": "cpu", "cuda": "cuda", "address": "auto"}[config.cluster.resolved()]
+        plan = make_plan(run, classifier, config.model, config.view, config.explain, samples.num_rows, device)  # type: ignore[arg-type]
+        create_map_arrays(run, plan)
+        pending = pending_shards(run, plan, samples)
+    console.print(
+        f"[green]explain[/]  {plan.explain.method} at {plan.layer} {plan.layer.grid[0]}x{plan.layer.grid[1]}, "
+        f"{config.view.geometry} {config.view.size} px, {_optimizer(plan)}",
+        highlight=False,
+    )
+    reports: list[ShardReport] = []
+    with timings.measure("explain"):
+        if pending:
+            reports = _explain(config, plan, samples, pending, console)
+    done = plan.shards - len(pending)
+    console.print(f"         {len(reports)} of {plan.shards} shards computed, {done} were done", highlight=False)
+
+    with timings.measure("score"), Progress(console, "score", "shards") as progress:
+        scored = score(run, config.score, progress.update)
+    console.print(f"[green]score[/]    {scored.computed} shards scored, {scored.skipped} were done", highlight=False)
+    with timings.measure("audit"), console.status("audit"):
+        report = audit(run, config.audit)
+    evidence = sum(report.findings.values())
+    console.print(f"[green]audit[/]    {report.findings}", highlight=False)
+
+    run.write_info(_info(run, config, plan, samples, timings, reports))
+    return run
+
+
+def _explain(
+    config: Config, plan: ExplainPlan, samples: pa.Table, pending: list[int], console: Console
+) -> list[ShardReport]:
+    """Explain the pending shards on the cluster, with a bounded number of tasks in flight."""
+    from distributed import as_completed
+
+    committed = 0
+    reports: list[ShardReport] = []
+    failures: dict[int, BaseException] = {}
+    images = sum(len(plan.shard(index)) for index in pending)
+    with console.status("starting the workers"):
+        cluster = connect(config.cluster)
+        client = cluster.__enter__()
+    try:
+        workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+        console.print(
+            f"         {workers} worker{'s' if workers > 1 else ''}, dashboard {client.dashboard_link}", highlight=False
+        )
+        waiting = iter(pending)
+        running: dict[Any, int] = {}
+
+        def submit(count: int) -> list[Any]:
+            futures = []
+            for index in [index for _, index in zip(range(count), waiting, strict=False)]:
+                rows = shard_samples(plan, samples, index)
+                future = client.submit(explain_shard, plan, index, rows, pure=False, retries=config.cluster.retries)
+                running[future] = index
+                futures.append(future)
+            return futures
+
+        with Progress(console, "explain", "images", total=images) as progress:
+            queue = as_completed(submit(2 * workers), with_results=False)
+            for future in queue:
+                index = running.pop(future)
+                if future.status == "finished":
+                    reports.append(future.result())
+                    committed += len(plan.shard(index))
+                    progress.update(committed, images)
+                else:
+                    failures[index] = future.exception()
+                    if isinstance(failures[index], UserError):
+                        raise failures[index]
+                future.release()
+                for fresh in submit(1):
+                    queue.add(fresh)
+    except KeyboardInterrupt:
+        console.print(
+            f"\nstopped: {len(reports)} of {len(pending)} shards of this run are committed; "
+            "the same command goes on from there",
+            highlight=False,
+        )
+        raise
+    finally:
+        cluster.__exit__(None, None, None)
+    if failures:
+        index, error = next(iter(failures.items()))
+        raise SightlineError(
+            f"explain: {len(failures)} of {len(pending)} shards failed; shard {index} (rows {plan.shard(index).start} "
+            f"to {plan.shard(index).stop - 1}): {type(error).__name__}: {error}; the others are committed"
+        ) from error
+    return reports
+
+
+def _forget_failures(run: Run, config: Config) -> None:
+    """Discard the parts with failed samples and the memory of unreadable files, so that they are tried again."""
+    for part in list(run.parts("explain", config.explain.method)):
+        if set(run.read_part(part)["status"].to_pylist()) & set(_FAILED):
+            run.discard_part(part)
+    if run.has_table("samples"):
+        samples = run.table("samples")
+        failed = pc.equal(samples["status"], "unreadable")
+        stale = pc.if_else(failed, pa.scalar(-1, pa.int64()), samples["mtime_ns"])
+        place = samples.schema.get_field_index("mtime_ns")
+        run.write_table("samples", samples.set_column(place, samples.schema.field(place), stale))
+
+
+def _statuses(statuses: list[str]) -> str:
+    counts = Counter(statuses)
+    rest = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != "ok")
+    return f"{len(statuses)} samples" + (f" ({counts['ok']} ok, {rest})" if rest else ", all ok")
+
+
+def _optimizer(plan: ExplainPlan) -> str:
+    settings = plan.explain.opticam
+    return f"Adam lr {settings.learning_rate:g}, {settings.steps} steps, best iterate"
+
+
+def _info(
+    run: Run,
+    config: Config,
+    plan: ExplainPlan,
+    samples: pa.Table,
+    timings: Timings,
+    reports: list[ShardReport],
+) -> dict[str, Any]:
+    """Content of run.json. The speed is that of the last run that computed something."""
+    explained = {
+        "images": sum(report.samples for report in reports),
+        "seconds": timings.seconds["explain"],
+        "device": plan.device,
+        "workers": config.cluster.layout()[0] if config.cluster.resolved() == "local" else None,
+    }
+    return {
+        "config": config.model_dump(mode="json"),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "weights_digest": plan.weights_digest,
+        "layer": str(plan.layer),
+        "optimizer": _optimizer(plan),
+        "dataset_digest": _dataset_digest(samples),
+        "timings": timings.seconds,
+        "explained": explained if reports else run.info.get("explained", explained),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _dataset_digest(samples: pa.Table) -> str:
+    import hashlib
+
+    columns = samples.select(["sample_id", "digest", "label", "boxes"]).to_pylist()
+    return hashlib.sha256(repr(columns).encode()).hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,110 @@
+"""What a run prints at its end: the numbers a person acts on."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from stages.audit.summary import Share, Summary, summarise
+from stages.audit.truth import TruthReport, against_truth
+from storage import Run
+
+
+def print_summary(run: Run, console: Console, shown_path: str) -> None:
+    """Print the summary of an audited run; ``shown_path`` is how the user would name the run."""
+    summary, info = summarise(run), run.info
+    config = info.get("config", {})
+    console.print()
+    _print_overview(summary, console)
+    _print_faithfulness(summary, info, console)
+    _print_rules(summary, console)
+    truth = config.get("dataset", {}).get("truth")
+    if truth:
+        _print_truth(against_truth(run, pq.read_table(truth)), console)
+    explained = info.get("explained", {})
+    if explained.get("images"):
+        rate = explained["images"] / explained["seconds"]
+        workers = f", {explained['workers']} workers" if explained.get("workers") else ""
+        console.print(f"\nspeed       {rate:.2f} images/s in explain ({explained['device']}{workers})", highlight=False)
+    timings = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in info.get("timings", {}).items())
+    console.print(f"this run    {timings}", highlight=False)
+    console.print(f"outputs     {shown_path}/  (maps.zarr, *.parquet, run.json)", highlight=False)
+    console.print("\nnext", highlight=False)
+    console.print(f"  sightline app {shown_path}                    look at the findings", highlight=False)
+    console.print(f"  sightline query {shown_path} --name worst_classes    ask; --list shows more", highlight=False)
+
+
+def _print_overview(summary: Summary, console: Console) -> None:
+    samples = ", ".join(f"{count} {status}" for status, count in summary.samples.items())
+    console.print(f"samples     {samples}; {summary.evaluable} can be measured against boxes", highlight=False)
+    if summary.unscored:
+        console.print(
+            "            maps not measured: " + ", ".join(f"{n} {status}" for status, n in summary.unscored.items()),
+            highlight=False,
+        )
+    console.print(f"accuracy    {share(summary.accuracy)}", highlight=False)
+    null = f"; a uniform pointer would miss {100 * summary.miss_null:.1f}%" if summary.miss_null is not None else ""
+    console.print(f"misses      {share(summary.misses)} of the maps point outside the boxes{null}", highlight=False)
+    if summary.lift_median is not None:
+        low, high = summary.lift_interval or (float("nan"), float("nan"))
+        console.print(
+            f"lift        median {summary.lift_median:.2f} [{low:.2f}, {high:.2f}] (1 = a map that looks everywhere)",
+            highlight=False,
+        )
+
+
+def _print_faithfulness(summary: Summary, info: dict[str, object], console: Console) -> None:
+    config = info.get("config")
+    view = config.get("view", {}) if isinstance(config, dict) else {}
+    made = f"{info.get('optimizer')}, {view.get('geometry')} {view.get('size')} px"
+    table = Table(title=f"Faithfulness, percent ({made})", title_justify="left", box=None, pad_edge=False)
+    for name in ("method", "target", "n", "AD (lower)", "AI (higher)", "AG (higher)"):
+        table.add_column(name, justify="left" if name in ("method", "target") else "right")
+    for row in summary.faithfulness:
+        table.add_row(row.method, row.target, str(row.n), f"{row.ad:.2f}", f"{row.ai:.1f}", f"{row.ag:.1f}")
+    console.print()
+    console.print(table)
+
+
+def _print_rules(summary: Summary, console: Console) -> None:
+    console.print("\n[bold]Findings[/]")
+    found = [rule for rule in summary.rules if rule.count]
+    if not found:
+        console.print("  none", highlight=False)
+    for rule in found:
+        kind = "[red]flag[/]" if rule.kind == "evidence" else "[dim]description[/]"
+        console.print(f"  {kind} [bold]{rule.rule}[/] {rule.count}: {escape(rule.title)}", highlight=False)
+        if rule.kind == "evidence":
+            for finding in rule.top:
+                console.print(f"      {escape(finding.sample_id)}: {escape(finding.reason)}", highlight=False)
+
+
+def _print_truth(report: TruthReport, console: Console) -> None:
+    title = f"Against the planted truth ({report.positives} of {report.n} samples rely on a cue), 95% Wilson"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in ("rule", "flagged", "right", "precision", "recall"):
+        table.add_column(name, justify="left" if name == "rule" else "right")
+    for rule in report.rules:
+        table.add_row(
+            rule.rule,
+            str(rule.flagged),
+            str(rule.true_positives),
+            _interval(rule.precision, rule.precision_interval),
+            _interval(rule.recall, rule.recall_interval),
+        )
+    console.print()
+    console.print(table)
+
+
+def _interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    return "-" if value is None or interval is None else f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
+
+
+def share(value: Share) -> str:
+    """A share in words: percent, 95% interval and counts."""
+    if value.rate is None or value.interval is None:
+        return "not defined (no samples)"
+    low, high = value.interval
+    return f"{100 * value.rate:.1f}% [{100 * low:.1f}, {100 * high:.1f}] ({value.hits} of {value.n})"

@@ -1,0 +1,225 @@
+"""What an explain task needs to know, and the fingerprints that say whether its work is already done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import torch
+
+from stages.explain.layer import TargetLayer
+from stages.explain.model import Classifier, ModelSettings, load_classifier
+from stages.explain.opticam import OptiCam
+from stages.explain.probes import PROBES_VERSION
+from stages.explain.settings import ExplainSettings
+from stages.explain.view import ViewSettings
+from storage import Run
+from storage.errors import UserError
+from storage.run import Part
+
+EXPLAIN_VERSION = 1
+"""Raised by hand when the code changes what a map is; a golden-output test guards it."""
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class ExplainPlan:
+    """Everything a task needs beside its samples; picklable."""
+
+    run_url: str
+    model: ModelSettings
+    view: ViewSettings
+    explain: ExplainSettings
+    layer: TargetLayer
+    weights_digest: str
+    class_names: tuple[str, ...]
+    normalization: tuple[tuple[float, ...], tuple[float, ...]]
+    rows: int
+    device: Device = "auto"
+
+    def shard(self, index: int) -> range:
+        """Rows of shard ``index``."""
+        size = self.explain.shard_size
+        return range(index * size, min((index + 1) * size, self.rows))
+
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return -(-self.rows // self.explain.shard_size)
+
+    def part(self, index: int) -> Part:
+        """The commit of shard ``index``."""
+        return Part("explain", self.explain.method, index)
+
+    def fingerprints(self, samples: pa.Table) -> Fingerprints:
+        """What the maps and the probes of these samples depend on, as two digests."""
+        rows = samples.select(["row", "digest", "status", "class_index"]).to_pylist()
+        maps = _digest(
+            {
+                "version": EXPLAIN_VERSION,
+                "weights": self.weights_digest,
+                "layer": asdict(self.layer),
+                "view": asdict(self.view),
+                "normalization": self.normalization,
+                "method": self.explain.method,
+                "targets": self.explain.targets,
+                "optimizer": asdict(self.explain.opticam),
+                # Boxes decide between `ok` and `no_box`, and never touch a map.
+                "samples": [
+                    [row["row"], row["digest"], row["class_index"], row["status"].replace("no_box", "ok")]
+                    for row in rows
+                ],
+            }
+        )
+        boxes = samples.select(["label", "boxes"]).to_pylist()
+        return Fingerprints(maps, _digest({"version": PROBES_VERSION, "maps": maps, "boxes": boxes}))
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Digests of everything the maps, and the probes on top of them, were made from."""
+
+    maps: str
+    probes: str
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def make_plan(
+    run: Run,
+    classifier: Classifier,
+    model: ModelSettings,
+    view: ViewSettings,
+    explain: ExplainSettings,
+    rows: int,
+    device: Device = "auto",
+) -> ExplainPlan:
+    """Find the layer, and make or grow the map arrays; raises UserError if the layer cannot be found."""
+    try:
+        layer = make_opticam(classifier, "auto" if model.target_layer == "auto" else model.target_layer, view).layer
+    except ValueError as error:
+        raise UserError(f"model.target_layer: {error}") from None
+    plan = ExplainPlan(
+        run_url=run.url,
+        model=model,
+        view=view,
+        explain=explain,
+        layer=layer,
+        weights_digest=classifier.digest(),
+        class_names=classifier.class_names,
+        normalization=(tuple(classifier.mean.flatten().tolist()), tuple(classifier.std.flatten().tolist())),
+        rows=rows,
+        device=device,
+    )
+    return plan
+
+
+def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
+    """Make the arrays of the plan's targets, or grow them; attributes say what they are once this is done."""
+    for target in plan.explain.targets:
+        run.create_maps(
+            plan.explain.method,
+            target,
+            rows=plan.rows,
+            grid=plan.layer.grid,
+            attributes={
+                "method": plan.explain.method,
+                "target": target,
+                "model": plan.model.source,
+                "weights_digest": plan.weights_digest,
+                "layer": str(plan.layer),
+                "geometry": plan.view.geometry,
+                "size": plan.view.size,
+                "resize": plan.view.resize,
+                "normalization": "range, after bilinear upsampling to the view",
+                "mask_space": "pixel",
+                "class_names": list(plan.class_names),
+            },
+        )
+
+
+def make_opticam(
+    classifier: Classifier,
+    layer: str | TargetLayer,
+    view: ViewSettings,
+    settings: ExplainSettings | None = None,
+) -> OptiCam:
+    """Opti-CAM on a classifier's network, with its normalisation and the view's size."""
+    return OptiCam(
+        classifier.network,
+        layer,
+        mean=classifier.mean.flatten().tolist(),
+        std=classifier.std.flatten().tolist(),
+        settings=settings.opticam if settings else None,
+        input_size=(view.size, view.size),
+    )
+
+
+def pick_device(device: Device) -> torch.device:
+    """The device to work on; ``auto`` takes a GPU where there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def pending_shards(run: Run, plan: ExplainPlan, samples: pa.Table) -> list[int]:
+    """Shards whose part is missing, out of date, or does not match the maps it vouches for."""
+    return [index for index in range(plan.shards) if not is_done(run, plan, index, shard_samples(plan, samples, index))]
+
+
+def shard_samples(plan: ExplainPlan, samples: pa.Table, index: int) -> pa.Table:
+    """The samples of a shard, of a table sorted by row in which row k is the k-th."""
+    rows = plan.shard(index)
+    return samples.slice(rows.start, len(rows))
+
+
+def is_done(run: Run, plan: ExplainPlan, index: int, samples: pa.Table) -> bool:
+    """Whether a shard is committed with today's fingerprints and its maps are what was committed."""
+    metadata = run.part_metadata(plan.part(index))
+    return (
+        metadata is not None
+        and metadata.get("probes_fingerprint") == plan.fingerprints(samples).probes
+        and metadata.get("maps_checksum") == maps_checksum(run, plan, plan.shard(index))
+    )
+
+
+def maps_checksum(run: Run, plan: ExplainPlan, rows: range) -> str | None:
+    """Digest of the region of a shard over all targets; None if an array does not reach it."""
+    sums = []
+    for target in plan.explain.targets:
+        try:
+            store = run.maps(target, plan.explain.method)
+        except UserError:
+            return None
+        if store.shape[0] < rows.stop or store.shape[1:] != plan.layer.grid:
+            return None
+        sums.append(store.checksum(rows.start, rows.stop))
+    return _digest(sums)
+
+
+def boxes_of_label(sample: dict[str, Any]) -> list[Sequence[float]]:
+    """The sample's boxes of its own class: those that bear its label, or none."""
+    return [
+        (box["x0"], box["y0"], box["x1"], box["y1"])
+        for box in sample["boxes"] or []
+        if box["label"] is None or box["label"] == sample["label"]
+    ]
+
+
+def load_plan_classifier(plan: ExplainPlan, device: torch.device) -> tuple[Classifier, OptiCam]:
+    """The classifier of a plan on ``device``; raises UserError if a worker finds other weights than the plan's."""
+    classifier = load_classifier(plan.model)
+    if classifier.digest() != plan.weights_digest:
+        raise UserError(
+            f"model: this worker loads other weights for {plan.model.source} than the scheduler's side did; "
+            "give every machine the same checkpoint"
+        )
+    classifier = classifier.to(device)
+    return classifier, make_opticam(classifier, plan.layer, plan.view, plan.explain)

@@ -1,0 +1,304 @@
+"""One explain task: a shard of samples to maps, probes and a commit."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from storage.images import ImageError, read_image
+from torch import Tensor
+
+from stages.explain.opticam import OptiCam, normalize_range, upsample
+from stages.explain.plan import (
+    ExplainPlan,
+    boxes_of_label,
+    load_plan_classifier,
+    maps_checksum,
+    pick_device,
+)
+from stages.explain.probes import PROBES, probe
+from stages.explain.view import ViewSettings, render_view
+from storage import Run
+from storage.tables import EXPLAIN
+
+DECODE_THREADS = 2
+_MAP_PROBES = (
+    "p_saliency",
+    "p_saliency_in_box",
+    "p_saliency_in_context",
+    "p_hide_outside",
+    "p_hide_inside",
+    "p_crop",
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What a task tells the driver."""
+
+    index: int
+    samples: int
+    maps: int
+    seconds: float
+    statuses: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _View:
+    """A decoded sample."""
+
+    sample: dict[str, Any]
+    pixels: NDArray[np.uint8]
+    coverage: NDArray[np.float32]
+    has_box: bool
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One map to make: an image, a class, and the targets that this class answers."""
+
+    view: _View
+    image: Tensor
+    features: Tensor
+    class_index: int
+    targets: tuple[str, ...]
+    shared: dict[str, Any]
+
+
+@dataclass
+class _Output:
+    """Rows and maps of the shard, filled batch by batch."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=1)
+def _worker_opticam(plan: ExplainPlan, device: torch.device) -> OptiCam:
+    """The model of this worker process, loaded once."""
+    return load_plan_classifier(plan, device)[1]
+
+
+def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardReport:
+    """Make the maps and probes of a shard and commit them.
+
+    The old part is removed before its maps are rewritten, and the new one is written last: it is the commit. Where only
+    the boxes changed, the maps are kept and the probes alone are made again.
+    """
+    began = time.perf_counter()
+    run = Run.open(plan.run_url)
+    part, rows = plan.part(index), plan.shard(index)
+    fingerprints = plan.fingerprints(samples)
+    kept = _reusable(run, plan, index, fingerprints.maps)
+    opticam = _worker_opticam(plan, pick_device(plan.device))
+    output = _Output(maps={t: np.full((len(rows), *plan.layer.grid), np.nan, np.float32) for t in plan.explain.targets})
+
+    items = _items(plan, opticam, samples.to_pylist(), output)
+    for batch in _batched(items, plan.explain.batch_size):
+        _explain_batch(plan, opticam, batch, rows.start, output, kept)
+
+    if kept is None:
+        run.discard_part(part)
+        for target, maps in output.maps.items():
+            run.maps(target, plan.explain.method, mode="r+").write(rows.start, maps)
+    output.rows.sort(key=lambda row: (row["row"], row["target"]))
+    metadata = {
+        "maps_fingerprint": fingerprints.maps,
+        "probes_fingerprint": fingerprints.probes,
+        "maps_checksum": maps_checksum(run, plan, rows) or "",
+    }
+    run.write_part(part, pa.Table.from_pylist(output.rows, schema=EXPLAIN), metadata)
+    return ShardReport(
+        index=index,
+        samples=len(rows),
+        maps=sum(row["status"] == "ok" for row in output.rows),
+        seconds=time.perf_counter() - began,
+        statuses=dict(Counter(row["status"] for row in output.rows)),
+    )
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Maps that stay valid although the probes do not."""
+
+    maps: dict[str, NDArray[np.float32]]
+    rows: dict[tuple[int, str], dict[str, Any]]
+
+
+def _reusable(run: Run, plan: ExplainPlan, index: int, fingerprint: str) -> _Kept | None:
+    metadata = run.part_metadata(plan.part(index))
+    if metadata is None or metadata.get("maps_fingerprint") != fingerprint:
+        return None
+    rows = plan.shard(index)
+    if metadata.get("maps_checksum") != maps_checksum(run, plan, rows):
+        return None
+    stored = run.read_part(plan.part(index)).to_pylist()
+    maps = {t: run.maps(t, plan.explain.method).read(slice(rows.start, rows.stop)) for t in plan.explain.targets}
+    return _Kept(maps, {(row["row"], row["target"]): row for row in stored})
+
+
+def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], output: _Output) -> Iterator[_Item]:
+    """Decode ahead of the device, run the feature pass batch by batch, and yield the maps to make."""
+    for views in _batched(_decoded(plan, samples, output), plan.explain.batch_size):
+        images = _to_tensor([view.pixels for view in views], plan.explain.batch_size, opticam)
+        features = opticam.features(images)
+        probabilities = features.logits.float().softmax(1)
+        for place, view in enumerate(views):
+            label, best = view.sample["class_index"], int(probabilities[place].argmax())
+            shared = {"pred_index": best, "pred_prob": float(probabilities[place, best])}
+            wanted: dict[int, list[str]] = {}
+            for target in plan.explain.targets:
+                class_index = label if target == "label" else best
+                if class_index is None:
+                    reason = view.sample["reason"] or "the sample has no class of the model"
+                    output.rows.append(_row(plan, view.sample, target, "no_class", reason, **shared))
+                else:
+                    wanted.setdefault(class_index, []).append(target)
+            for class_index, targets in wanted.items():
+                full = {**shared, "p_full": float(probabilities[place, class_index])}
+                yield _Item(view, images[place], features.maps[place], class_index, tuple(targets), full)
+
+
+def _decoded(plan: ExplainPlan, samples: list[dict[str, Any]], output: _Output) -> Iterator[_View]:
+    """Views of the usable samples, in order, decoded by threads a few batches ahead."""
+    usable = []
+    for sample in samples:
+        if sample["status"] == "unreadable":
+            for target in plan.explain.targets:
+                output.rows.append(_row(plan, sample, target, "unreadable", sample["reason"]))
+        elif sample["status"] != "removed":
+            usable.append(sample)
+    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
+        ahead = 2 * plan.explain.batch_size
+        waiting = [pool.submit(_decode, sample, plan.view) for sample in usable[:ahead]]
+        for place, sample in enumerate(usable):
+            if place + ahead < len(usable):
+                waiting.append(pool.submit(_decode, usable[place + ahead], plan.view))
+            try:
+                yield waiting[place].result()
+            except ImageError as error:
+                for target in plan.explain.targets:
+                    output.rows.append(_row(plan, sample, target, error.status, error.reason))
+
+
+def _decode(sample: dict[str, Any], view: ViewSettings) -> _View:
+    image = read_image(sample["uri"])
+    boxes = boxes_of_label(sample)
+    coverage = view.transform(*image.size).coverage(boxes)
+    return _View(sample, render_view(image, view), coverage, bool(boxes) and bool(coverage.any()))
+
+
+def _explain_batch(
+    plan: ExplainPlan,
+    opticam: OptiCam,
+    items: list[_Item],
+    first_row: int,
+    output: _Output,
+    kept: _Kept | None,
+) -> None:
+    """Maps and probes of one batch. A short batch is padded with its first image: a convolution rounds differently
+    from one batch size to another, and the same image must give the same bytes."""
+    size = plan.explain.batch_size
+    images = _pad(torch.stack([item.image for item in items]), size)
+    targets = _pad(torch.tensor([item.class_index for item in items], device=opticam.device), size)
+    trace: list[dict[str, Any]]
+    if kept is None:
+        features = _pad(torch.stack([item.features for item in items]), size)
+        result = opticam.maximize(images, features, targets)
+        grid, status = result.grid, result.status
+        trace = [
+            {"objective_start": start, "objective_best": best, "iterations": steps}
+            for start, best, steps in zip(
+                result.objective_start.tolist(),
+                result.objective_best.tolist(),
+                result.iterations.tolist(),
+                strict=True,
+            )
+        ]
+    else:
+        stored = [kept.rows[item.view.sample["row"], item.targets[0]] for item in items]
+        grids = [kept.maps[item.targets[0]][item.view.sample["row"] - first_row] for item in items]
+        grid = _pad(torch.from_numpy(np.stack(grids)).to(opticam.device), size)
+        status = tuple(row["status"] for row in stored)
+        trace = [{name: row[name] for name in ("objective_start", "objective_best", "iterations")} for row in stored]
+
+    maps = normalize_range(upsample(grid, (plan.view.size, plan.view.size))).nan_to_num(nan=0.0)
+    coverage = _pad(torch.from_numpy(np.stack([item.view.coverage for item in items])).to(maps), size)
+    has_box = _pad(torch.tensor([item.view.has_box for item in items], device=opticam.device), size)
+    seeds = [int(item.view.sample["digest"][:15], 16) for item in items]
+    seeds += seeds[:1] * (size - len(seeds))
+
+    def probabilities(pictures: Tensor) -> Tensor:
+        logits = opticam.logits(opticam.prepare(pictures)).float()
+        return logits.softmax(1).gather(1, targets[:, None])[:, 0]
+
+    probes = probe(probabilities, images, maps, coverage, has_box, seeds, plan.layer.grid)
+    grids_out = grid.float().cpu().numpy()
+    columns = {name: probes[name].tolist() for name in PROBES}
+    for place, item in enumerate(items):
+        values: dict[str, Any] = {name: _defined(columns[name][place]) for name in PROBES}
+        if status[place] == "non_finite":
+            values = dict.fromkeys(PROBES)
+        elif status[place] == "degenerate_map":
+            values |= dict.fromkeys(_MAP_PROBES)
+        if values["p_hide_outside"] is not None or values["p_hide_inside"] is not None:
+            values["hide_locator"] = plan.explain.method
+        values |= {**item.shared, **{name: _defined(value) for name, value in trace[place].items()}}
+        for target in item.targets:
+            output.maps[target][item.view.sample["row"] - first_row] = grids_out[place]
+            row = _row(plan, item.view.sample, target, status[place], _REASONS.get(status[place]), **values)
+            output.rows.append({**row, "class_index": item.class_index})
+
+
+_REASONS = {
+    "degenerate_map": "the map is constant: nothing in the feature maps changes the class's logit",
+    "non_finite": "the network gives NaN or infinity on this image",
+}
+
+
+def _row(
+    plan: ExplainPlan, sample: dict[str, Any], target: str, status: str, reason: str | None, **values: Any
+) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(EXPLAIN.names)
+    row |= {
+        "sample_id": sample["sample_id"],
+        "row": sample["row"],
+        "target": target,
+        "method": plan.explain.method,
+    }
+    return row | {"status": status, "reason": reason} | values
+
+
+def _defined(value: float | int | None) -> float | int | None:
+    """None for NaN, the value otherwise."""
+    return None if value is None or value != value else value
+
+
+def _to_tensor(pixels: Sequence[NDArray[np.uint8]], size: int, opticam: OptiCam) -> Tensor:
+    """Views (N, 3, H, W) in [0, 1] on the device, padded to ``size`` images."""
+    stacked = torch.from_numpy(np.stack(pixels))
+    return opticam.prepare(_pad(stacked, size).to(opticam.device, opticam.dtype) / 255)
+
+
+def _pad(batch: Tensor, size: int) -> Tensor:
+    """``batch`` with its first entry repeated up to ``size`` entries."""
+    missing = size - len(batch)
+    return batch if missing <= 0 else torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])])
+
+
+def _batched(stream: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Lists of ``size`` consecutive elements; the last may be shorter."""
+    while batch := list(islice(stream, size)):
+        yield batch

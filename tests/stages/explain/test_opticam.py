@@ -1,0 +1,121 @@
+import pytest
+import torch
+
+from stages.explain import OptiCam, OptiCamSettings
+from tests.stages.explain.networks import mobilenet, resnet, resnet_features, tiny
+from tests.stages.explain.plain_loop import opticam_of_one
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def pictures(count, side, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 8, 8, generator=generator, dtype=dtype)
+    return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("build", "features"),
+    [(mobilenet, lambda network: network.features), (resnet, resnet_features)],
+    ids=["mobilenet_v2", "resnet18"],
+)
+@pytest.mark.parametrize("learning_rate", [0.1, 0.5])
+def test_equals_the_plain_loop_written_from_the_paper(build, features, learning_rate):
+    network = build().double()
+    images, targets = pictures(3, 96), torch.tensor([3, 0, 7])
+    settings = OptiCamSettings(steps=12, learning_rate=learning_rate)
+    result = OptiCam(network, settings=settings, input_size=(96, 96), **IMAGENET)(images, targets)
+    for place in range(3):
+        trace, saliency = opticam_of_one(
+            network,
+            features(network),
+            images[place : place + 1],
+            int(targets[place]),
+            steps=12,
+            learning_rate=learning_rate,
+        )
+        torch.testing.assert_close(result.trace[:, place], trace, rtol=0, atol=1e-9)
+        torch.testing.assert_close(result.grid[place], saliency, rtol=0, atol=1e-9)
+        assert result.objective_best[place] == pytest.approx(trace.max().item(), abs=1e-9)
+        assert trace.max() > trace[0] + 0.01  # the objective does move
+
+
+def test_a_map_does_not_depend_on_its_batch_mates():
+    network = mobilenet()
+    opticam = OptiCam(network, settings=OptiCamSettings(steps=10), input_size=(96, 96), **IMAGENET)
+    images, targets = pictures(8, 96, torch.float32), torch.arange(8)
+    together = opticam(images, targets)
+    mates = pictures(8, 96, torch.float32, seed=9)
+    mates[5] = images[2]
+    apart = opticam(mates, torch.tensor([1, 1, 1, 1, 1, 2, 1, 1]))
+    assert torch.equal(together.grid[2], apart.grid[5])
+    assert torch.equal(together.trace[:, 2], apart.trace[:, 5])
+
+
+def test_an_image_of_nan_leaves_the_others_alone():
+    opticam = OptiCam(tiny(), settings=OptiCamSettings(steps=5), input_size=(32, 32))
+    images, targets = pictures(4, 32, torch.float32), torch.zeros(4, dtype=torch.int64)
+    clean = opticam(images, targets)
+    spoilt = images.clone()
+    spoilt[1, 0, 3, 3] = torch.nan
+    result = opticam(spoilt, targets)
+    assert result.status == ("ok", "non_finite", "ok", "ok")
+    assert torch.isnan(result.grid[1]).all()
+    for place in (0, 2, 3):
+        assert torch.equal(result.grid[place], clean.grid[place])
+
+
+def test_a_constant_map_has_a_status_and_a_zero_mask():
+    network = tiny()
+    for parameter in network.features[3].parameters():
+        parameter.data.zero_()  # the last activation is zero everywhere
+    opticam = OptiCam(network, settings=OptiCamSettings(steps=5), input_size=(32, 32))
+    result = opticam(pictures(2, 32, torch.float32), torch.tensor([0, 1]))
+    assert result.status == ("degenerate_map", "degenerate_map")
+    assert torch.equal(result.maps(), torch.zeros(2, 32, 32))
+    assert (result.iterations <= 1).all()  # its objective cannot change, so it stops
+
+
+def test_the_stored_map_is_the_best_iterate_and_never_worse_than_the_start():
+    # A learning rate far too large makes the last iterate a bad one.
+    opticam = OptiCam(tiny(), settings=OptiCamSettings(steps=20, learning_rate=30.0), input_size=(32, 32))
+    images, targets = pictures(4, 32, torch.float32), torch.arange(4)
+    result = opticam(images, targets)
+    masked = images * result.maps()[:, None]
+    again = opticam.logits(masked).gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(again, result.trace.amax(0), rtol=1e-4, atol=1e-5)
+    assert (result.objective_best >= result.objective_start).all()
+
+
+def test_maps_lie_between_zero_and_one_and_reach_both():
+    result = OptiCam(tiny(), settings=OptiCamSettings(steps=3), input_size=(32, 32))(pictures(3, 32, torch.float32))
+    maps = result.maps()
+    assert maps.shape == (3, 32, 32)
+    assert torch.equal(maps.amin((1, 2)), torch.zeros(3))
+    assert torch.equal(maps.amax((1, 2)), torch.ones(3))
+
+
+def test_without_targets_the_predicted_class_is_explained():
+    opticam = OptiCam(tiny(), settings=OptiCamSettings(steps=3), input_size=(32, 32))
+    images = pictures(3, 32, torch.float32)
+    predicted = opticam.network(images).argmax(1)
+    assert torch.equal(opticam(images).grid, opticam(images, predicted).grid)
+
+
+def test_the_network_is_left_as_it_was():
+    network = tiny()
+    network.train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    OptiCam(network, settings=OptiCamSettings(steps=2), input_size=(32, 32))(pictures(1, 32, torch.float32))
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"), [([0, 1, 2], "3 targets for a batch of 2"), ([0, 5], "network's 5 classes")]
+)
+def test_targets_that_do_not_fit_are_refused(targets, message):
+    opticam = OptiCam(tiny(), input_size=(32, 32))
+    with pytest.raises(ValueError, match=message):
+        opticam(pictures(2, 32, torch.float32), targets)
