@@ -17,9 +17,8 @@ from scipy import ndimage
 Boxes = NDArray[np.float64]
 Geometry = Literal["squash", "resize_crop"]
 
-CONNECTIVITY_8 = np.zeros((3, 3, 3), dtype=bool)
-"""Neighbours within one map of a batch (N, H, W): eight, diagonals included, as OpenCV's contours have it."""
-CONNECTIVITY_8[1] = True
+EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+"""Which pixels touch: by sides and by corners, as in OpenCV's contours."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,7 @@ class ViewTransform:
     offset_y: float
 
     @classmethod
-    def make(
-        cls, geometry: Geometry, width: int, height: int, size: int = 224, resize: int = 256
-    ) -> ViewTransform:
+    def make(cls, geometry: Geometry, width: int, height: int, size: int = 224, resize: int = 256) -> ViewTransform:
         """Transform of an image (width, height) px to a square view of side ``size`` px.
 
         ``squash`` resizes the whole image to the view. ``resize_crop`` is torchvision's ``Resize(resize)``
@@ -50,9 +47,7 @@ class ViewTransform:
         1 px.
         """
         if min(width, height, size, resize) < 1:
-            raise ValueError(
-                f"sides must be at least 1 px: image {width} x {height}, size {size}, resize {resize}"
-            )
+            raise ValueError(f"sides must be at least 1 px: image {width} x {height}, size {size}, resize {resize}")
         if geometry == "squash":
             return cls(width, height, size, size, size / width, size / height, 0.0, 0.0)
         if geometry != "resize_crop":
@@ -131,9 +126,7 @@ class ViewTransform:
         where the centre of the output pixel is out of view. Raises ValueError for a map of another shape.
         """
         if view_map.shape != (self.view_height, self.view_width):
-            raise ValueError(
-                f"map of shape {view_map.shape}; the view is {(self.view_height, self.view_width)}"
-            )
+            raise ValueError(f"map of shape {view_map.shape}; the view is {(self.view_height, self.view_width)}")
         out_height, out_width = size or (self.height, self.width)
         y = (np.arange(out_height) + 0.5) * (self.height / out_height) * self.scale_y + self.offset_y
         x = (np.arange(out_width) + 0.5) * (self.width / out_width) * self.scale_x + self.offset_x
@@ -184,21 +177,16 @@ def largest_component_box(maps: NDArray[np.floating[Any]], threshold: ArrayLike 
     near = cut.astype(maps.dtype)
     near = np.where(near.astype(np.float64) > cut, np.nextafter(near, maps.dtype.type(-np.inf)), near)
     # The mean of a constant map may round to just below its value.
-    varies = flat.max(axis=1) > flat.min(axis=1)
-    bright = (maps > near[:, None, None]) & varies[:, None, None]
-    labels, _ = ndimage.label(bright, structure=CONNECTIVITY_8)
-    found = ndimage.find_objects(labels)
+    highest = flat.max(axis=1)
+    bright = (highest > flat.min(axis=1)) & (highest > near)
     boxes = np.full((len(maps), 4), np.nan)
-    if not found:
-        return boxes
-    sizes = np.bincount(labels.ravel(), minlength=len(found) + 1)[1:]
-    owner = np.array([place[0].start for place in found])
-    # Last of each map in the order (map, size, reading order reversed) is its largest, first component.
-    order = np.lexsort((-np.arange(len(found)), sizes, owner))
-    last = np.flatnonzero(np.diff(owner[order], append=-1))
-    for component in order[last]:
-        index, rows, columns = found[component]
-        boxes[index.start] = columns.start, rows.start, columns.stop, rows.stop
+    for index in np.flatnonzero(bright):
+        labels, _ = ndimage.label(maps[index] > near[index], structure=EIGHT_NEIGHBOURS)
+        sizes = np.bincount(labels.ravel())
+        sizes[0] = 0
+        largest = labels == sizes.argmax()
+        rows, columns = np.flatnonzero(largest.any(axis=1)), np.flatnonzero(largest.any(axis=0))
+        boxes[index] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
     return boxes
 
 

@@ -44,26 +44,34 @@ def pixel_f1(maps: Maps, coverage: Maps) -> Values:
     return ratio(2 * mass(maps, coverage), np.where((area > 0) & (whole > 0), whole + area, np.nan))
 
 
-def pointing_hit(maps: Maps, boxes: Boxes, tolerance: float = 0.0) -> Values:
-    """Pointing game: 1 where the map's maximum lies in a box, 0 where it does not.
+def pointing_distance(maps: Maps, boxes: Boxes) -> Values:
+    """Distance of the map's maximum from the nearest box, view px; 0 where it lies in one.
 
-    A pixel lies in a box if its centre is at most ``tolerance`` px from it. Ties: a bilinear map is flat at its edges,
-    so several pixels may share the maximum; it is a hit only if all of them lie in a box, so that no map hits by
-    pointing everywhere. A constant map points nowhere: undefined.
+    Measured from the centre of the pixel. Ties: a bilinear map is flat near the view's edge, so several pixels may
+    share the maximum; the farthest counts, so that no map hits by pointing everywhere. A constant map points nowhere:
+    undefined.
     """
     count, height, width = maps.shape
     flat = maps.reshape(count, height * width)
     highest = flat.max(axis=1)
     defined = (highest > flat.min(axis=1)) & ~np.isnan(boxes).all(axis=(1, 2))
-    owner, pixel = np.nonzero((flat == highest[:, None]) & defined[:, None])
+    owner, pixel = np.divmod(np.flatnonzero((flat == highest[:, None]) & defined[:, None]), height * width)
     x, y = pixel % width + 0.5, pixel // width + 0.5
-    near = np.zeros(len(owner), dtype=bool)
-    for x0, y0, x1, y1 in boxes[owner].transpose(1, 2, 0):
+    nearest = np.full(len(owner), np.inf)
+    for box in range(boxes.shape[1]):
+        x0, y0, x1, y1 = boxes[owner, box].T
         across = np.maximum(np.maximum(x0 - x, x - x1), 0)
         down = np.maximum(np.maximum(y0 - y, y - y1), 0)
-        near |= np.hypot(across, down) <= tolerance
-    misses = np.bincount(owner, weights=~near, minlength=count)
-    return np.where(defined, misses == 0, np.nan)
+        nearest = np.fmin(nearest, np.hypot(across, down))
+    farthest = np.where(defined, 0.0, np.nan)
+    np.maximum.at(farthest, owner, nearest)
+    return farthest
+
+
+def pointing_hit(distance: ArrayLike, tolerance: float = 0.0) -> Values:
+    """Pointing game (SP): 1 where the map's maximum lies in a box or up to ``tolerance`` px from one, else 0."""
+    away = np.asarray(distance, dtype=np.float64)
+    return np.where(np.isnan(away), np.nan, away <= tolerance)
 
 
 def intersection_over_union(first: Boxes, second: Boxes) -> Values:

@@ -26,6 +26,7 @@ def measure_maps(
     energy = localization.energy_in(maps, coverage)
     map_boxes = largest_component_box(maps)
     map_box_area = (map_boxes[:, 2:] - map_boxes[:, :2]).prod(axis=1) / pixels
+    distance = localization.pointing_distance(maps, boxes)
     best = localization.iou_best(map_boxes, boxes)
     return {
         "energy_in": energy,
@@ -33,8 +34,8 @@ def measure_maps(
         "energy_lift": nulls.energy_lift(energy, area),
         "energy_logodds": nulls.energy_logodds(energy, area),
         "energy_null_pct": nulls.energy_null_pct(maps, coverage, settings.null_grid),
-        "pointing_hit": localization.pointing_hit(maps, boxes),
-        "pointing_hit_tol": localization.pointing_hit(maps, boxes, settings.pointing_tolerance),
+        "pointing_hit": localization.pointing_hit(distance),
+        "pointing_hit_tol": localization.pointing_hit(distance, settings.pointing_tolerance),
         "localization_error": localization.localization_error(best),
         "official_metric": localization.official_metric(best, correct),
         "pixel_f1": localization.pixel_f1(maps, coverage),

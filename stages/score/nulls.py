@@ -70,8 +70,9 @@ def _blocks(maps: Maps, step_y: int, step_x: int) -> NDArray[np.float64]:
     if (rows * step_y, columns * step_x) != (height, width):
         missing = ((0, 0), (0, rows * step_y - height), (0, columns * step_x - width))
         maps = np.pad(maps, missing)
-    by_row = maps.reshape(count, rows, step_y, columns * step_x).sum(axis=2)
-    return np.asarray(by_row.reshape(count, rows, columns, step_x).sum(axis=3, dtype=np.float64))
+    by_row = np.einsum("nrsc->nrc", maps.reshape(count, rows, step_y, columns * step_x))
+    blocks = np.einsum("nrcs->nrc", by_row.reshape(count, rows, columns, step_x))
+    return np.asarray(blocks, dtype=np.float64)
 
 
 def _moves(occupied: NDArray[np.bool_], step: int, places: int) -> NDArray[np.bool_]:

@@ -50,9 +50,7 @@ class TestBoxes:
         assert view.offset_x == -58
 
     @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40))
-    def test_a_resized_crop_has_torchvisions_corners(
-        self, width: int, height: int, size: int, resize: int
-    ) -> None:
+    def test_a_resized_crop_has_torchvisions_corners(self, width: int, height: int, size: int, resize: int) -> None:
         view = ViewTransform.make("resize_crop", width, height, size, resize)
         new_height, new_width = vision._compute_resized_output_size((height, width), [resize])
         assert view.scale_x * width == pytest.approx(new_width)
@@ -189,17 +187,16 @@ class TestMapToImage:
         np.testing.assert_allclose(laid[inside], 1, rtol=1e-6)
         assert not laid[outside].any()
 
-    @given(transforms(largest=60), st.data())
-    def test_the_brightest_point_lands_in_the_image_where_the_view_saw_it(
-        self, view: ViewTransform, data: st.DataObject
-    ) -> None:
-        assume(view.scale_x <= 1 and view.scale_y <= 1)
-        row = data.draw(st.integers(0, view.view_height - 1))
-        column = data.draw(st.integers(0, view.view_width - 1))
+    @given(st.data())
+    def test_the_brightest_point_lands_in_the_image_where_the_view_saw_it(self, data: st.DataObject) -> None:
+        # The image is finer than the view, so every view pixel shows in it.
+        size, resize = sorted(data.draw(st.tuples(st.integers(4, 20), st.integers(4, 30))))
+        width, height = data.draw(st.integers(30, 60)), data.draw(st.integers(30, 60))
+        view = ViewTransform.make(data.draw(st.sampled_from(GEOMETRIES)), width, height, size, resize)
+        row, column = data.draw(st.integers(0, size - 1)), data.draw(st.integers(0, size - 1))
         spot = np.zeros((view.view_height, view.view_width), dtype=np.float32)
         spot[row, column] = 1
         laid = view.map_to_image(spot)
-        assume(laid.any())
         y, x = np.unravel_index(laid.argmax(), laid.shape)
         in_view = view.boxes_to_view([[x + 0.5, y + 0.5, x + 0.5, y + 0.5]])[0]
         assert abs(in_view[0] - (column + 0.5)) <= 1

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from stages.geometry import ViewTransform, largest_component_box
+from stages.score.localization import (
+    box_area_frac,
+    energy_in,
+    intersection_over_union,
+    iou_best,
+    localization_error,
+    official_metric,
+    pad_boxes,
+    pixel_f1,
+    pointing_distance,
+    pointing_hit,
+)
+
+VIEW = ViewTransform(8, 8, 8, 8, 1.0, 1.0, 0.0, 0.0)
+BOX = [2.0, 2.0, 6.0, 4.0]  # 4 x 2: rows 2 and 3, columns 2 to 5
+
+
+def covering(*boxes: list[float]) -> np.ndarray:
+    return VIEW.coverage(list(boxes))[None]
+
+
+def blank() -> np.ndarray:
+    return np.zeros((1, 8, 8), dtype=np.float32)
+
+
+@pytest.fixture
+def spots() -> np.ndarray:
+    """Mass 1 at (3, 2) in the box, .5 at (3, 3) in it, .5 at (7, 7) outside."""
+    maps = blank()
+    maps[0, 2, 3], maps[0, 3, 3], maps[0, 7, 7] = 1, 0.5, 0.5
+    return maps
+
+
+class TestEnergy:
+    def test_it_is_the_share_of_the_mass_inside(self, spots: np.ndarray) -> None:
+        assert energy_in(spots, covering(BOX)).tolist() == [0.75]
+
+    def test_a_pixel_that_is_half_inside_counts_half(self) -> None:
+        maps = blank()
+        maps[0, 0, 0] = maps[0, 7, 7] = 1
+        assert energy_in(maps, covering([0, 0, 0.5, 8])).tolist() == [0.25]
+
+    def test_overlapping_boxes_count_once(self, spots: np.ndarray) -> None:
+        assert energy_in(spots, covering(BOX, BOX)).tolist() == [0.75]
+
+    def test_the_area_is_a_share_of_the_view(self) -> None:
+        assert box_area_frac(covering(BOX)).tolist() == [8 / 64]
+
+    def test_without_a_box_or_without_mass_they_are_undefined(self, spots: np.ndarray) -> None:
+        assert np.isnan(energy_in(spots, covering()))
+        assert np.isnan(energy_in(blank(), covering(BOX)))
+        assert np.isnan(energy_in(blank() * np.nan, covering(BOX)))
+        assert np.isnan(box_area_frac(covering()))
+
+    def test_a_map_outside_the_box_scores_zero_not_null(self) -> None:
+        maps = blank()
+        maps[0, 7, 7] = 1
+        assert energy_in(maps, covering(BOX)).tolist() == [0]
+        assert pixel_f1(maps, covering(BOX)).tolist() == [0]
+
+
+class TestPixelF1:
+    def test_by_hand(self, spots: np.ndarray) -> None:
+        # P = 1.5 / 2, R = 1.5 / 8; 2 P R / (P + R) = .28125 / .9375 = .3.
+        assert pixel_f1(spots, covering(BOX)).tolist() == pytest.approx([0.3])
+
+    def test_the_box_itself_is_perfect(self) -> None:
+        assert pixel_f1(covering(BOX), covering(BOX)).tolist() == [1]
+
+    def test_without_a_box_or_without_mass_it_is_undefined(self, spots: np.ndarray) -> None:
+        assert np.isnan(pixel_f1(spots, covering()))
+        assert np.isnan(pixel_f1(blank(), covering(BOX)))
+
+
+boxes_in_view = st.lists(
+    st.tuples(*[st.floats(0, 8, width=32)] * 4).map(
+        lambda c: [min(c[0], c[2]), min(c[1], c[3]), max(c[0], c[2]), max(c[1], c[3])]
+    ),
+    min_size=1,
+    max_size=3,
+)
+maps_in_view = hnp.arrays(np.float32, (1, 8, 8), elements=st.floats(0, 1, width=16))
+
+
+class TestProperties:
+    @given(boxes_in_view, st.floats(0.01, 1))
+    def test_the_uniform_map_scores_the_area_and_2a_over_1_plus_a(self, boxes: list, level: float) -> None:
+        coverage = covering(*boxes)
+        if coverage.sum() < 1e-4:
+            return
+        area = box_area_frac(coverage)
+        # At level 1, as after range normalisation by the maximum: recall is then 1 and precision the area.
+        np.testing.assert_allclose(energy_in(np.full_like(coverage, level), coverage), area, rtol=1e-5)
+        np.testing.assert_allclose(pixel_f1(np.ones_like(coverage), coverage), 2 * area / (1 + area), rtol=1e-5)
+
+    @given(maps_in_view, boxes_in_view, st.floats(0.25, 4, width=16))
+    def test_energy_does_not_change_with_the_maps_scale(self, maps: np.ndarray, boxes: list, factor: float) -> None:
+        coverage = covering(*boxes)
+        np.testing.assert_allclose(
+            energy_in(maps * np.float32(factor), coverage), energy_in(maps, coverage), rtol=1e-4, atol=1e-6
+        )
+
+    @given(maps_in_view, boxes_in_view)
+    def test_nothing_changes_when_map_and_boxes_are_mirrored(self, maps: np.ndarray, boxes: list) -> None:
+        mirrored_boxes = [[8 - x1, y0, 8 - x0, y1] for x0, y0, x1, y1 in boxes]
+        mirrored = np.ascontiguousarray(maps[:, :, ::-1])
+        one, other = covering(*boxes), covering(*mirrored_boxes)
+        np.testing.assert_allclose(energy_in(mirrored, other), energy_in(maps, one), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(pixel_f1(mirrored, other), pixel_f1(maps, one), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            pointing_distance(mirrored, pad_boxes([VIEW.visible_boxes(mirrored_boxes)])),
+            pointing_distance(maps, pad_boxes([VIEW.visible_boxes(boxes)])),
+            atol=1e-5,
+        )
+
+    @given(maps_in_view, boxes_in_view)
+    def test_a_map_scores_the_same_alone_and_in_a_batch(self, maps: np.ndarray, boxes: list) -> None:
+        coverage, padded = covering(*boxes), pad_boxes([np.array(boxes)])
+        pair, covers = np.concatenate([maps, 1 - maps]), np.concatenate([coverage, coverage])
+        both = np.concatenate([padded, padded])
+        for alone, batch in (
+            (energy_in(maps, coverage), energy_in(pair, covers)),
+            (pixel_f1(maps, coverage), pixel_f1(pair, covers)),
+            (pointing_distance(maps, padded), pointing_distance(pair, both)),
+        ):
+            np.testing.assert_array_equal(alone[0], batch[0])
+
+
+class TestPointing:
+    def test_the_distance_is_from_the_pixels_centre_to_the_nearest_box(self) -> None:
+        maps = blank()
+        maps[0, 7, 7] = 1  # centre (7.5, 7.5); the box ends at (6, 4): 1.5 and 3.5 away
+        boxes = pad_boxes([np.array([BOX])])
+        distance = pointing_distance(maps, boxes)
+        assert distance.tolist() == [math.hypot(1.5, 3.5)]
+        assert pointing_hit(distance).tolist() == [0]
+        assert pointing_hit(distance, tolerance=4).tolist() == [1]
+        near = pad_boxes([np.array([BOX, [7, 7, 8, 8]])])
+        assert pointing_hit(pointing_distance(maps, near)).tolist() == [1]
+
+    def test_a_maximum_inside_is_a_hit(self, spots: np.ndarray) -> None:
+        assert pointing_hit(pointing_distance(spots, pad_boxes([np.array([BOX])]))).tolist() == [1]
+
+    def test_tied_maxima_hit_only_if_all_lie_inside(self) -> None:
+        maps = blank()
+        maps[0, 2, 2] = maps[0, 2, 3] = 1
+        boxes = pad_boxes([np.array([BOX])])
+        assert pointing_hit(pointing_distance(maps, boxes)).tolist() == [1]
+        maps[0, 0, 2] = 1  # centre 1.5 px above the box
+        assert pointing_distance(maps, boxes).tolist() == [1.5]
+
+    def test_a_map_that_is_all_ones_but_one_pixel_does_not_hit(self) -> None:
+        fake = np.ones((1, 8, 8), dtype=np.float32)
+        fake[0, 0, 0] = 0
+        assert pointing_hit(pointing_distance(fake, pad_boxes([np.array([BOX])]))).tolist() == [0]
+
+    def test_a_constant_map_or_no_box_is_undefined_not_a_miss(self, spots: np.ndarray) -> None:
+        none = pad_boxes([np.empty((0, 4))])
+        assert np.isnan(pointing_hit(pointing_distance(spots, none)))
+        for constant in (blank(), blank() + 1, blank() * np.nan):
+            assert np.isnan(pointing_hit(pointing_distance(constant, pad_boxes([np.array([BOX])]))))
+
+
+class TestMapBox:
+    def test_iou_by_hand(self) -> None:
+        # 4 x 2 and 4 x 4 share 2 x 2: 4 / (8 + 16 - 4).
+        first, second = np.array([2.0, 2, 6, 4]), np.array([4.0, 2, 8, 6])
+        assert intersection_over_union(first, second) == pytest.approx(0.2)
+        assert intersection_over_union(first, np.array([6.0, 2, 8, 4])) == 0
+        assert np.isnan(intersection_over_union(first, np.full(4, np.nan)))
+
+    def test_the_best_of_several_boxes_counts(self) -> None:
+        maps = blank()
+        maps[0, 2:4, 2:6] = 1
+        maps[0, 0, 7] = 1  # a smaller component
+        map_boxes = largest_component_box(maps)
+        boxes = pad_boxes([np.array([[4.0, 2, 8, 6], [2.0, 2, 6, 8]])])
+        best = iou_best(map_boxes, boxes)
+        assert best.tolist() == pytest.approx([8 / 24])
+        assert localization_error(best).tolist() == pytest.approx([16 / 24])
+
+    def test_the_official_metric_counts_a_wrong_prediction_as_one(self) -> None:
+        best = np.array([0.25, 0.25, 0.25, np.nan, np.nan])
+        correct = np.array([1, 0, np.nan, 1, 0])
+        np.testing.assert_array_equal(official_metric(best, correct), [0.75, 1, np.nan, np.nan, np.nan])
+
+    def test_without_a_map_box_or_a_box_it_is_undefined(self) -> None:
+        boxes = pad_boxes([np.array([BOX]), np.empty((0, 4))])
+        map_boxes = np.array([[np.nan] * 4, [0.0, 0, 2, 2]])
+        assert np.isnan(iou_best(map_boxes, boxes)).all()
