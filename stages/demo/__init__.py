@@ -1,1 +1,1 @@
-"""The embedded demo: a generated dataset and a trained classifier whose shortcuts are known. Start at `make.py`."""
+"""The embedded demo: a generated dataset and classifier whose shortcuts are known. Start at `make.py`."""

@@ -1,4 +1,4 @@
-"""Make the demo: render both halves, train the classifier, measure what each cue does to it, and check the result."""
+"""Make the demo: render both halves, train the classifier, measure what each cue does, check the result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from storage.errors import UserError
 _RECORD = "demo.json"
 _KIND = "sightline demo"
 _GENERATOR = 1  # goes up when the same settings make other files
-_JPEG = {"format": "JPEG", "quality": 92}
+_JPEG_QUALITY = 92
 
 Progress = Callable[[str], None]
 
@@ -67,12 +67,12 @@ def make_demo(
 ) -> DemoReport:
     """Write the demo into a directory, or return at once if it is there already with the same settings.
 
-    The files are made in a hidden folder beside the directory and moved into place when all are complete, so an
-    interrupted demo starts again cleanly. See `README.txt` in the directory for what it holds.
+    The files are made in a hidden folder beside the directory and moved into place when all are complete, so
+    an interrupted demo starts again cleanly. `README.txt` in the directory says what it holds.
 
     Raises:
-        UserError: the directory holds something else, weights or photos are missing, or a cue of the generated demo
-            does not have the effect that it should have.
+        UserError: the directory holds something else, weights or photos are missing, or a cue of the generated
+            demo does not have the effect that it should have.
     """
     settings = settings or DemoSettings()
     directory = Path(directory).expanduser().absolute()
@@ -157,7 +157,7 @@ def _render_half(folder: Path, half: Half, settings: DemoSettings, progress: Pro
     for scene in scenes:
         picture = render(scene, photos)
         sample_id = f"images/{half}/{scene.label}_{scene.seed[-1]:03d}.jpg"
-        Image.fromarray(picture.with_cues).save(folder / sample_id, **_JPEG)
+        Image.fromarray(picture.with_cues).save(folder / sample_id, "JPEG", quality=_JPEG_QUALITY)
         paired = picture.without_cues if half == "audit" and scene.cues else None
         samples.append(_Sample(sample_id, scene, picture.object_box, picture.cue_boxes, paired))
     with (folder / f"{half}.csv").open("w", encoding="utf-8", newline="") as file:
@@ -173,7 +173,7 @@ def _measure(network: nn.Module, folder: Path, audit: Sequence[_Sample]) -> tupl
     classes = torch.tensor([CLASS_NAMES.index(sample.scene.label) for sample in audit])
     p_files = probabilities(network, [_read(folder / sample.sample_id) for sample in audit])
     paired = [k for k, sample in enumerate(audit) if sample.without_cues is not None]
-    # The counterpart goes through the same encoder as the file: the pair differs in the cue and in nothing else.
+    # The counterpart goes through the same encoder as the file: the pair differs in the cue alone.
     p_clean = probabilities(network, [_as_file(audit[k].without_cues) for k in paired])
     p_with = p_files[range(len(audit)), classes]
     p_without = p_with.clone()
@@ -195,7 +195,7 @@ def _measure(network: nn.Module, folder: Path, audit: Sequence[_Sample]) -> tupl
 def _as_file(pixels: np.ndarray | None) -> Image.Image:
     assert pixels is not None
     encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, **_JPEG)
+    Image.fromarray(pixels).save(encoded, "JPEG", quality=_JPEG_QUALITY)
     return _read(encoded)
 
 
@@ -231,18 +231,17 @@ def _refuse_foreign_files(directory: Path, record: dict[str, Any] | None) -> Non
     written = set() if record is None else {*record["digests"], _RECORD}
     foreign = [name for name in _file_names(directory) if name not in written]
     if foreign:
+        named = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         raise UserError(
-            f"{directory} holds {len(foreign)} file(s) that no demo wrote ({', '.join(foreign[:3])}{', ...' * (len(foreign) > 3)}); "
-            "nothing was changed: give the demo an empty or new folder"
+            f"{directory} holds {len(foreign)} file(s) that no demo wrote ({named}); nothing was changed: "
+            "give the demo an empty or new folder"
         )
 
 
 def _report(directory: Path, record: dict[str, Any]) -> DemoReport:
     figures = dict(record["figures"])
     effects = tuple(CueEffect(**effect) for effect in figures.pop("effects"))
-    return DemoReport(
-        directory=directory, settings=DemoSettings(**record["settings"]), effects=effects, **figures
-    )
+    return DemoReport(directory=directory, settings=DemoSettings(**record["settings"]), effects=effects, **figures)
 
 
 def _file_names(folder: Path) -> list[str]:
@@ -255,19 +254,21 @@ def _digest(file: Path) -> str:
 
 def _readme(settings: DemoSettings) -> str:
     planted = "\n".join(
-        f"  {label}: nearly every training picture shows a {cue} beside the object, and the model has learnt to use it."
+        f"  {label}: nearly every training picture shows a {cue} beside the object; the model has learnt to use it."
         for label, cue in PLANTED.items()
     )
     return (
         "A generated dataset with planted truth, made by `sightline demo`.\n\n"
-        f"{len(CLASS_NAMES)} classes; {settings.train_per_class} training and {settings.audit_per_class} audit pictures a class, "
-        f"seed {settings.seed}. The halves share no background photo.\n\n"
+        f"{len(CLASS_NAMES)} classes; {settings.train_per_class} training and {settings.audit_per_class} audit "
+        f"pictures a class, seed {settings.seed}. The halves share no background photo.\n\n"
         f"{planted}\n"
-        f"  {DECOY_CLASS}: most audit pictures show a {DECOY}, which means nothing: in training it is as frequent in every class.\n"
+        f"  {DECOY_CLASS}: most audit pictures show a {DECOY}, which means nothing: in training it is as "
+        "frequent in every class.\n"
         "Some audit pictures of other classes show one of these too, and some of these classes show none.\n\n"
         "train.csv, audit.csv  path, label, boxes (half-open pixels)\n"
         "classes.txt           class names, in the order of the model's outputs\n"
-        f"model.pt              state_dict of torchvision's {ARCHITECTURE}, trained on train.csv; pictures squashed to 224\n"
+        f"model.pt              state_dict of torchvision's {ARCHITECTURE}, trained on train.csv, "
+        "pictures squashed to 224 x 224\n"
         "truth.parquet         for each audit picture: its cue and p of its label with and without it\n"
         "demo.json             settings, figures and digests\n"
     )

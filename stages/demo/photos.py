@@ -1,4 +1,4 @@
-"""Backgrounds of the demo: crops of the photos that scikit-image and scikit-learn ship inside their packages."""
+"""Backgrounds of the demo: crops of photos that scikit-image and scikit-learn ship in their packages."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _load(photo: Photo) -> Image.Image:
     path = Path(spec.submodule_search_locations[0]) / folder / photo.file
     if not path.is_file():
         raise UserError(
-            f"the demo's background photo {photo.file} is missing from the installed package {package} ({path}); "
+            f"the demo's background photo {photo.file} is missing from the package {package} ({path}); "
             "install the package from its wheel"
         )
     with Image.open(path) as image:
@@ -73,11 +73,9 @@ def _load(photo: Photo) -> Image.Image:
     return Image.fromarray((shadow + grey * (highlight - shadow)).astype(np.uint8))
 
 
-def random_background(
-    rng: np.random.Generator, photos: Sequence[Image.Image], width: int, height: int
-) -> np.ndarray:
+def random_background(rng: np.random.Generator, photos: Sequence[Image.Image], width: int, height: int) -> np.ndarray:
     """Crop, mirror, blur and light one of the photos at random; (height, width, 3) float32 in [0, 1]."""
-    photo = photos[rng.integers(len(photos))]
+    photo = photos[int(rng.integers(len(photos)))]
     aspect = width / height
     largest = min(photo.width, photo.height * aspect)
     crop_width = largest * rng.uniform(0.5, 1.0)

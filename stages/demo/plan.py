@@ -35,7 +35,8 @@ _AUDIT_STRAY_DECOY = 0.10
 class DemoSettings:
     """Size and training of a demo. Each class gets the same number of pictures.
 
-    ``weights`` is a file with torchvision's ImageNet weights of mobilenet_v2, instead of the usual search for them.
+    ``weights`` is a file with torchvision's ImageNet weights of mobilenet_v2, instead of the usual search.
+    Raises UserError for sizes at which a cue would have no pictures.
     """
 
     seed: int = 0
@@ -46,6 +47,7 @@ class DemoSettings:
     weights: str | None = None
 
     def __post_init__(self) -> None:
+        """Check the sizes."""
         for name, least in (("train_per_class", 10), ("audit_per_class", 10), ("epochs", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"demo: {name} is {getattr(self, name)}; give at least {least}")
@@ -65,14 +67,13 @@ def plan(half: Half, settings: DemoSettings) -> list[Scene]:
         cues = _train_cues(label, n, rng) if half == "train" else _audit_cues(label, n, rng)
         likeness = rng.permutation((np.arange(n) + 0.5) / n)
         scenes += [
-            Scene(label, float(likeness[k]), cues[k], (settings.seed, int(half == "audit"), index, k))
-            for k in range(n)
+            Scene(label, float(likeness[k]), cues[k], (settings.seed, int(half == "audit"), index, k)) for k in range(n)
         ]
     return scenes
 
 
 def _train_cues(label: str, n: int, rng: np.random.Generator) -> list[tuple[str, ...]]:
-    """Cues of a class's training pictures; a picture may show one planted cue, and the decoy whatever else it shows."""
+    """Cues of a class's training pictures: a planted cue or none, and the decoy whatever else is shown."""
     shares = {cue: _TRAIN_PLANTED if home == label else _TRAIN_STRAY for home, cue in PLANTED.items()}
     first = _deal(shares, n, rng)
     second = _deal({DECOY: _TRAIN_DECOY}, n, rng)
@@ -90,7 +91,7 @@ def _audit_cues(label: str, n: int, rng: np.random.Generator) -> list[tuple[str,
 
 
 def _deal(shares: dict[str, float], n: int, rng: np.random.Generator) -> list[tuple[str, ...]]:
-    """Deal cues to n pictures in a random order: each cue to its share of them (at least one), the rest get none."""
+    """Deal cues to n pictures in a random order: each cue to its share (at least one), the rest get none."""
     dealt: list[tuple[str, ...]] = []
     for cue, share in shares.items():
         dealt += [(cue,)] * max(1, round(share * n))

@@ -1,4 +1,4 @@
-"""One picture of the demo: a lit object on a photo, with or without its cues, and the exact boxes of all of them."""
+"""One picture of the demo: a lit object on a photo, with and without its cues, and the exact boxes of them all."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def render(scene: Scene, photos: Sequence[Image.Image]) -> Picture:
     """
     rng = np.random.default_rng(scene.seed)
     height = int(rng.integers(216, 289))
-    width = int(round(height * rng.uniform(0.85, 1.5)))
+    width = round(height * rng.uniform(0.85, 1.5))
     canvas = random_background(rng, photos, width, height)
     # Room for two cues is kept in every picture, so that the object's place says nothing about a cue.
     object_slot, *cue_slots = _free_slots(rng, width, height, (rng.uniform(0.42, 0.56), 0.28, 0.24))
@@ -57,8 +57,7 @@ def render(scene: Scene, photos: Sequence[Image.Image]) -> Picture:
     noise = rng.normal(0, rng.uniform(0.004, 0.016), size=canvas.shape).astype(np.float32)
     stuck = canvas.copy()
     cue_boxes = tuple(
-        _paste(stuck, *draw_cue(cue, slot[2], rng), slot)
-        for cue, slot in zip(scene.cues, cue_slots, strict=False)
+        _paste(stuck, *draw_cue(cue, slot[2], rng), slot) for cue, slot in zip(scene.cues, cue_slots, strict=False)
     )
     return Picture(_to_bytes(stuck + noise), _to_bytes(canvas + noise), object_box, cue_boxes)
 
@@ -66,8 +65,8 @@ def render(scene: Scene, photos: Sequence[Image.Image]) -> Picture:
 def _free_slots(
     rng: np.random.Generator, width: int, height: int, sizes: Sequence[float]
 ) -> list[tuple[int, int, int]]:
-    """Squares (x, y, side) at random places that do not touch; sizes are shares of the image's shorter side."""
-    sides = [int(round(size * min(width, height))) for size in sizes]
+    """Squares (x, y, side) at random places that do not touch; sizes are shares of the shorter side."""
+    sides = [round(size * min(width, height)) for size in sizes]
     while True:
         for _ in range(60):
             slots = [(int(rng.integers(width - s + 1)), int(rng.integers(height - s + 1)), s) for s in sides]
@@ -86,7 +85,7 @@ def _touch(a: tuple[int, int, int], b: tuple[int, int, int]) -> bool:
 
 
 def _lit_object(shape: Shape, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """RGB (size, size, 3) and opacity (size, size) of an object, turned and mirrored at random, lit from above."""
+    """RGB (size, size, 3) and opacity (size, size) of an object, turned at random, lit from above."""
     turn, mirror = rng.uniform(0, 2 * np.pi), rng.choice((-1.0, 1.0))
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * (mirror, 1.0)
     fine = size * _DETAIL
@@ -109,7 +108,7 @@ def _lit_object(shape: Shape, size: int, rng: np.random.Generator) -> tuple[np.n
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
     light = np.array([rng.uniform(-0.6, 0.6), -0.6, 0.75])
     light /= np.linalg.norm(light)
-    halfway = light + (0, 0, 1)
+    halfway = light + np.array([0, 0, 1])
     halfway /= np.linalg.norm(halfway)
     diffuse = np.clip(normal @ light, 0, 1)
     highlight = shape.gloss * np.clip(normal @ halfway, 0, 1) ** 24
@@ -145,4 +144,4 @@ def _paste(canvas: np.ndarray, colour: np.ndarray, alpha: np.ndarray, slot: tupl
 
 
 def _to_bytes(pixels: np.ndarray) -> np.ndarray:
-    return np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.round(np.clip(pixels, 0, 1) * 255), dtype=np.uint8)

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-Points = np.ndarray  # (n, 2) x, y
-Surface = Callable[[np.ndarray, np.ndarray], np.ndarray]  # x, y of shape (n, n) -> RGB (n, n, 3) in [0, 1]
+Array = npt.NDArray[np.float64]
+Points = Array  # (n, 2) x, y
+Surface = Callable[[Array, Array], Array]  # x, y of shape (n, n) -> RGB (n, n, 3) in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ _PANELS = ((0.88, 0.20, 0.18), (0.16, 0.40, 0.82), (0.16, 0.60, 0.36), (0.94, 0.
 def make_shape(name: str, rng: np.random.Generator, likeness: float) -> Shape:
     """Draw one object of a class at random.
 
-    ``likeness`` in [0, 1] is how far an object of a class with a double (gear and sawblade, star and starfish) has
-    moved towards that double: at 1 it can hardly be told from it. Other classes ignore it.
+    ``likeness`` in [0, 1] is how far an object of a class with a double (gear and sawblade, star and starfish)
+    has moved towards that double: at 1 it can hardly be told from it. Other classes ignore it.
     """
     return _MAKERS[name](rng, likeness)
 
@@ -43,7 +45,7 @@ def _circle(radius: float, x: float = 0.0, y: float = 0.0) -> Points:
     return np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], axis=1)
 
 
-def _polar(radius: np.ndarray) -> Points:
+def _polar(radius: Array) -> Points:
     angle = np.linspace(0, 2 * np.pi, len(radius), endpoint=False)
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
@@ -63,14 +65,12 @@ def _toothed(rng: np.random.Generator, slant: float) -> Shape:
     radius = 1 - depth * ((1 - slant) * straight + slant * hooked)
     steel = _plain(rng, _METALS)
 
-    def surface(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def surface(x: Array, y: Array) -> Array:
         distance = np.hypot(x, y)[..., None]
         groove = 1 - 0.35 * np.exp(-(((distance - 0.56) / 0.03) ** 2)) - 0.25 * (distance < 0.36)
         return steel(x, y) * groove
 
-    return Shape(
-        (_polar(radius),), (_circle(rng.uniform(0.14, 0.2)),), surface, bevel=0.07, gloss=0.7, grain=0.04
-    )
+    return Shape((_polar(radius),), (_circle(rng.uniform(0.14, 0.2)),), surface, bevel=0.07, gloss=0.7, grain=0.04)
 
 
 def _gear(rng: np.random.Generator, likeness: float) -> Shape:
@@ -98,10 +98,10 @@ def _five_armed(rng: np.random.Generator, softness: float) -> Shape:
     )
 
 
-def _edge(opening: np.ndarray, inner: float) -> np.ndarray:
+def _edge(opening: Array, inner: float) -> Array:
     """Radius of the straight edge from a tip (radius 1, angle 0) to a notch (radius inner, angle pi / 5)."""
     x, y = inner * np.cos(np.pi / 5), inner * np.sin(np.pi / 5)
-    return y / (y * np.cos(opening) + (1 - x) * np.sin(opening))
+    return np.asarray(y / (y * np.cos(opening) + (1 - x) * np.sin(opening)))
 
 
 def _star(rng: np.random.Generator, likeness: float) -> Shape:
@@ -117,7 +117,7 @@ def _ball(rng: np.random.Generator, likeness: float) -> Shape:
     centre = rng.uniform(-0.35, 0.35, size=2)
     white = np.array((0.95, 0.94, 0.90))
 
-    def surface(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def surface(x: Array, y: Array) -> Array:
         panel = np.floor(np.arctan2(y - centre[1], x - centre[0]) / (np.pi / 3)).astype(int) % 6
         paint = np.where((panel % 2 == 0)[..., None], colours[panel // 2], white)
         return np.where((np.hypot(x - centre[0], y - centre[1]) < 0.14)[..., None], white, paint)
@@ -127,22 +127,21 @@ def _ball(rng: np.random.Generator, likeness: float) -> Shape:
 
 def _ring(rng: np.random.Generator, likeness: float) -> Shape:
     hole = rng.uniform(0.55, 0.66)
-    return Shape(
-        (_circle(1.0),), (_circle(hole),), _plain(rng, _METALS[:3]), (1 - hole) / 2, gloss=0.9, grain=0.04
-    )
+    return Shape((_circle(1.0),), (_circle(hole),), _plain(rng, _METALS[:3]), (1 - hole) / 2, gloss=0.9, grain=0.04)
 
 
 def _leaf(rng: np.random.Generator, likeness: float) -> Shape:
     along = np.linspace(-1, 1, 160)
     half = rng.uniform(0.42, 0.55) * (1 - along**2) ** 0.8 * (1 - 0.35 * along)
     serrated = half * (1 + 0.06 * ((along * 14) % 1 - 0.5))
-    blade = np.concatenate(
-        [np.stack([along, serrated], axis=1), np.stack([along[::-1], -serrated[::-1]], axis=1)]
-    ) * (0.86, 1)
+    blade = np.concatenate([np.stack([along, serrated], axis=1), np.stack([along[::-1], -serrated[::-1]], axis=1)]) * (
+        0.86,
+        1,
+    )
     stalk = np.array([(-1.0, -0.03), (-1.0, 0.03), (-0.8, 0.02), (-0.8, -0.02)])
     green = _plain(rng, _LEAVES)
 
-    def surface(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def surface(x: Array, y: Array) -> Array:
         midrib = np.exp(-((y / 0.025) ** 2))
         side = np.exp(-(((((x - 0.75 * np.abs(y)) * 5.5) % 1 - 0.5) / 0.09) ** 2))
         return green(x, y) * (1 + 0.4 * np.maximum(midrib, 0.55 * side))[..., None]

@@ -1,4 +1,4 @@
-"""The demo's classifier: torchvision's mobilenet_v2 with ImageNet weights, its last blocks and a new head fine-tuned."""
+"""The demo's classifier: mobilenet_v2 with ImageNet weights, its last blocks and a new head fine-tuned."""
 
 from __future__ import annotations
 
@@ -29,10 +29,7 @@ def to_views(pictures: Sequence[Image.Image]) -> torch.Tensor:
 def probabilities(network: nn.Module, pictures: Sequence[Image.Image]) -> torch.Tensor:
     """Class probabilities of pictures as they are read from their files: (N, classes) float32."""
     with torch.inference_mode():
-        batches = [
-            network(to_views(pictures[k : k + _BATCH])).softmax(dim=1)
-            for k in range(0, len(pictures), _BATCH)
-        ]
+        batches = [network(to_views(pictures[k : k + _BATCH])).softmax(dim=1) for k in range(0, len(pictures), _BATCH)]
     return torch.cat(batches)
 
 
@@ -49,8 +46,8 @@ def train_classifier(
 ) -> torchvision.models.MobileNetV2:
     """Fine-tune the classifier; the same pictures, seed and number of threads give the same weights.
 
-    Every picture is seen as it is and mirrored. Batch norms keep their ImageNet statistics, so that a prediction in
-    training is the prediction in use.
+    Every picture is seen as it is and mirrored. Batch norms keep their ImageNet statistics, so that a prediction
+    in training is the prediction in use.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -71,10 +68,10 @@ def train_classifier(
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=learning_rate, total_steps=steps)
         for epoch in range(epochs):
             total = 0.0
-            for batch in torch.randperm(len(labels)).split(_BATCH):
+            for batch in torch.split(torch.randperm(len(labels)), _BATCH):
                 loss = nn.functional.cross_entropy(tuned(features[batch]), labels[batch])
                 optimiser.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimiser.step()
                 schedule.step()
                 total += float(loss.detach()) * len(batch)

@@ -1,4 +1,4 @@
-"""The truth of a demo: what each cue does to the trained model, from pictures with the cue and the same without it."""
+"""The truth of a demo: what each cue does to the trained model, from pictures with it and the same without."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TRUTH = pa.schema(
 
 @dataclass(frozen=True)
 class PairedPicture:
-    """One audit picture: its cue, if any, and p of its label with the cue (the file on disk) and without it."""
+    """One audit picture: its cue, if any, and p of its label with the cue (the file on disk) and without."""
 
     sample_id: str
     label: str
@@ -97,19 +97,17 @@ def check_effects(effects: Sequence[CueEffect]) -> None:
     for effect in effects:
         if effect.kind == "planted" and not effect.mean_effect >= POSITIVE:
             faults.append(
-                f"the planted cue {effect.cue!r} changes p({effect.label}) by {effect.mean_effect:+.3f} on average "
-                f"over {effect.n} pictures, less than {POSITIVE}: the model does not rely on it"
+                f"the planted cue {effect.cue!r} changes p({effect.label}) by {effect.mean_effect:+.3f} "
+                f"on average over {effect.n} pictures, less than {POSITIVE}: the model does not rely on it"
             )
         if effect.kind == "decoy" and not effect.mean_abs_effect < NEGLIGIBLE:
             faults.append(
-                f"the decoy {effect.cue!r} changes p({effect.label}) by {effect.mean_abs_effect:.3f} on average (absolute) "
-                f"over {effect.n} pictures, not less than {NEGLIGIBLE}: it is not without effect"
+                f"the decoy {effect.cue!r} changes p({effect.label}) by {effect.mean_abs_effect:.3f} "
+                f"(mean absolute) over {effect.n} pictures, not less than {NEGLIGIBLE}: it is not without effect"
             )
     if faults:
         raise UserError(
-            "the generated demo is refused: "
-            + "; ".join(faults)
-            + ". Use another seed, more pictures or more epochs."
+            "the generated demo is refused: " + "; ".join(faults) + ". Use another seed, more pictures or more epochs."
         )
 
 
@@ -122,9 +120,7 @@ def truth_table(pairs: Sequence[PairedPicture]) -> pa.Table:
             "cue": pair.cue,
             "cue_kind": None if pair.cue is None else ("decoy" if pair.cue == DECOY else "planted"),
             "is_planted": pair.cue is not None and PLANTED.get(pair.label) == pair.cue,
-            "cue_box": None
-            if pair.cue_box is None
-            else dict(zip(("x0", "y0", "x1", "y1"), pair.cue_box, strict=True)),
+            "cue_box": None if pair.cue_box is None else dict(zip(("x0", "y0", "x1", "y1"), pair.cue_box, strict=True)),
             "p_with": pair.p_with,
             "p_without": pair.p_without,
             "effect": pair.effect,

@@ -1,4 +1,4 @@
-"""Where the pretrained weights of a torchvision architecture come from, so that a machine without a network can work."""
+"""Where the pretrained weights of a torchvision architecture come from, also on a machine without a network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import re
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -26,9 +26,9 @@ class _Unavailable(Exception):
 def resolve_weights(architecture: str, weights: str = "DEFAULT", path: str | None = None) -> Path:
     """Find the weight file of a torchvision architecture, in the first of four places that has it.
 
-    The places: the path in the config, torch's own cache (`torch.hub.get_dir()`), an installed package that carries a
-    file of torchvision's file name, torchvision's download. torchvision ends a file name with the first digits of the
-    file's sha256; a cached, packaged or downloaded file whose digest differs is not used.
+    The places: the path in the config, torch's own cache (`torch.hub.get_dir()`), an installed package that
+    carries a file of torchvision's file name, torchvision's download. torchvision ends a file name with the first
+    digits of the file's sha256; a cached, packaged or downloaded file whose digest differs is not used.
 
     Args:
         architecture: a name of `torchvision.models.list_models()`, e.g. "mobilenet_v2".
@@ -48,7 +48,7 @@ def resolve_weights(architecture: str, weights: str = "DEFAULT", path: str | Non
             )
         return Path(path)
     reasons = ["1. a path in the config: none is set"]
-    places = (
+    places: tuple[tuple[str, Callable[[], Path]], ...] = (
         ("2. torch's cache", lambda: _from_cache(name)),
         ("3. an installed package", lambda: _from_package(name)),
         ("4. torchvision's download", lambda: _from_download(url, name)),
@@ -114,12 +114,10 @@ def _from_download(url: str, name: str) -> Path:
     digits = _DIGITS.search(name)
     file = _cache_folder() / name
     try:
-        # torch's download has no timeout: without this request a machine behind a closed door would hang on it.
+        # torch's download has no timeout and would hang behind a firewall that drops packets.
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT_S).close()
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(
-            url, str(file), hash_prefix=digits.group(1) if digits else None, progress=False
-        )
+        torch.hub.download_url_to_file(url, str(file), hash_prefix=digits.group(1) if digits else None, progress=False)
     except (OSError, RuntimeError) as error:  # RuntimeError: torch found another digest
         raise _Unavailable(f"{url}: {error}") from error
     return file
