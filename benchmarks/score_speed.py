@@ -1,6 +1,6 @@
 """How long the score stage takes: synthetic 7x7 maps with boxes, end to end through a run on disk.
 
-    python -m benchmarks.score_speed [--maps 50000] [--workers 2]
+python -m benchmarks.score_speed [--maps 50000] [--workers 2]
 """
 
 from __future__ import annotations
@@ -78,9 +78,14 @@ def main() -> None:
         rows = run.table("scores").num_rows
         read = time.perf_counter() - began
     print(f"{'step':24} {'seconds':>8} {'maps/s':>8}")
-    for step, seconds in (("score", first.seconds), ("score again: up to date", again.seconds), ("read the table", read)):
+    for step, seconds in (
+        ("score", first.seconds),
+        ("score again: up to date", again.seconds),
+        ("read the table", read),
+    ):
         print(f"{step:24} {seconds:8.1f} {rows / seconds:8.0f}")
-    print(f"{rows} maps of 7x7 in a view of {VIEW['size']}, {arguments.workers} threads; {dict(sorted(first.statuses.items()))}")
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(first.statuses.items()))
+    print(f"{rows} maps of 7x7 in a view of {VIEW['size']} px, {arguments.workers} threads: {statuses}")
 
 
 if __name__ == "__main__":
