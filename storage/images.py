@@ -1,0 +1,256 @@
+"""Image files, local or remote, to upright 8-bit RGB. Whatever is wrong with a file becomes a status and a reason.
+
+How each kind of file becomes RGB:
+
+- EXIF orientation is applied. EXIF that cannot be parsed counts as upright, as in every viewer.
+- Grayscale is repeated over the channels; 16-bit values v become round(v * 255 / 65535), never clipped.
+- Transparent pixels are composited over white, which is what a person sees; the hidden colours under them are not used.
+- CMYK goes through its ICC profile to sRGB where it carries a usable one, else through Pillow's plain formula.
+- An ICC profile of an RGB image is ignored, as in torchvision's pipelines. Of several frames the first counts.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+from fsspec.implementations.local import LocalFileSystem
+from PIL import ExifTags, Image, ImageCms, ImageFile
+
+from storage.errors import SightlineError, UserError
+
+MAX_PIXELS = 178_956_970
+"""Images above this are refused unread: Pillow's own limit for a decompression bomb, in pixels."""
+
+# Formats that are pictures. Pillow knows more; some of those run other programs (EPS starts Ghostscript).
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(SightlineError):
+    """An image that cannot be used: ``status`` is a word of the samples table, ``reason`` says why in words."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """What tells a changed file from an unchanged one without reading it."""
+
+    size_bytes: int
+    mtime_ns: int | None
+    """Modification time, ns; None where the file system has none."""
+
+
+def read_image(uri: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode the image at a local path or fsspec URL: mode RGB, EXIF orientation applied.
+
+    Raises ImageError, status ``unreadable``, for a file that is missing, empty, no image, truncated, damaged, or of
+    more than ``max_pixels`` pixels.
+    """
+    image = _open(read_bytes(uri), max_pixels)
+    _load(image)
+    try:
+        rgb = _to_rgb(image)
+    except (ValueError, OSError) as error:
+        raise _unreadable(f"cannot convert mode {image.mode} to RGB: {error}; save the image as 8-bit RGB") from error
+    orientation = _orientation(image)
+    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+
+
+def image_size(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Upright (width, height), px, of an encoded image that was found to be complete.
+
+    JPEG is decoded at an eighth of its size, which visits all of its data; other formats are decoded whole, since only
+    that shows that nothing is missing (and PNG may keep its EXIF behind its pixels). Raises ImageError as
+    :func:`read_image` does.
+    """
+    image = _open(content, max_pixels)
+    width, height = image.size
+    image.draft(None, (max(1, width // 8), max(1, height // 8)))
+    _load(image)
+    return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+def stamp_file(uri: str) -> FileStamp:
+    """Size and modification time of a file; raises ImageError if it is missing or no file."""
+    local = _local_path(uri)
+    try:
+        if local is not None:
+            stat = local.stat()
+            return FileStamp(stat.st_size, stat.st_mtime_ns)
+        fs, path = _remote(uri)
+        info = fs.info(path)
+    except FileNotFoundError:
+        raise _unreadable(f"no such file: {uri}") from None
+    except UserError:
+        raise
+    except Exception as error:  # each file system raises types of its own
+        raise _unreadable(_said("cannot be read", error)) from error
+    return FileStamp(int(info.get("size") or 0), _modified_ns(info))
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole file at a local path or fsspec URL.
+
+    Raises ImageError if it is missing or cannot be read, UserError for a URL whose package is not installed.
+    """
+    local = _local_path(uri)
+    try:
+        if local is not None:
+            return local.read_bytes()
+        fs, path = _remote(uri)
+        return bytes(fs.cat_file(path))
+    except FileNotFoundError:
+        raise _unreadable(f"no such file: {uri}") from None
+    except IsADirectoryError:
+        raise _unreadable(f"is a folder, not an image: {uri}") from None
+    except UserError:
+        raise
+    except Exception as error:  # each file system raises types of its own
+        raise _unreadable(_said("cannot be read", error)) from error
+
+
+def _local_path(uri: str) -> Path | None:
+    if "://" not in uri and "::" not in uri:
+        return Path(uri)
+    fs, path = _remote(uri)
+    return Path(path) if isinstance(fs, LocalFileSystem) else None
+
+
+def _remote(uri: str) -> tuple[Any, str]:
+    try:
+        fs, path = fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise UserError(
+            f"cannot open {uri}: {error}; use a local path or an fsspec URL whose package is installed "
+            "(s3:// needs the extra `s3`: pip install 'sightline[s3]')"
+        ) from None
+    return fs, str(path)
+
+
+def _modified_ns(info: dict[str, Any]) -> int | None:
+    """Modification time in what a file system tells of a file: each has a name of its own for it."""
+    for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = info.get(key)
+        if isinstance(value, str):
+            try:
+                value = datetime.fromisoformat(value)
+            except ValueError:
+                continue
+        if isinstance(value, datetime):
+            value = value.timestamp()
+        if isinstance(value, int | float):
+            return int(value * 1e9)
+    return None
+
+
+def _open(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    """The image in ``content``, its header read, its pixels not.
+
+    ``Image.open`` judges the size by a global limit and warns through global filters; this is the same loop over the
+    registered formats, with the limit of the caller.
+    """
+    if not content:
+        raise _unreadable("the file is empty (0 bytes)")
+    Image.init()
+    for name in _FORMATS:
+        factory, accept = Image.OPEN.get(name, (None, None))
+        if factory is None or (accept is not None and accept(content[:16]) is not True):
+            continue
+        try:
+            image = factory(io.BytesIO(content), "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue  # how a format says that the file is none of its own
+        except Exception as error:
+            raise _unreadable(_said(f"damaged {name} header in {len(content)} bytes", error)) from error
+        width, height = image.size
+        if width * height > max_pixels:
+            raise _unreadable(
+                f"{width} x {height} = {width * height} pixels, above the limit of {max_pixels} "
+                "(a decompression bomb?); resize the image"
+            )
+        return image
+    raise _unreadable(f"not an image in a known format ({len(content)} bytes, first ones {content[:8]!r})")
+
+
+def _load(image: ImageFile.ImageFile) -> None:
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise many types on damaged data
+        raise _unreadable(_said(f"truncated or damaged {image.format} file", error)) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _from_deep_gray(image)
+    if image.mode == "CMYK":
+        return _from_cmyk(image)
+    if image.has_transparency_data:
+        picture = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_deep_gray(image: Image.Image) -> Image.Image:
+    """Grayscale of 16 bits (modes I;16, I) or floating point (F, white = 1)."""
+    values = np.asarray(image).astype(np.float64)
+    white = 1.0 if image.mode == "F" else 65535.0
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= white):
+        raise ValueError(f"values from {values.min():g} to {values.max():g}, where black is 0 and white is {white:g}")
+    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8)).convert("RGB")
+
+
+def _from_cmyk(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if profile:
+        try:
+            converted = ImageCms.profileToProfile(
+                image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+        except ImageCms.PyCMSError:
+            converted = None  # a broken profile, or one of another colour space: as if there were none
+        if converted is not None:
+            return converted
+    return image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8. Read it after loading: Pillow turns TIFF files itself and then forgets the tag."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # EXIF is parsed lazily and fails in many types; a broken one turns no image
+        return 1
+    return value if isinstance(value, int) and value in _UPRIGHT else 1
+
+
+def _unreadable(reason: str) -> ImageError:
+    return ImageError("unreadable", reason)
+
+
+def _said(what: str, error: Exception) -> str:
+    told = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+    return f"{what}: {told or type(error).__name__}"
