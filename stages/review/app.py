@@ -12,15 +12,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages.review.database import database, free_port
-from stages.review.settings import ReviewSettings
+from stages.review.settings import ReviewSettings, RuleText
 from storage.errors import SightlineError, UserError
 from storage.run import Run
 
 if TYPE_CHECKING:
     from stages.review.load import LoadReport
-    from stages.review.views import RuleText
 
 ADDRESS = "127.0.0.1"
+
+QUIET = {
+    # It explains port forwarding at each launch.
+    "fiftyone.core.session.session": logging.WARNING,
+    # It warns of retired options that its own browser client sends.
+    "fiftyone.core.config": logging.ERROR,
+}
+"""Loggers of FiftyOne whose messages tell a reviewer nothing, and from where on they are heard."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +64,13 @@ def open_app(
 
         reports: list[LoadReport] = []
         dataset = load(run, settings, rules=rules, tell=reports.append)
-        # Its own message is a lecture on port forwarding.
-        logging.getLogger("fiftyone.core.session.session").setLevel(logging.WARNING)
+        for name, level in QUIET.items():
+            logging.getLogger(name).setLevel(level)
         try:
-            session = fo.launch_app(view=first_view(dataset), port=port, address=ADDRESS, remote=True, auto=False)
+            # Both: the colours are the dataset's, the order is the view's.
+            session = fo.launch_app(
+                dataset, view=first_view(dataset), port=port, address=ADDRESS, remote=True, auto=False
+            )
         except ServiceListenTimeout:
             raise SightlineError(f"FiftyOne's server did not come up on port {port} within a minute") from None
         try:

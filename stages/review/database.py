@@ -116,7 +116,7 @@ def _fiftyone_uses(uri: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _point_fiftyone_at(None)
+        _point_fiftyone_at(before)
         if before is None:
             del os.environ["FIFTYONE_DATABASE_URI"]
 

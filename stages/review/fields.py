@@ -89,12 +89,18 @@ def numbers(schema: pa.Schema) -> dict[str, Kind]:
 
 def number_fields(prefix: str = "") -> list[Field]:
     """A field for each number of the tables ``explain`` and ``scores``, grouped."""
-    fields = []
-    for field in (*EXPLAIN, *SCORES):
-        if _is_number(field):
-            group = OTHER_CLASS if prefix else _GROUP_OF.get(field.name, RECORD)
-            fields.append(Field(prefix + field.name, _kind(field.type), group, _describe(field)))
-    return fields
+    columns = {field.name: field for field in (*EXPLAIN, *SCORES) if _is_number(field)}
+    # In the order of the groups, the telling ones first; what no group names goes to the end.
+    order = [name for name in _GROUP_OF if name in columns] + [name for name in columns if name not in _GROUP_OF]
+    return [
+        Field(
+            prefix + name,
+            _kind(columns[name].type),
+            OTHER_CLASS if prefix else _GROUP_OF.get(name, RECORD),
+            _describe(columns[name]),
+        )
+        for name in order
+    ]
 
 
 def severity_path(rule: str) -> str:
@@ -111,9 +117,14 @@ def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[
         Field("saliency", "heatmap", PREDICTION, "Map of the label's class."),
         Field("saliency_predicted", "heatmap", PREDICTION, "Map of the predicted class, where it is not the label."),
         Field("findings", "texts", AUDIT, "Rules that found this sample, worst first."),
-        Field("why", "texts", AUDIT, "What each of them found, in words."),
+        Field("why", "text", AUDIT, "What each of them found, in words."),
         Field("worst", "real", AUDIT, "Highest severity among findings that are evidence; 0 if there is none."),
-        Field("worst_description", "real", AUDIT, "Highest severity among findings that only describe."),
+        Field(
+            "priority",
+            "real",
+            AUDIT,
+            "What to look at first: 1 + worst where there is evidence, else the highest severity of what is described.",
+        ),
         *(Field(severity_path(rule), "real", AUDIT, f"Severity of the finding {rule}.") for rule in rules),
         Field("ground_truth", "detections", GEOMETRY, "Ground-truth boxes."),
         Field("salient_box", "detections", GEOMETRY, "Box of the largest part of the map above its mean."),
@@ -193,4 +204,4 @@ def _kind(kind: pa.DataType) -> Kind:
 def _describe(field: pa.Field) -> str:
     metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
     extent = ", ".join(metadata[key] for key in ("unit", "range") if key in metadata)
-    return metadata.get("description", str(field.name)) + (f" ({extent})" if extent else "")
+    return str(metadata.get("description", field.name)) + (f" ({extent})" if extent else "")

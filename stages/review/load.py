@@ -12,8 +12,8 @@ import fiftyone as fo
 
 from stages.review.fields import DIGEST, KEY, Field, declare, encode, fields_of
 from stages.review.records import Contents, Record, Sample, make_heatmaps, read_contents, records
-from stages.review.settings import ReviewSettings
-from stages.review.views import RuleText, lay_out, save_views
+from stages.review.settings import ReviewSettings, RuleText
+from stages.review.views import lay_out, save_views
 from storage.errors import UserError
 from storage.run import Run
 
@@ -71,8 +71,8 @@ def load(
     fields = fields_of(contents.rules, crops=contents.crops, both_targets=len(contents.measured) > 1)
     _drop_former(dataset, fields)
     declare(dataset, fields)
-    if "worst" not in dataset.get_index_information():
-        dataset.create_index("worst")
+    if "priority" not in dataset.get_index_information():
+        dataset.create_index("priority")
     report = _bring_up_to_date(dataset, fields, contents, records(contents, heatmaps))
     lay_out(dataset, fields, opacity=settings.heatmap_opacity)
     save_views(dataset, rules or {})

@@ -90,7 +90,7 @@ def read_contents(run: Run, settings: ReviewSettings) -> Contents:
     maps = {target: run.maps(target, method) for target in targets}
     attributes = next(iter(maps.values())).attributes
     findings = _findings(run, method)
-    samples.sort(key=lambda sample: _order(findings.get(sample.key, []), sample.row))
+    samples.sort(key=lambda sample: (-_priority(findings.get(sample.key, [])), sample.row))
     geometry = attributes.get("geometry", "squash")
     size = next(iter(maps.values())).view_size[0]
     resize = int(attributes.get("resize") or size)
@@ -237,8 +237,11 @@ def _severity(finding: dict[str, Any]) -> float:
     return float(severity) if severity is not None and math.isfinite(severity) else 0.0
 
 
-def _order(findings: list[dict[str, Any]], row: int) -> tuple[float, float, int]:
-    return -_worst(findings, "evidence"), -_worst(findings, "description"), row
+def _priority(findings: list[dict[str, Any]]) -> float:
+    """What to look at first: any evidence comes before all that is only described."""
+    if any(found["kind"] == "evidence" for found in findings):
+        return 1 + _worst(findings, "evidence")
+    return _worst(findings, "description")
 
 
 def _worst(findings: list[dict[str, Any]], kind: str) -> float:
@@ -248,9 +251,9 @@ def _worst(findings: list[dict[str, Any]], kind: str) -> float:
 def _audit(findings: list[dict[str, Any]]) -> Record:
     return {
         "findings": [found["rule"] for found in findings],
-        "why": [found["reason"] for found in findings],
+        "why": "\n".join(f"{found['rule']}: {found['reason']}." for found in findings) or None,
         "worst": _worst(findings, "evidence"),
-        "worst_description": _worst(findings, "description"),
+        "priority": _priority(findings),
         **{severity_path(found["rule"]): _severity(found) for found in findings},
     }
 

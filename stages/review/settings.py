@@ -9,6 +9,14 @@ from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
+class RuleText:
+    """A rule of the audit in words, for the saved view of its findings."""
+
+    title: str
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
 class ReviewSettings:
     """What is loaded into FiftyOne, how it looks, and where its database lives."""
 

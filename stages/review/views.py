@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import fiftyone as fo
@@ -11,33 +10,26 @@ from fiftyone import ViewField
 from fiftyone.core.odm.dataset import ActiveFields, SidebarGroupDocument
 
 from stages.review.fields import EXPANDED, GROUPS, Field, severity_path
+from stages.review.settings import RuleText
 
-VISIBLE = ("saliency", "ground_truth", "salient_box", "view_box", "prediction")
+VISIBLE = ("saliency", "ground_truth", "salient_box", "view_box", "prediction", "label")
 """Fields that are checked when the App opens."""
 
 COLOURS = {
     "saliency": "#ff3b00",
     "saliency_predicted": "#d400ff",
-    "ground_truth": "#00d5ff",
-    "salient_box": "#ffd000",
-    "view_box": "#ffffff",
-    "prediction": "#4c6fff",
-    "label": "#00d5ff",
+    "ground_truth": "#0098d8",
+    "salient_box": "#d08a00",
+    "view_box": "#8c929c",
+    "prediction": "#5b3df5",
+    "label": "#0098d8",
 }
-"""Field colours that stay apart for colour-blind eyes, too: warm for the map, cool for the truth."""
+"""Field colours: warm for the map, cool for the truth; dark enough for the white names that the App writes on them."""
 
 OURS = "views"
 """Key of the dataset's info that lists the saved views made here."""
 
 EVERYTHING = "Everything, worst first"
-
-
-@dataclass(frozen=True)
-class RuleText:
-    """A rule in words."""
-
-    title: str
-    meaning: str = ""
 
 
 def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
@@ -70,7 +62,7 @@ def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
 
 def worst_first(dataset: Any) -> Any:
     """All samples, those with the most severe evidence first."""
-    return dataset.sort_by([("worst", -1), ("worst_description", -1)])
+    return dataset.sort_by("priority", reverse=True)
 
 
 def first_view(dataset: Any) -> Any:

@@ -1,0 +1,177 @@
+"""The App for real: MongoDB, FiftyOne's server, Chromium."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from stages.review.app import open_app
+from stages.review.settings import ReviewSettings, RuleText
+from tests.e2e.browser import (
+    browser_page,
+    dismiss_promotion,
+    find_chromium,
+    pixels,
+    sample_count,
+    select_saved_view,
+    switch_field,
+    tile_rectangles,
+    wait_until_painted,
+    wait_until_shown,
+)
+from tests.stages.review.synthetic import Planted, cue_box, make_run, view_of
+
+VISIBLE_CHANGE = 40
+"""Sum over channels of 0 to 255 that an overlay changes a pixel at least by, where the map is 1."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReviewSettings]:
+    """A home and a database of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.delenv("FIFTYONE_DATABASE_URI", raising=False)
+        yield ReviewSettings(database=str(tmp_path_factory.mktemp("mongo")))
+
+
+@pytest.fixture
+def artefacts(tmp_path: Path) -> Path:
+    """Where screenshots go: SIGHTLINE_ARTEFACTS, or the test's own folder."""
+    folder = Path(os.environ.get("SIGHTLINE_ARTEFACTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+LANDSCAPE = Planted("landscape.png", 480, 320, cell=(1, 5), rules=(("relies_on_outside", "evidence", 0.9),))
+PORTRAIT = Planted(
+    "portrait.png",
+    300,
+    450,
+    cell=(5, 1),
+    predicted=1,
+    predicted_cell=(0, 6),
+    rules=(("relies_on_outside", "evidence", 0.4), ("misses_box", "description", 0.9)),
+)
+CALM = Planted("calm.png", 400, 400, cell=(4, 3))
+
+
+def overlay_change(page: Any, tile: Any, field: str) -> Any:
+    """What a field adds to a tile, (H, W): sum over channels of the pixels' change when it is switched off."""
+    shown = pixels(page, tile)
+    switch_field(page, field)
+    hidden = pixels(page, tile)
+    switch_field(page, field)
+    assert np.array_equal(pixels(page, tile), shown), f"switching {field} on again gives another picture"
+    return np.abs(shown - hidden).sum(axis=2)
+
+
+@pytest.mark.parametrize("geometry", ["squash", "resize_crop"])
+def test_the_heatmap_lies_on_the_planted_cue(
+    geometry: str, settings: ReviewSettings, tmp_path: Path, artefacts: Path
+) -> None:
+    find_chromium()
+    planted = [LANDSCAPE, PORTRAIT, CALM]
+    run = make_run(tmp_path, planted, geometry, name=f"pixels-{geometry}")
+    with open_app(run, settings) as app, browser_page(app.url, tmp_path / "profile") as page:
+        wait_until_painted(page, len(planted))
+        dismiss_promotion(page)
+        page.screenshot(path=artefacts / f"grid-{geometry}.png")
+        tiles = tile_rectangles(page)
+        assert len(tiles) == len(planted)
+        # Worst first: the order in which they are planted here.
+        for one, tile in zip(planted, tiles, strict=True):
+            change = overlay_change(page, tile, "saliency")
+            assert change.max() > VISIBLE_CHANGE
+            y, x = np.nonzero(change >= 0.8 * change.max())
+            scale = one.width / change.shape[1], one.height / change.shape[0]
+            x0, y0, x1, y1 = cue_box(one, geometry)
+            tolerance = 2 * max(scale)  # a tile is laid out in fractions of a pixel
+            assert x0 - tolerance <= x.min() * scale[0]
+            assert (x.max() + 1) * scale[0] <= x1 + tolerance
+            assert y0 - tolerance <= y.min() * scale[1]
+            assert (y.max() + 1) * scale[1] <= y1 + tolerance
+            left, top, right, bottom = view_of(one, geometry).view_box
+            out_y, out_x = np.nonzero(change > 0)
+            assert left - tolerance <= out_x.min() * scale[0], "an overlay where the network saw nothing"
+            assert (out_x.max() + 1) * scale[0] <= right + tolerance
+            assert top - tolerance <= out_y.min() * scale[1]
+            assert (out_y.max() + 1) * scale[1] <= bottom + tolerance
+
+
+def test_a_reviewer_finds_each_rules_samples_in_its_saved_view(
+    settings: ReviewSettings, tmp_path: Path, artefacts: Path
+) -> None:
+    find_chromium()
+    run = make_run(tmp_path, [LANDSCAPE, PORTRAIT, CALM], name="saved-views")
+    counts = Counter(run.table("findings")["rule"].to_pylist())
+    rules = {"relies_on_outside": RuleText("Relies on what is outside the boxes", "Blurring it costs p.")}
+    with open_app(run, settings, rules=rules) as app, browser_page(app.url, tmp_path / "profile") as page:
+        wait_until_painted(page, 3)
+        dismiss_promotion(page)
+        assert sample_count(page) == 3
+        titles = {"relies_on_outside": "Relies on what is outside the boxes", "misses_box": "Misses box"}
+        for rule, title in titles.items():
+            select_saved_view(page, f"{title} ({counts[rule]})", picture=artefacts / "saved-views.png")
+            wait_until_shown(page, counts[rule])
+            assert sample_count(page) == counts[rule]
+        page.locator("[data-cy=looker]").first.click()
+        page.locator("[data-cy=modal] canvas").first.wait_for()
+        page.wait_for_timeout(2000)
+        page.screenshot(path=artefacts / "sample.png")
+        assert "misses_box: because of misses_box" in page.locator("[data-cy=modal]").inner_text()
+
+
+SERVE = """
+import sys
+from stages.review.app import serve
+from stages.review.settings import ReviewSettings
+from storage import Run
+
+serve(Run.open(sys.argv[1]), ReviewSettings(database=sys.argv[2]), tell=lambda line: print(line, flush=True))
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_the_app_and_then_its_database(stop: signal.Signals, tmp_path: Path) -> None:
+    run = make_run(tmp_path, [CALM], name="stopped")
+    command = [sys.executable, "-c", SERVE, run.url, str(tmp_path / "mongo")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            lines = []
+            for line in process.stdout:
+                lines.append(line.strip())
+                if line.startswith("Stop it with Ctrl-C"):
+                    break
+            url = re.search(r"http://127\.0\.0\.1:\d+", "\n".join(lines))
+            assert url is not None, process.stderr.read()
+            with urllib.request.urlopen(f"{url[0]}/fiftyone", timeout=20) as answer:
+                assert answer.status == 200
+            below = psutil.Process(process.pid).children(recursive=True)
+            mongod = int((tmp_path / "mongo" / "mongod.pid").read_text())
+            process.send_signal(stop)
+            rest, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert rest.strip() == "Stopped."
+    assert "Traceback" not in errors
+    assert not (tmp_path / "mongo" / "server.json").exists()
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in below)
+    assert not psutil.pid_exists(mongod) or psutil.Process(mongod).status() == psutil.STATUS_ZOMBIE
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"{url[0]}/fiftyone", timeout=5)

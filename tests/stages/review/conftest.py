@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stages.review.database import database
+
+
+@pytest.fixture(scope="session")
+def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory of a running private MongoDB, and a home of the tests' own."""
+    directory = tmp_path_factory.mktemp("mongo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.delenv("FIFTYONE_DATABASE_URI", raising=False)
+        with database(directory):
+            yield directory
