@@ -99,10 +99,10 @@ class ViewTransform:
         if not len(visible):
             return np.zeros((self.view_height, self.view_width), dtype=np.float32)
         columns, rows, inside = _cells(visible)
-        by_row = _overlap(rows, self.view_height) @ inside
-        covered = by_row @ _overlap(columns, self.view_width).T
+        by_row = (_overlap(rows, self.view_height) @ inside).astype(np.float32)
+        covered = by_row @ _overlap(columns, self.view_width).T.astype(np.float32)
         # The parts of a pixel may add up to just above one.
-        return np.minimum(covered, 1).astype(np.float32)
+        return np.minimum(covered, np.float32(1), out=covered)
 
     def kept_fraction(self, boxes: ArrayLike) -> float:
         """Share of the area of the union of boxes (n, 4) of the image that the view shows, in [0, 1].
