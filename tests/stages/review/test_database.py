@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pymongo
 import pytest
+
 from stages.review import database as module
 from stages.review.database import database, find_mongod, free_port
 from storage.errors import UserError

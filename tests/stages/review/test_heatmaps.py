@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stages.review.heatmaps import canvas_size, write_heatmaps
 
+from stages.review.heatmaps import canvas_size, write_heatmaps
 from tests.stages.review.synthetic import GRID, Planted, cue_box, make_run, view_of
 
 WIDE = Planted("wide.png", 480, 320, cell=(1, 5))
