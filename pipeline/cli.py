@@ -119,7 +119,7 @@ def demo(
     small: Annotated[bool, typer.Option("--small", help="The small variant that the tests use.")] = False,
 ) -> None:
     """Make the demo: images with a planted shortcut, the classifier that fell for it, and the truth about it."""
-    from stages.demo.settings import DemoSettings
+    from stages.demo.plan import DemoSettings
 
     from stages.demo.make import make_demo
 

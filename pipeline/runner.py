@@ -83,11 +83,12 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
 
     with timings.measure("score"), Progress(console, "score", "shards") as progress:
         scored = score(run, config.score, progress.update)
-    console.print(f"[green]score[/]    {scored.computed} shards scored, {scored.skipped} were done", highlight=False)
+    console.print(f"[green]score[/]    {scored.parts} shards scored, {scored.skipped} were done", highlight=False)
     with timings.measure("audit"), console.status("audit"):
         report = audit(run, config.audit)
-    evidence = sum(report.findings.values())
-    console.print(f"[green]audit[/]    {report.findings}", highlight=False)
+    console.print(
+        f"[green]audit[/]    {report.findings.num_rows} findings, {report.classes.num_rows} classes", highlight=False
+    )
 
     run.write_info(_info(run, config, plan, samples, timings, reports))
     return run

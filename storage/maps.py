@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from storage.errors import SightlineError, UserError
 from storage.files import Directory
 
-CHUNK_ROWS = 64
+CHUNK_ROWS = 32
 """Maps per Zarr chunk. A shard of the pipeline is a whole number of chunks, so two tasks never write one chunk."""
 
 DEGENERATE_RANGE = 1e-30

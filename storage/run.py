@@ -59,7 +59,7 @@ class Run:
         directory = Directory(str(url))
         if not directory.exists("run.json") and not directory.exists("samples.parquet"):
             parent = str(PurePosixPath(directory.root).parent)
-            near = [name for name in Directory(parent).names("")] if directory.is_local else []
+            near = Directory(parent).names("") if directory.is_local else []
             hint = f"; there are: {', '.join(near[:8])}" if near else ""
             raise UserError(f"no run at {url}{hint}; `sightline run CONFIG` makes one")
         return cls(directory)

@@ -120,7 +120,9 @@ SCORES = pa.schema(
         _text("reason", "Why not, in words."),
         _real("ad", "Average drop: max(0, p_full - p_saliency) / p_full. Lower is better."),
         _real("ai", "Average increase: 1 if p_saliency > p_full, else 0. Higher is better.", "{0, 1}"),
-        _real("ag", "Average gain: max(0, p_saliency - p_full) / (1 - p_full). Higher is better."),
+        _real(
+            "ag", "Average gain: max(0, p_saliency - p_full) / (1 - p_full); null where p_full is 1. Higher is better."
+        ),
         _real("energy_in", "Share of the map's mass inside the boxes. A uniform map scores box_area_frac."),
         _real("box_area_frac", "Area of the boxes' union in the view: the null of energy_in."),
         _real("energy_lift", "energy_in / box_area_frac; 1 for a map that looks everywhere.", ">= 0"),
@@ -129,12 +131,15 @@ SCORES = pa.schema(
             "logit(energy_in) - logit(box_area_frac), both clamped to [.01, .99].",
             "[-9.2, 9.2]",
         ),
-        _real("energy_null_pct", "Percentile of energy_in among the same boxes placed elsewhere in the view."),
+        _real(
+            "energy_null_pct",
+            "Percentile of energy_in among the same boxes moved elsewhere in the view (steps of 1/56 of its side; ties half).",
+        ),
         _real("drop_outside", "p_full - p_hide_outside: what hiding the salient part outside costs.", "[-1, 1]"),
         _real("drop_outside_logit", "The same as a difference of log-odds.", "", "logit"),
         _real("drop_inside", "p_full - p_hide_inside.", "[-1, 1]"),
         _real("drop_random", "p_full - p_hide_random: the matched null of drop_outside.", "[-1, 1]"),
-        _field("pointing_hit", pa.bool_(), "The map's maximum lies inside a box."),
+        _field("pointing_hit", pa.bool_(), "The map's maximum, every tied one, lies inside a box."),
         _field("pointing_hit_tol", pa.bool_(), "The map's maximum lies within 15 px of a box."),
         _real("localization_error", "1 - highest IoU of the map's box with a ground-truth box (LE)."),
         _real("official_metric", "The same, and 1 where the prediction is wrong (OM)."),
@@ -151,7 +156,9 @@ SCORES = pa.schema(
         ),
         _real("context_reliance", "p_saliency_in_context / (p_saliency_in_box + p_saliency_in_context)."),
         _real("box_kept_frac", "Share of the boxes' area that the view kept."),
-        _real("border_energy", "Share of the map's mass in the outer frame of the view."),
+        _real(
+            "border_energy", "Share of the map's mass in the outer frame, 5% of the side wide; .19 for a uniform map."
+        ),
         _real("entropy", "Entropy of the map as a distribution, over its maximum."),
         _count("n_boxes", "Ground-truth boxes of the label in view."),
         _field("evaluable", pa.bool_(), "Status ok, a box in view and box_area_frac <= .8."),

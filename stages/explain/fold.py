@@ -25,7 +25,8 @@ def fold_batch_norms(network: nn.Module, example: Tensor) -> nn.Module:
     folded = copy.deepcopy(plain)
     for conv_path, norm_path in pairs:
         conv, norm = folded.get_submodule(conv_path), folded.get_submodule(norm_path)
-        folded.set_submodule(conv_path, fuse_conv_bn_eval(conv, norm))  # type: ignore[type-var]
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)  # noqa: PT018
+        folded.set_submodule(conv_path, fuse_conv_bn_eval(conv, norm))
         folded.set_submodule(norm_path, nn.Identity())
     want, got = plain(example), folded(example)
     tolerance = 1e-3 * want.abs().max().clamp(min=1.0)
@@ -34,7 +35,9 @@ def fold_batch_norms(network: nn.Module, example: Tensor) -> nn.Module:
 
 def _consecutive(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:
     """Paths (convolution, batch norm) where the norm's input is the convolution's output; each module called once."""
-    names = {module: name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)}
+    names: dict[nn.Module, str] = {
+        module: name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+    }
     calls: dict[nn.Module, int] = {}
     producer: dict[int, nn.Module] = {}
     alive: list[Tensor] = []  # ids stay unique as long as the tensors live
@@ -45,7 +48,7 @@ def _consecutive(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:
         alive.append(output)
         if isinstance(module, nn.Conv2d):
             producer[id(output)] = module
-        elif id(inputs[0]) in producer:
+        elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in producer:
             alive.append(inputs[0])
             pairs.append((producer[id(inputs[0])], module))
 
@@ -58,5 +61,5 @@ def _consecutive(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:
     return [
         (names[conv], names[norm])
         for conv, norm in pairs
-        if calls[conv] == calls[norm] == 1 and isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
+        if calls[conv] == calls[norm] == 1 and norm.running_mean is not None
     ]

@@ -97,8 +97,8 @@ class OptiCam:
     """Opti-CAM for any image classifier.
 
     ``network`` maps normalised images (N, 3, H, W) to logits (N, C). Images are given in [0, 1]; the mask is applied
-    there, so what is masked becomes black, and ``(x - mean) / std`` follows. ``layer`` is a module path or ``auto``: the
-    last activation before the final pooling. The network is put into eval mode and is not changed otherwise.
+    there, so what is masked becomes black, and ``(x - mean) / std`` follows. ``layer`` is a module path or ``auto``:
+    the last activation before the final pooling. The network is put into eval mode and is not changed otherwise.
 
     Raises ValueError if no layer fits.
     """
@@ -124,7 +124,9 @@ class OptiCam:
         self.layer = layer if isinstance(layer, TargetLayer) else find_target_layer(network, example, layer)
         # The iterations run a copy of their own: frozen, batch norms folded, channels last.
         self.folded = fold_batch_norms(network, example).requires_grad_(False)
-        self.folded = self.folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.folded = self.folded.to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            self.classes = int(self.folded(example).shape[1])
 
     def prepare(self, images: Tensor) -> Tensor:
         """Images on the network's device, in its dtype, channels last."""
@@ -149,18 +151,19 @@ class OptiCam:
         features = self.features(images)
         if targets is None:
             targets = features.logits.argmax(1)
-        return self.maximize(images, features, torch.as_tensor(targets, device=self.device))
+        return self.maximize(images, features.maps, torch.as_tensor(targets, device=self.device))
 
-    def maximize(self, images: Tensor, features: Features, targets: Tensor) -> Saliency:
+    def maximize(self, images: Tensor, features: Tensor, targets: Tensor) -> Saliency:
         """Maximise F(u) = logit of ``targets`` (N,) on the masked images, keeping the best iterate of each image.
 
+        ``features`` (N, K, h, w) are the images' feature maps A, from :meth:`features`: one pass serves every target.
         Raises ValueError if the targets do not fit the batch or the network's classes.
         """
         images = self.prepare(images)
-        self._check_targets(targets, len(images), features.logits.shape[1])
-        maps = features.maps.flatten(2)
+        self._check_targets(targets, len(images), self.classes)
+        maps = features.flatten(2)
         count, channels, _ = maps.shape
-        grid_size = features.maps.shape[2:]
+        grid_size = features.shape[2:]
         view_size = (int(images.shape[2]), int(images.shape[3]))
         # n(x * m) = m * (x / std) - mean / std: one fused multiply-add a step.
         scaled, offset = images / self.std, -self.mean / self.std
@@ -237,4 +240,5 @@ class Adam:
         self.first.lerp_(gradient, 1 - 0.9)
         self.second.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
         denominator = self.second.sqrt() / (1 - 0.999**self.step) ** 0.5 + 1e-8
-        return u + self.learning_rate / (1 - 0.9**self.step) * self.first / denominator
+        moved: Tensor = u + self.learning_rate / (1 - 0.9**self.step) * self.first / denominator
+        return moved

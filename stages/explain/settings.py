@@ -29,13 +29,13 @@ class ExplainSettings:
     batch_size: int = 16
     """Images on the device at a time."""
     shard_size: int = 64
-    """Samples a task; a multiple of 64, the rows of a Zarr chunk."""
+    """Samples a task; a multiple of 32, the rows of a Zarr chunk."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; take at least 1")
-        if self.shard_size < 64 or self.shard_size % 64:
-            raise ValueError(f"shard_size is {self.shard_size}; take a multiple of 64 (the rows of a Zarr chunk)")
+        if self.shard_size < 1 or self.shard_size % 32:
+            raise ValueError(f"shard_size is {self.shard_size}; take a multiple of 32 (the rows of a Zarr chunk)")
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets are {list(self.targets)}; name label, predicted or both, each once")
         if (self.steps is not None and self.steps < 1) or (self.learning_rate is not None and self.learning_rate <= 0):

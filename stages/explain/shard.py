@@ -145,7 +145,8 @@ def _reusable(run: Run, plan: ExplainPlan, index: int, fingerprint: str) -> _Kep
     if metadata.get("maps_checksum") != maps_checksum(run, plan, rows):
         return None
     stored = run.read_part(plan.part(index)).to_pylist()
-    maps = {t: run.maps(t, plan.explain.method).read(slice(rows.start, rows.stop)) for t in plan.explain.targets}
+    region = slice(rows.start, rows.stop)
+    maps = {str(t): run.maps(t, plan.explain.method).read(region) for t in plan.explain.targets}
     return _Kept(maps, {(row["row"], row["target"]): row for row in stored})
 
 
