@@ -147,9 +147,10 @@ def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[
 def declare(dataset: Any, fields: Sequence[Field]) -> None:
     """Add to the dataset's schema what it lacks. Inserting is several times faster into a declared schema."""
     schema = dataset.get_field_schema()
-    for field in fields:
-        if field.path not in schema:
-            dataset.add_sample_field(field.path, description=field.description, **_field_type(field.kind))
+    missing = {field.path: _fiftyone_field(field) for field in fields if field.path not in schema}
+    if missing:
+        # The public add_sample_field reloads the dataset at every call: 6 s for a hundred fields, against .3 s.
+        dataset._merge_sample_field_schema(missing)
     if "metadata.width" not in dataset.get_field_schema(flat=True):
         dataset.add_sample_field("metadata", fo.EmbeddedDocumentField, embedded_doc_type=fo.ImageMetadata)
 
@@ -180,14 +181,14 @@ def encode(kind: Kind, value: Any, size: tuple[int, int]) -> Any:
     )
 
 
-def _field_type(kind: Kind) -> dict[str, Any]:
+def _fiftyone_field(field: Field) -> Any:
     plain = {"real": fo.FloatField, "integer": fo.IntField, "flag": fo.BooleanField, "text": fo.StringField}
-    if kind in plain:
-        return {"ftype": plain[kind]}
-    if kind == "texts":
-        return {"ftype": fo.ListField, "subfield": fo.StringField}
+    if field.kind in plain:
+        return plain[field.kind](description=field.description)
+    if field.kind == "texts":
+        return fo.ListField(fo.StringField(), description=field.description)
     labels = {"classification": fo.Classification, "detections": fo.Detections, "heatmap": fo.Heatmap}
-    return {"ftype": fo.EmbeddedDocumentField, "embedded_doc_type": labels[kind]}
+    return fo.EmbeddedDocumentField(labels[field.kind], description=field.description)
 
 
 def _is_number(field: pa.Field) -> bool:
@@ -203,5 +204,6 @@ def _kind(kind: pa.DataType) -> Kind:
 
 def _describe(field: pa.Field) -> str:
     metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-    extent = ", ".join(metadata[key] for key in ("unit", "range") if key in metadata)
-    return str(metadata.get("description", field.name)) + (f" ({extent})" if extent else "")
+    parts = [metadata.get("description", field.name)]
+    parts += [f"{key.capitalize()}: {metadata[key]}." for key in ("unit", "range") if key in metadata]
+    return " ".join(parts)

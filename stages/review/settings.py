@@ -31,8 +31,8 @@ class ReviewSettings:
 
     Not used where FIFTYONE_DATABASE_URI names a server.
     """
-    heatmap_side: int = 512
-    """Long side of the heatmap images, px."""
+    heatmap_side: int = 256
+    """Long side of the heatmap images, px. A network sees about 224, so more shows no more."""
     heatmap_opacity: float = 0.7
     """Opacity of the overlays in the App, [0, 1]."""
     threads: int = 0

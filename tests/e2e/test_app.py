@@ -66,6 +66,7 @@ PORTRAIT = Planted(
     rules=(("relies_on_outside", "evidence", 0.4), ("misses_box", "description", 0.9)),
 )
 CALM = Planted("calm.png", 400, 400, cell=(4, 3))
+TURNED = Planted("turned.jpg", 480, 320, cell=(2, 4), turned=True, rules=(("misses_box", "description", 0.5),))
 
 
 def overlay_change(page: Any, tile: Any, field: str) -> Any:
@@ -83,7 +84,7 @@ def test_the_heatmap_lies_on_the_planted_cue(
     geometry: str, settings: ReviewSettings, tmp_path: Path, artefacts: Path
 ) -> None:
     find_chromium()
-    planted = [LANDSCAPE, PORTRAIT, CALM]
+    planted = [LANDSCAPE, PORTRAIT, TURNED, CALM]
     run = make_run(tmp_path, planted, geometry, name=f"pixels-{geometry}")
     with open_app(run, settings) as app, browser_page(app.url, tmp_path / "profile") as page:
         wait_until_painted(page, len(planted))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw
 
 from stages.geometry import ViewTransform
 from storage.run import Part, Run
@@ -35,6 +35,8 @@ class Planted:
     rules: tuple[tuple[str, str, float], ...] = ()
     """(rule, kind, severity)"""
     status: str = "ok"
+    turned: bool = False
+    """The file stores the picture on its side, and its EXIF orientation says so."""
 
 
 def view_of(planted: Planted, geometry: Any) -> ViewTransform:
@@ -139,4 +141,9 @@ def _draw(one: Planted, geometry: str, path: Path) -> None:
     draw.rectangle(object_box(one), fill=(70, 80, 95))
     x0, y0, x1, y1 = cue_box(one, geometry)
     draw.ellipse((x0, y0, x1 - 1, y1 - 1), fill=(60, 90, 60))
-    image.save(path)
+    if one.turned:
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6  # turn the stored picture by 90 degrees clockwise to show it
+        image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif, quality=95)
+    else:
+        image.save(path)
