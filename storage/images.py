@@ -175,16 +175,21 @@ def _open(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if not content:
         raise _unreadable("the file is empty (0 bytes)")
     Image.init()
+    fault = "not an image in a known format"
     for name in _FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
-        if factory is None or (accept is not None and accept(content[:16]) is not True):
+        if factory is None:
             continue
         try:
+            if accept is not None and accept(content[:16]) is not True:
+                continue
             image = factory(io.BytesIO(content), "")
-        except (SyntaxError, IndexError, TypeError, struct.error):
-            continue  # how a format says that the file is none of its own
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:
+            # A header that cannot be read; another format may still know these first bytes.
+            fault = _said(f"truncated or damaged {name} header", error)
+            continue
         except Exception as error:
-            raise _unreadable(_said(f"damaged {name} header in {len(content)} bytes", error)) from error
+            raise _unreadable(_said(f"truncated or damaged {name} header", error)) from error
         width, height = image.size
         if width * height > max_pixels:
             raise _unreadable(
@@ -192,7 +197,7 @@ def _open(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
                 "(a decompression bomb?); resize the image"
             )
         return image
-    raise _unreadable(f"not an image in a known format ({len(content)} bytes, first ones {content[:8]!r})")
+    raise _unreadable(f"{fault} ({len(content)} bytes, first ones {content[:8]!r})")
 
 
 def _load(image: ImageFile.ImageFile) -> None:

@@ -76,7 +76,9 @@ class ImagenetReader:
             for row in reader:
                 yield self._record(f"{self._solution}, line {reader.line_num}", row, files)
         except csv.Error as error:
-            raise UserError(f"{self._solution}, line {reader.line_num}: not CSV: {error}; repair the line") from None
+            raise UserError(
+                f"{self._solution}, line {reader.reader.line_num}: not CSV: {error}; repair the line"
+            ) from None
 
     def _record(self, place: str, row: dict[str, Any], files: dict[str, list[str]]) -> Record:
         image_id = (row["ImageId"] or "").strip()

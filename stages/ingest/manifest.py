@@ -69,7 +69,7 @@ class ManifestReader:
                 f"{self._path} is neither Parquet nor CSV in UTF-8 (byte {error.start}); save it as one of these"
             ) from None
         except csv.Error as error:
-            raise UserError(f"{self._path}, line {reader.line_num}: not CSV: {error}; quote the cell") from None
+            raise UserError(f"{self._path}, line {reader.reader.line_num}: not CSV: {error}; quote the cell") from None
 
     def _parquet(self, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
         try:
