@@ -81,18 +81,20 @@ def make_demo(
         progress(f"the demo in {directory} is complete")
         return _report(directory, record)
     _refuse_foreign_files(directory, record)
-    partial, replaced = (directory.with_name(f".{directory.name}.{end}") for end in ("partial", "replaced"))
-    for left_over in (partial, replaced):
-        if left_over.exists():
-            shutil.rmtree(left_over)
-    for half in ("train", "audit"):
-        (partial / "images" / half).mkdir(parents=True)
-    _make(partial, settings, progress)
-    if directory.exists():
-        directory.rename(replaced)
-    partial.rename(directory)
-    if replaced.exists():
-        shutil.rmtree(replaced)
+    partial, replaced = (directory.with_name(f".{directory.name}.sightline-{end}") for end in ("partial", "replaced"))
+    _remove(partial, replaced)  # left by a run that was killed
+    try:
+        for half in ("train", "audit"):
+            (partial / "images" / half).mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"the demo cannot be written beside {directory}: {error}; give another folder") from error
+    try:
+        _make(partial, settings, progress)
+        if directory.exists():
+            directory.rename(replaced)
+        partial.rename(directory)
+    finally:
+        _remove(partial, replaced)
     finished = _read_record(directory)
     assert finished is not None
     return _report(directory, finished)
@@ -192,6 +194,12 @@ def _measure(network: nn.Module, folder: Path, audit: Sequence[_Sample]) -> tupl
     return pairs, float((p_files.argmax(dim=1) == classes).float().mean())
 
 
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
 def _as_file(pixels: np.ndarray | None) -> Image.Image:
     assert pixels is not None
     encoded = io.BytesIO()
@@ -214,7 +222,7 @@ def _read_record(directory: Path) -> dict[str, Any] | None:
 
 
 def _is_complete(directory: Path, record: dict[str, Any], settings: DemoSettings) -> bool:
-    if record["generator"] != _GENERATOR or record["settings"] != asdict(settings):
+    if record.get("generator") != _GENERATOR or record.get("settings") != asdict(settings):
         return False
     return all(
         (directory / name).is_file() and _digest(directory / name) == digest
@@ -228,7 +236,7 @@ def _refuse_foreign_files(directory: Path, record: dict[str, Any] | None) -> Non
         return
     if not directory.is_dir():
         raise UserError(f"{directory} is a file; give the demo a folder of its own")
-    written = set() if record is None else {*record["digests"], _RECORD}
+    written = set() if record is None else {*record.get("digests", ()), _RECORD}
     foreign = [name for name in _file_names(directory) if name not in written]
     if foreign:
         named = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
