@@ -9,9 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import fsspec
-
-from stages.ingest.places import absolute, is_url, join, parent, relative
+from stages.ingest.places import absolute, exists, files_below, is_folder, join, names_in, parent, relative
 from stages.ingest.record import Box, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError
@@ -32,10 +30,9 @@ class ImagenetReader:
 
     def __init__(self, settings: DatasetSettings) -> None:
         path = absolute(settings.path)
-        fs, bare = _file_system(path)
-        if fs.isdir(bare):
+        if is_folder(path):
             self._folder, self._solution = path, _find_solution(path, settings.split)
-        elif fs.exists(bare):
+        elif exists(path):
             self._folder, self._solution = parent(path), path
         else:
             raise UserError(f"dataset.path: there is no {path}; give the folder that holds LOC_*_solution.csv")
@@ -113,20 +110,17 @@ class ImagenetReader:
             if self._split:
                 candidates.insert(1, join(self._folder, f"ILSVRC/Data/CLS-LOC/{self._split}"))
         for candidate in candidates:
-            fs, bare = _file_system(candidate)
-            if fs.isdir(bare):
+            if is_folder(candidate):
                 return candidate
         raise UserError(f"dataset.images: there is no folder {candidates[0]}; give the folder of the images")
 
     def _files(self) -> dict[str, list[str]]:
         """Image files under the folder of images, by name without extension, sorted."""
-        fs, bare = _file_system(self._images)
         files: dict[str, list[str]] = {}
-        for path in sorted(fs.find(bare)):
+        for path in files_below(self._images):
             stem, extension = posixpath.splitext(posixpath.basename(path))
             if extension.lower() in _EXTENSIONS:
-                full = join(self._images, posixpath.relpath(path, bare))
-                files.setdefault(stem, []).append(full)
+                files.setdefault(stem, []).append(join(self._images, path))
         if not files:
             raise UserError(f"dataset.images: no image in {self._images} ({', '.join(_EXTENSIONS)}); give their folder")
         return files
@@ -152,9 +146,7 @@ def parse_prediction(text: str, place: str) -> tuple[Box, ...]:
 
 
 def _find_solution(folder: str, split: str | None) -> str:
-    fs, bare = _file_system(folder)
-    names = sorted(posixpath.basename(str(path).rstrip("/")) for path in fs.ls(bare, detail=False))
-    found = {match[1]: name for name in names if (match := _SOLUTION.fullmatch(name))}
+    found = {match[1]: name for name in names_in(folder) if (match := _SOLUTION.fullmatch(name))}
     if split is not None:
         if split not in found:
             raise UserError(
@@ -170,16 +162,6 @@ def _find_solution(folder: str, split: str | None) -> str:
             f"choose with dataset.split: {' or '.join(found)}"
         )
     return join(folder, *found.values())
-
-
-def _file_system(path: str) -> tuple[Any, str]:
-    if not is_url(path):
-        return fsspec.filesystem("file"), path
-    try:
-        fs, bare = fsspec.core.url_to_fs(path)
-    except (ValueError, ImportError) as error:
-        raise UserError(f"cannot open {path}: {error}; use a local path or an fsspec URL") from None
-    return fs, str(bare)
 
 
 def _read_text(path: str, key: str, remedy: str) -> str:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,6 +112,19 @@ def test_of_two_images_the_one_in_the_classs_folder_is_taken(tmp_path: Path) -> 
     _, second, _ = ImagenetReader(settings).records()
     assert second.problem is not None
     assert second.problem.startswith("2 images named second")
+
+
+def test_a_file_system_that_gives_no_answer_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> bool:
+        raise RuntimeError("Unable to locate credentials")
+
+    monkeypatch.setattr(MemoryFileSystem, "isdir", refuse)
+    for url, message in {
+        "memory://photos": "cannot look into memory://photos: Unable to locate credentials; check the address",
+        "nonsense://photos": "cannot look into nonsense://photos: Protocol not known: nonsense",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            ImagenetReader(DatasetSettings("imagenet", url))
 
 
 @pytest.mark.parametrize("missing", ["folder", "images"])
