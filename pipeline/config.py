@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from stages.ingest.settings import DatasetSettings
 
 from pipeline.cluster import ClusterSettings
 from stages.audit.settings import AuditSettings
 from stages.explain.model import ModelSettings
 from stages.explain.settings import ExplainSettings
 from stages.explain.view import ViewSettings
+from stages.ingest.settings import DatasetSettings
 from stages.review.settings import ReviewSettings
 from stages.score.settings import ScoreSettings
 from storage.errors import UserError

@@ -15,15 +15,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
-from stages.ingest import ingest
 
 from pipeline.cluster import connect
 from pipeline.config import Config
 from pipeline.progress import Progress
 from stages.audit.findings import audit
 from stages.explain.model import load_classifier
-from stages.explain.plan import ExplainPlan, create_map_arrays, make_plan, pending_shards, shard_samples
+from stages.explain.plan import (
+    ExplainPlan,
+    create_map_arrays,
+    discard_misplaced_parts,
+    make_plan,
+    pending_shards,
+    shard_samples,
+)
 from stages.explain.shard import ShardReport, explain_shard
+from stages.ingest import ingest
 from stages.score.score import score
 from storage import Run
 from storage.errors import SightlineError, UserError
@@ -57,9 +64,7 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     console.print(f"[bold]Sightline[/] {config.dataset.path} -> {run.url}", highlight=False)
 
     with timings.measure("load"), console.status(f"loading {config.model.source}"):
-        classifier = load_classifier(config.model)
-    if retry_failed:
-        _forget_failures(run, config)
+        classifier = load_classifier(config.model, config.view.size)
     with timings.measure("ingest"), Progress(console, "ingest", "images") as progress:
         samples = ingest(config.dataset, classifier.class_names, run, progress.update)
     console.print(f"[green]ingest[/]   {_statuses(samples['status'].to_pylist())}", highlight=False)
@@ -68,6 +73,9 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         device = {"local": "cpu", "cuda": "cuda", "address": "auto"}[config.cluster.resolved()]
         plan = make_plan(run, classifier, config.model, config.view, config.explain, samples.num_rows, device)  # type: ignore[arg-type]
         create_map_arrays(run, plan)
+        discard_misplaced_parts(run, plan)
+        if retry_failed:
+            _forget_failures(run, plan, samples)
         pending = pending_shards(run, plan, samples)
     console.print(
         f"[green]explain[/]  {plan.explain.method} at {plan.layer} {plan.layer.grid[0]}x{plan.layer.grid[1]}, "
@@ -157,17 +165,16 @@ def _explain(
     return reports
 
 
-def _forget_failures(run: Run, config: Config) -> None:
-    """Discard the parts with failed samples and the memory of unreadable files, so that they are tried again."""
-    for part in list(run.parts("explain", config.explain.method)):
-        if set(run.read_part(part)["status"].to_pylist()) & set(_FAILED):
+def _forget_failures(run: Run, plan: ExplainPlan, samples: pa.Table) -> None:
+    """Discard the parts with failed rows of samples that ingest can read, so that they are tried again.
+
+    Ingest itself reads every unreadable file again in every run.
+    """
+    readable = set(samples.filter(pc.not_equal(samples["status"], "unreadable"))["row"].to_pylist())
+    for part in list(run.parts("explain", plan.explain.method)):
+        rows = run.read_part(part).select(["row", "status"]).to_pylist()
+        if any(row["status"] in _FAILED and row["row"] in readable for row in rows):
             run.discard_part(part)
-    if run.has_table("samples"):
-        samples = run.table("samples")
-        failed = pc.equal(samples["status"], "unreadable")
-        stale = pc.if_else(failed, pa.scalar(-1, pa.int64()), samples["mtime_ns"])
-        place = samples.schema.get_field_index("mtime_ns")
-        run.write_table("samples", samples.set_column(place, samples.schema.field(place), stale))
 
 
 def _statuses(statuses: list[str]) -> str:

@@ -13,6 +13,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from storage.errors import UserError
 
+STORAGE_OPTIONS = {"use_listings_cache": False}
+"""Options of every fsspec file system that a run is opened with."""
+
 
 @dataclass(frozen=True)
 class Directory:
@@ -22,22 +25,27 @@ class Directory:
 
     def __post_init__(self) -> None:
         try:
-            fsspec.core.url_to_fs(self.url)
+            self._resolve()
         except (ValueError, ImportError) as error:
             raise UserError(
                 f"cannot open {self.url!r}: {error}; use a local path or an fsspec URL whose package is installed "
                 "(s3:// needs the extra `s3`: pip install 'sightline[s3]')"
             ) from None
 
+    def _resolve(self) -> tuple[Any, str]:
+        # Other processes write here too, so a listing that was true a moment ago must not be believed.
+        fs, root = fsspec.core.url_to_fs(self.url, **STORAGE_OPTIONS)
+        return fs, str(root)
+
     @property
     def fs(self) -> Any:
         """The fsspec file system."""
-        return fsspec.core.url_to_fs(self.url)[0]
+        return self._resolve()[0]
 
     @property
     def root(self) -> str:
         """The path of the directory on its file system."""
-        return str(fsspec.core.url_to_fs(self.url)[1]).rstrip("/")
+        return self._resolve()[1].rstrip("/")
 
     @property
     def is_local(self) -> bool:
@@ -47,6 +55,10 @@ class Directory:
     def path(self, relative: str) -> str:
         """Path of ``relative`` on the file system."""
         return f"{self.root}/{relative}" if relative else self.root
+
+    def url_of(self, relative: str) -> str:
+        """URL of ``relative``."""
+        return f"{self.url.rstrip('/')}/{relative}"
 
     def local_path(self, relative: str = "") -> Path:
         """Path of ``relative`` on the local disk; raises UserError for a remote directory."""

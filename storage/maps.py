@@ -17,7 +17,7 @@ import zarr
 from numpy.typing import NDArray
 
 from storage.errors import SightlineError, UserError
-from storage.files import Directory
+from storage.files import STORAGE_OPTIONS, Directory
 
 CHUNK_ROWS = 32
 """Maps per Zarr chunk. A shard of the pipeline is a whole number of chunks, so two tasks never write one chunk."""
@@ -79,8 +79,7 @@ class MapStore:
 
         An array of another grid is replaced: its maps belong to another layer or model, and no part vouches for them.
         """
-        store = zarr.storage.FsspecStore.from_url(directory.url + "/maps.zarr") if not directory.is_local else None
-        root = zarr.open_group(store=store or str(directory.local_path("maps.zarr")), mode="a", zarr_format=3)
+        root = zarr.open_group(store=_store(directory), mode="a", zarr_format=3)
         name = f"{method}/{target}"
         array = root.get(name)
         if array is not None and tuple(array.shape[1:]) != tuple(grid):
@@ -105,12 +104,7 @@ class MapStore:
         """Open an existing array; raises UserError if the run has none of that name."""
         name = f"{method}/{target}"
         try:
-            store: Any = (
-                str(directory.local_path("maps.zarr"))
-                if directory.is_local
-                else zarr.storage.FsspecStore.from_url(directory.url + "/maps.zarr")
-            )
-            array = zarr.open_array(store=store, path=name, mode=mode)
+            array = zarr.open_array(store=_store(directory), path=name, mode=mode)
         except FileNotFoundError:
             raise UserError(
                 f"{directory.url} has no maps {name!r}; run the pipeline with explain.method {method!r} and "
@@ -161,6 +155,13 @@ class MapStore:
     def checksum(self, start: int, stop: int) -> str:
         """SHA-256 of the raw region of rows ``start`` to ``stop``."""
         return checksum(self.read(slice(start, stop)))
+
+
+def _store(directory: Directory) -> Any:
+    """What zarr opens a run's maps by: a path on a local disk, else a store on the run's file system."""
+    if directory.is_local:
+        return str(directory.local_path("maps.zarr"))
+    return zarr.storage.FsspecStore.from_url(directory.url_of("maps.zarr"), storage_options=STORAGE_OPTIONS)
 
 
 def checksum(maps: NDArray[np.float32]) -> str:

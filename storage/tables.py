@@ -133,7 +133,8 @@ SCORES = pa.schema(
         ),
         _real(
             "energy_null_pct",
-            "Percentile of energy_in among the same boxes moved elsewhere in the view (steps of 1/56 of its side; ties half).",
+            "Percentile of energy_in among the same boxes moved elsewhere in the view "
+            "(steps of 1/56 of its side; ties half).",
         ),
         _real("drop_outside", "p_full - p_hide_outside: what hiding the salient part outside costs.", "[-1, 1]"),
         _real("drop_outside_logit", "The same as a difference of log-odds.", "", "logit"),

@@ -85,11 +85,11 @@ class _Built:
     std: tuple[float, ...]
 
 
-def load_classifier(settings: ModelSettings) -> Classifier:
-    """The classifier of ``settings`` in eval mode, on the CPU, float32.
+def load_classifier(settings: ModelSettings, size: int = 224) -> Classifier:
+    """The classifier of ``settings`` in eval mode, on the CPU, float32; ``size`` is the side of its input, px.
 
-    Raises UserError, naming the key and the remedy, for an unknown source or name, missing weights, or a checkpoint or
-    class list that does not fit.
+    Raises UserError, naming the key and the remedy, for an unknown source or name, missing weights, a checkpoint or
+    class list that does not fit, or a network that does not work on images of that size.
     """
     names = read_class_names(settings.classes) if settings.classes else None
     kind, _, rest = settings.source.partition(":")
@@ -107,7 +107,7 @@ def load_classifier(settings: ModelSettings) -> Classifier:
     if settings.checkpoint:
         load_checkpoint(built.network, settings.checkpoint)
     found = names or built.class_names
-    outputs = _count_outputs(built.network)
+    outputs = _count_outputs(built.network, settings.source, size)
     if found is None:
         found = tuple(str(index) for index in range(outputs))
     if len(found) != outputs:
@@ -214,19 +214,32 @@ def _python(path: str, settings: ModelSettings, classes: int | None) -> _Built:
         sys.path.insert(0, os.getcwd())
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # importing runs the user's own code, which may raise anything
         raise UserError(
-            f"model.source python:{path}: {error}; write python:package.module:factory, importable from {os.getcwd()}"
-        ) from None
-    network = factory()
+            f"model.source python:{path}: {type(error).__name__}: {error}; write python:package.module:factory, "
+            f"importable from {os.getcwd()}"
+        ) from error
+    try:
+        network = factory()
+    except Exception as error:  # the user's own code may raise anything
+        raise UserError(f"model.source python:{path}: the factory raised {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"model.source python:{path} returned {type(network).__name__}; return a torch.nn.Module")
     return _Built(network, None, IMAGENET_MEAN, IMAGENET_STD)
 
 
 @torch.no_grad()
-def _count_outputs(network: nn.Module) -> int:
-    logits = network.eval()(torch.zeros(1, 3, 224, 224))
+def _count_outputs(network: nn.Module, source: str, size: int) -> int:
+    try:
+        logits = network.eval()(torch.zeros(1, 3, size, size))
+    except Exception as error:  # the user's own code may raise anything
+        raise UserError(
+            f"model.source: {source} fails on an image of {size} x {size} px ({type(error).__name__}: {error}); "
+            "set view.size to what it takes"
+        ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise UserError("model.source: the network does not return logits (N, C) for images (N, 3, 224, 224)")
+        raise UserError(
+            f"model.source: {source} does not return logits (N, C) for images (N, 3, {size}, {size}); "
+            "wrap it in a module that does"
+        )
     return int(logits.shape[1])

@@ -174,6 +174,14 @@ def pending_shards(run: Run, plan: ExplainPlan, samples: pa.Table) -> list[int]:
     return [index for index in range(plan.shards) if not is_done(run, plan, index, shard_samples(plan, samples, index))]
 
 
+def discard_misplaced_parts(run: Run, plan: ExplainPlan) -> None:
+    """Remove parts with rows outside their shard: cut to another ``shard_size``, they would repeat today's rows."""
+    for part in list(run.parts("explain", plan.explain.method)):
+        rows = plan.shard(part.index)
+        if any(row not in rows for row in run.read_part(part)["row"].to_pylist()):
+            run.discard_part(part)
+
+
 def shard_samples(plan: ExplainPlan, samples: pa.Table, index: int) -> pa.Table:
     """The samples of a shard, of a table sorted by row in which row k is the k-th."""
     rows = plan.shard(index)
@@ -215,7 +223,7 @@ def boxes_of_label(sample: dict[str, Any]) -> list[Sequence[float]]:
 
 def load_plan_classifier(plan: ExplainPlan, device: torch.device) -> tuple[Classifier, OptiCam]:
     """The classifier of a plan on ``device``; raises UserError if a worker finds other weights than the plan's."""
-    classifier = load_classifier(plan.model)
+    classifier = load_classifier(plan.model, plan.view.size)
     if classifier.digest() != plan.weights_digest:
         raise UserError(
             f"model: this worker loads other weights for {plan.model.source} than the scheduler's side did; "

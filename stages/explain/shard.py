@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from storage.images import ImageError, read_image
 from torch import Tensor
 
 from stages.explain.opticam import OptiCam, normalize_range, upsample
@@ -29,6 +29,7 @@ from stages.explain.plan import (
 from stages.explain.probes import PROBES, probe
 from stages.explain.view import ViewSettings, render_view
 from storage import Run
+from storage.images import ImageError, read_image
 from storage.tables import EXPLAIN
 
 DECODE_THREADS = 2
@@ -101,7 +102,7 @@ def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardRepo
     run = Run.open(plan.run_url)
     part, rows = plan.part(index), plan.shard(index)
     fingerprints = plan.fingerprints(samples)
-    kept = _reusable(run, plan, index, fingerprints.maps)
+    kept = _reusable(run, plan, index, fingerprints.maps, samples)
     opticam = _worker_opticam(plan, pick_device(plan.device))
     output = _Output(maps={t: np.full((len(rows), *plan.layer.grid), np.nan, np.float32) for t in plan.explain.targets})
 
@@ -137,7 +138,7 @@ class _Kept:
     rows: dict[tuple[int, str], dict[str, Any]]
 
 
-def _reusable(run: Run, plan: ExplainPlan, index: int, fingerprint: str) -> _Kept | None:
+def _reusable(run: Run, plan: ExplainPlan, index: int, fingerprint: str, samples: pa.Table) -> _Kept | None:
     metadata = run.part_metadata(plan.part(index))
     if metadata is None or metadata.get("maps_fingerprint") != fingerprint:
         return None
@@ -145,6 +146,9 @@ def _reusable(run: Run, plan: ExplainPlan, index: int, fingerprint: str) -> _Kep
     if metadata.get("maps_checksum") != maps_checksum(run, plan, rows):
         return None
     stored = run.read_part(plan.part(index)).to_pylist()
+    unreadable = {sample["row"] for sample in samples.to_pylist() if sample["status"] == "unreadable"}
+    if any(row["status"] == "unreadable" and row["row"] not in unreadable for row in stored):
+        return None  # a file that could not be decoded then may be decodable now, and has no map
     region = slice(rows.start, rows.stop)
     maps = {str(t): run.maps(t, plan.explain.method).read(region) for t in plan.explain.targets}
     return _Kept(maps, {(row["row"], row["target"]): row for row in stored})
@@ -158,7 +162,8 @@ def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], o
         probabilities = features.logits.float().softmax(1)
         for place, view in enumerate(views):
             label, best = view.sample["class_index"], int(probabilities[place].argmax())
-            shared = {"pred_index": best, "pred_prob": float(probabilities[place, best])}
+            finite = bool(probabilities[place].isfinite().all())
+            shared = {"pred_index": best, "pred_prob": float(probabilities[place, best])} if finite else {}
             wanted: dict[int, list[str]] = {}
             for target in plan.explain.targets:
                 class_index = label if target == "label" else best
@@ -168,7 +173,7 @@ def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], o
                 else:
                     wanted.setdefault(class_index, []).append(target)
             for class_index, targets in wanted.items():
-                full = {**shared, "p_full": float(probabilities[place, class_index])}
+                full = {**shared, "p_full": _defined(float(probabilities[place, class_index]))}
                 yield _Item(view, images[place], features.maps[place], class_index, tuple(targets), full)
 
 
@@ -246,7 +251,9 @@ def _explain_batch(
         return logits.softmax(1).gather(1, targets[:, None])[:, 0]
 
     probes = probe(probabilities, images, maps, coverage, has_box, seeds, plan.layer.grid)
-    grids_out = grid.float().cpu().numpy()
+    # A network that turned to NaN half-way has a best iterate, but not one to believe.
+    usable = torch.tensor([word != "non_finite" for word in status], device=opticam.device)
+    grids_out = torch.where(usable[:, None, None], grid.float(), torch.nan).cpu().numpy()
     columns = {name: probes[name].tolist() for name in PROBES}
     for place, item in enumerate(items):
         values: dict[str, Any] = {name: _defined(columns[name][place]) for name in PROBES}
@@ -283,8 +290,8 @@ def _row(
 
 
 def _defined(value: float | int | None) -> float | int | None:
-    """None for NaN, the value otherwise."""
-    return None if value is None or value != value else value
+    """None for NaN and infinity, the value otherwise."""
+    return None if value is None or not math.isfinite(value) else value
 
 
 def _to_tensor(pixels: Sequence[NDArray[np.uint8]], size: int, opticam: OptiCam) -> Tensor:
