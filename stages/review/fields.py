@@ -22,6 +22,7 @@ KEY = "sample_key"
 DIGEST = "load_digest"
 PREDICTED = "predicted_"
 
+IMAGE = "on the image"
 AUDIT = "audit"
 EVIDENCE = "evidence: what hiding costs"
 BOX_METRICS = "map against boxes"
@@ -31,10 +32,10 @@ PREDICTION = "prediction"
 OTHER_CLASS = "the predicted class, where it is not the label"
 RECORD = "record"
 
-GROUPS = (PREDICTION, AUDIT, EVIDENCE, BOX_METRICS, FAITHFULNESS, GEOMETRY, OTHER_CLASS, RECORD)
-"""Groups of the sidebar, in order."""
+GROUPS = (IMAGE, AUDIT, PREDICTION, EVIDENCE, BOX_METRICS, FAITHFULNESS, GEOMETRY, OTHER_CLASS, RECORD)
+"""Groups of the sidebar, in order. The App draws what stands higher over what stands lower: boxes over maps."""
 
-EXPANDED = (PREDICTION, AUDIT, EVIDENCE)
+EXPANDED = (IMAGE, AUDIT, PREDICTION, EVIDENCE)
 """Groups that are open at first."""
 
 _GROUP_OF = {
@@ -110,12 +111,19 @@ def severity_path(rule: str) -> str:
 
 def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[Field]:
     """All fields of a dataset. ``crops``: views show a part of the image; ``both_targets``: label and predicted."""
-    fields = [
-        Field("prediction", "classification", PREDICTION, "Most probable class on the whole view."),
-        Field("label", "classification", PREDICTION, "Ground-truth class."),
+    return [
+        Field("prediction", "classification", IMAGE, "Most probable class on the whole view."),
+        Field("label", "classification", IMAGE, "Ground-truth class."),
+        Field("ground_truth", "detections", IMAGE, "Ground-truth boxes."),
+        Field("salient_box", "detections", IMAGE, "Box of the largest part of the map above its mean."),
+        *(
+            [Field("view_box", "detections", IMAGE, "What the network saw; no map can lie outside it.")]
+            if crops
+            else []
+        ),
+        Field("saliency", "heatmap", IMAGE, "Map of the label's class."),
+        Field("saliency_predicted", "heatmap", IMAGE, "Map of the predicted class, where it is not the label."),
         Field("correct", "flag", PREDICTION, "The prediction is the label."),
-        Field("saliency", "heatmap", PREDICTION, "Map of the label's class."),
-        Field("saliency_predicted", "heatmap", PREDICTION, "Map of the predicted class, where it is not the label."),
         Field("findings", "texts", AUDIT, "Rules that found this sample, worst first."),
         Field("why", "text", AUDIT, "What each of them found, in words."),
         Field("worst", "real", AUDIT, "Highest severity among findings that are evidence; 0 if there is none."),
@@ -126,8 +134,6 @@ def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[
             "What to look at first: 1 + worst where there is evidence, else the highest severity of what is described.",
         ),
         *(Field(severity_path(rule), "real", AUDIT, f"Severity of the finding {rule}.") for rule in rules),
-        Field("ground_truth", "detections", GEOMETRY, "Ground-truth boxes."),
-        Field("salient_box", "detections", GEOMETRY, "Box of the largest part of the map above its mean."),
         *number_fields(),
         *(number_fields(PREDICTED) if both_targets else []),
         Field(KEY, "text", RECORD, "sample_id of the run: path relative to the dataset's root."),
@@ -139,9 +145,6 @@ def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[
         Field("hide_locator", "text", RECORD, "Method whose map said what to hide."),
         Field(DIGEST, "text", RECORD, "Digest of what was loaded: a sample that did not change is not written again."),
     ]
-    if crops:
-        fields.append(Field("view_box", "detections", GEOMETRY, "What the network saw; no map can lie outside it."))
-    return fields
 
 
 def declare(dataset: Any, fields: Sequence[Field]) -> None:

@@ -12,7 +12,7 @@ from fiftyone.core.odm.dataset import ActiveFields, SidebarGroupDocument
 from stages.review.fields import EXPANDED, GROUPS, Field, severity_path
 from stages.review.settings import RuleText
 
-VISIBLE = ("saliency", "ground_truth", "salient_box", "view_box", "prediction", "label")
+VISIBLE = ("ground_truth", "salient_box", "view_box", "prediction", "label", "saliency")
 """Fields that are checked when the App opens."""
 
 COLOURS = {
