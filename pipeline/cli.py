@@ -103,13 +103,16 @@ def app_(
     port: Annotated[int | None, typer.Option(help="Port of the App; by default a free one.")] = None,
 ) -> None:
     """Load a run into FiftyOne and open the App on 127.0.0.1."""
+    from stages.audit.rules import RULES
     from stages.review.app import serve
-    from stages.review.settings import ReviewSettings
+    from stages.review.settings import ReviewSettings, RuleText
     from storage import Run
 
     opened = Run.open(run)
-    stored = opened.info.get("config", {}).get("review", {})
-    serve(opened, ReviewSettings(**stored), port=port)
+    stored = opened.info.get("config", {})
+    rules = {rule.id: RuleText(rule.title, rule.meaning) for rule in RULES}
+    rules |= {rule["id"]: RuleText(rule["title"]) for rule in stored.get("audit", {}).get("rules", ())}
+    serve(opened, ReviewSettings(**stored.get("review", {})), port=port, rules=rules)
 
 
 @app.command()

@@ -11,32 +11,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.explain.blur import blur
 from stages.explain.fold import fold_batch_norms
 from stages.explain.layer import TargetLayer, capture, find_target_layer
+from stages.explain.objective import (
+    DEGENERATE_RANGE,
+    NEEDS_COMPLEMENT,
+    SCALE_INVARIANT,
+    Normalization,
+    Objective,
+    normalize,
+    objective_value,
+)
 
-DEGENERATE_RANGE = 1e-30
-"""A map whose range is not above this is constant: it gives the zero mask and no gradient."""
+Fill = Literal["black", "mean", "blur"]
 
 
 @dataclass(frozen=True)
 class OptiCamSettings:
-    """How the objective is maximised; the defaults are the paper's (section 3.3 and its experimental setup)."""
+    """What is maximised and how; the defaults are the paper's (section 3 and its experimental setup)."""
 
     steps: int = 100
     learning_rate: float = 0.1
     tolerance: float = 1e-10
     """An image stops when its objective changes by less than this between two steps."""
+    objective: Objective = "mask"
+    normalization: Normalization = "range"
+    fill: Fill = "black"
+    """What masked-out pixels become: black, the image's mean colour, or its blur."""
+    mask_space: Literal["pixel", "normalized"] = "pixel"
+    """``normalized`` masks after mean and std were taken off, so what is masked becomes the mean colour of the
+    training set; it stands in place of ``fill``."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; take at least 1")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; take a positive number (the paper's is 0.1)")
+        if self.mask_space == "normalized" and self.fill != "black":
+            raise ValueError(
+                "mask_space normalized is a fill of its own (the training set's mean colour); leave fill out"
+            )
 
 
 @dataclass(frozen=True)
@@ -53,10 +74,11 @@ class Saliency:
     """Per image: ``ok``, ``degenerate_map`` (constant: nothing stands out) or ``non_finite``."""
     view_size: tuple[int, int]
     """(height, width) of the network's input."""
+    normalization: Normalization = "range"
 
     def maps(self, size: tuple[int, int] | None = None) -> Tensor:
-        """Maps in [0, 1], (N, H, W): upsampled to the input, range normalised there, then resized to ``size``."""
-        full = normalize_range(upsample(self.grid, self.view_size))
+        """Maps in [0, 1], (N, H, W): upsampled to the input, normalised there, then resized to ``size``."""
+        full = normalize(upsample(self.grid, self.view_size), self.normalization)
         return full if size is None or size == self.view_size else upsample(full, size)
 
     @property
@@ -83,14 +105,6 @@ class Features:
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear upsampling (half-pixel centres) of maps (N, h, w) to (N, *size)."""
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-
-
-def normalize_range(maps: Tensor) -> Tensor:
-    """(S - min) / (max - min) of each map (N, H, W), section 3.3; zero, without gradient, where S is constant."""
-    low = maps.amin((1, 2), keepdim=True)
-    span = maps.amax((1, 2), keepdim=True) - low
-    flat = span <= DEGENERATE_RANGE
-    return torch.where(flat, torch.zeros_like(maps), (maps - low) / torch.where(flat, torch.ones_like(span), span))
 
 
 class OptiCam:
@@ -154,7 +168,7 @@ class OptiCam:
         return self.maximize(images, features.maps, torch.as_tensor(targets, device=self.device))
 
     def maximize(self, images: Tensor, features: Tensor, targets: Tensor) -> Saliency:
-        """Maximise F(u) = logit of ``targets`` (N,) on the masked images, keeping the best iterate of each image.
+        """Maximise the objective of ``targets`` (N,) over u, keeping the best iterate of each image.
 
         ``features`` (N, K, h, w) are the images' feature maps A, from :meth:`features`: one pass serves every target.
         Raises ValueError if the targets do not fit the batch or the network's classes.
@@ -165,8 +179,8 @@ class OptiCam:
         count, channels, _ = maps.shape
         grid_size = features.shape[2:]
         view_size = (int(images.shape[2]), int(images.shape[3]))
-        # n(x * m) = m * (x / std) - mean / std: one fused multiply-add a step.
-        scaled, offset = images / self.std, -self.mean / self.std
+        masking = self._masking(images)
+        full = self.logits(images).detach() if self.settings.objective in ("diff", "iodiff") else images.new_empty(0)
 
         u = torch.zeros(count, channels, device=self.device, dtype=self.dtype)
         adam = Adam(u, self.settings.learning_rate)
@@ -184,9 +198,8 @@ class OptiCam:
             with torch.set_grad_enabled(not last):
                 if not last:
                     grid.requires_grad_()
-                mask = normalize_range(upsample(grid, view_size))[:, None]
-                logits = self.folded(torch.addcmul(offset, scaled, mask))
-                objective = logits.gather(1, targets[:, None])[:, 0]
+                mask = normalize(upsample(grid, view_size), self.settings.normalization)[:, None]
+                objective = self._objective(masking, mask, targets, full)
             value = objective.detach()
             if trace:
                 value = torch.where(running, value, trace[-1])
@@ -200,15 +213,46 @@ class OptiCam:
             if last or not bool(running.any()):
                 break
             (slope,) = torch.autograd.grad(objective.sum(), grid)
-            # dF/dw_k = <A_k, dF/dS>. The mask does not change with the scale of S, so sum_k w_k dF/dw_k = 0 and the
-            # softmax's own derivative, w_k (dF/dw_k - sum_j w_j dF/dw_j), loses its second term and its round-off.
-            gradient = weights * torch.bmm(maps, slope.flatten(1)[:, :, None])[:, :, 0]
+            gradient = self._gradient(weights, torch.bmm(maps, slope.flatten(1)[:, :, None])[:, :, 0])
             u = torch.where(running[:, None], adam.ascend(u, gradient), u)
             iterations += running
 
         trace += [trace[-1]] * (self.settings.steps + 1 - len(trace))
         status = self._status(best_grid, alive, view_size)
-        return Saliency(best_grid, torch.stack(trace), iterations, status, view_size)
+        return Saliency(best_grid, torch.stack(trace), iterations, status, view_size, self.settings.normalization)
+
+    def _masking(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(scale, offset) such that the network's input for a mask m is m * scale + offset.
+
+        (fill + m (x - fill) - mean) / std: one fused multiply-add a step.
+        """
+        if self.settings.mask_space == "normalized":
+            fill = self.mean
+        elif self.settings.fill == "mean":
+            fill = images.mean((2, 3), keepdim=True)
+        elif self.settings.fill == "blur":
+            fill = blur(images)
+        else:
+            fill = torch.zeros_like(self.mean)
+        return (images - fill) / self.std, (fill - self.mean) / self.std
+
+    def _objective(self, masking: tuple[Tensor, Tensor], mask: Tensor, targets: Tensor, full: Tensor) -> Tensor:
+        scale, offset = masking
+        masked = self.folded(torch.addcmul(offset, scale, mask))
+        complement = None
+        if self.settings.objective in NEEDS_COMPLEMENT:
+            complement = self.folded(torch.addcmul(offset, scale, 1 - mask))
+        return objective_value(self.settings.objective, targets, full, masked, complement)
+
+    def _gradient(self, weights: Tensor, slope: Tensor) -> Tensor:
+        """dF/du (N, K) from the weights w = softmax(u) and ``slope`` dF/dw_k = <A_k, dF/dS>.
+
+        It is w_k (dF/dw_k - sum_j w_j dF/dw_j). Where the mask does not change with the scale of S, the sum is zero,
+        and leaving it out leaves out its round-off.
+        """
+        if self.settings.normalization not in SCALE_INVARIANT:
+            slope = slope - (weights * slope).sum(1, keepdim=True)
+        return weights * slope
 
     @staticmethod
     def _status(grid: Tensor, alive: Tensor, view_size: tuple[int, int]) -> tuple[str, ...]:

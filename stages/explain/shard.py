@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.explain.opticam import OptiCam, normalize_range, upsample
+from stages.explain.objective import normalize
+from stages.explain.opticam import OptiCam, upsample
 from stages.explain.plan import (
     ExplainPlan,
     boxes_of_label,
@@ -240,7 +241,7 @@ def _explain_batch(
         status = tuple(row["status"] for row in stored)
         trace = [{name: row[name] for name in ("objective_start", "objective_best", "iterations")} for row in stored]
 
-    maps = normalize_range(upsample(grid, (plan.view.size, plan.view.size))).nan_to_num(nan=0.0)
+    maps = normalize(upsample(grid, (plan.view.size, plan.view.size))).nan_to_num(nan=0.0)
     coverage = _pad(torch.from_numpy(np.stack([item.view.coverage for item in items])).to(maps), size)
     has_box = _pad(torch.tensor([item.view.has_box for item in items], device=opticam.device), size)
     seeds = [int(item.view.sample["digest"][:15], 16) for item in items]

@@ -20,10 +20,10 @@ from storage.errors import UserError
 TINY = DemoSettings(train_per_class=10, audit_per_class=10, epochs=1)  # too small to pass the causal checks
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoReport:
+@pytest.fixture
+def demo(small_demo: DemoReport) -> DemoReport:
     """The small demo, made once."""
-    return make_demo(tmp_path_factory.mktemp("demo") / "small", settings=DemoSettings.small())
+    return small_demo
 
 
 @pytest.fixture

@@ -40,5 +40,5 @@ def test_an_unknown_layer_gets_near_names():
 
 
 def test_a_layer_without_feature_maps_is_refused_with_the_remedy():
-    with pytest.raises(ValueError, match="'head' has no output that is a feature map"):
+    with pytest.raises(ValueError, match="module 'head' has no output that is a feature map"):
         find_target_layer(tiny(), torch.rand(1, 3, 32, 32), "head")

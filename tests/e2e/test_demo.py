@@ -1,0 +1,193 @@
+"""The main job as a newcomer runs it: the demo, the pipeline on real Dask workers, the App in Chromium."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from stages.demo.make import DemoReport
+from stages.review.app import open_app
+from stages.review.settings import ReviewSettings
+from storage import Run
+from tests.e2e.browser import (
+    browser_page,
+    dismiss_promotion,
+    find_chromium,
+    pixels,
+    select_saved_view,
+    switch_field,
+    tile_rectangles,
+    wait_until_painted,
+    wait_until_shown,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def sightline(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+
+
+@pytest.fixture(scope="module")
+def config(small_demo: DemoReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped pipeline.yaml, pointed at the small demo."""
+    folder = tmp_path_factory.mktemp("config")
+    content = yaml.safe_load((ROOT / "pipeline.yaml").read_text())
+    content["run"] = str(folder / "run")
+    content["dataset"] |= {
+        "path": str(small_demo.directory / "audit.csv"),
+        "truth": str(small_demo.directory / "truth.parquet"),
+    }
+    content["model"] |= {
+        "checkpoint": str(small_demo.directory / "model.pt"),
+        "classes": str(small_demo.directory / "classes.txt"),
+    }
+    content["explain"]["steps"] = 20
+    path = folder / "demo.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture(scope="module")
+def first(config: Path) -> subprocess.CompletedProcess[str]:
+    return sightline("run", config)
+
+
+@pytest.fixture(scope="module")
+def run(config: Path, first: subprocess.CompletedProcess[str]) -> Run:
+    assert first.returncode == 0, first.stderr
+    return Run.open(yaml.safe_load(config.read_text())["run"])
+
+
+def flagged(run: Run) -> set[str]:
+    rows = run.table("findings").to_pylist()
+    return {row["sample_id"] for row in rows if row["rule"] == "relies_on_outside" and row["target"] == "label"}
+
+
+def positives(demo: DemoReport) -> set[str]:
+    rows = pq.read_table(demo.directory / "truth.parquet").to_pylist()
+    return {row["sample_id"] for row in rows if row["p_with"] - row["p_without"] >= 0.3}
+
+
+def test_every_sample_has_a_map_and_the_summary_says_what_to_do_next(
+    first: subprocess.CompletedProcess[str], run: Run, small_demo: DemoReport
+) -> None:
+    explained = run.table("explain").to_pylist()
+    assert len(explained) == 2 * small_demo.n_audit  # label and predicted
+    assert {row["status"] for row in explained} == {"ok"}
+    assert not np.isnan(run.maps("label").read(slice(0, small_demo.n_audit))).any()
+    for expected in (
+        "accuracy",
+        "AD",
+        "AI",
+        "AG",
+        "precision",
+        "images/s",
+        "sightline app",
+        "sightline query",
+        "squash",
+    ):
+        assert expected in first.stdout
+
+
+def test_the_maps_raise_the_probability_of_the_class(run: Run) -> None:
+    rows = [row for row in run.table("explain").to_pylist() if row["target"] == "label"]
+    gain = np.array([row["objective_best"] - row["objective_start"] for row in rows])
+    assert (gain >= 0).all()
+    assert np.median(gain) > 1  # logits
+    increased = np.mean([row["p_saliency"] > row["p_full"] for row in rows])
+    assert increased > 0.7
+
+
+def test_what_is_flagged_does_rely_on_the_planted_cue(
+    first: subprocess.CompletedProcess[str], run: Run, small_demo: DemoReport
+) -> None:
+    found, planted = flagged(run), positives(small_demo)
+    hits = len(found & planted)
+    assert hits >= 4
+    # By chance a flag would be right for one image in six.
+    assert hits / len(found) > 0.7
+    line = re.search(r"relies_on_outside +(\d+) +(\d+) +([\d.]+) \[", first.stdout)
+    assert line is not None, first.stdout
+    assert (int(line[1]), int(line[2])) == (len(found), hits)
+    assert float(line[3]) == pytest.approx(hits / len(found), abs=0.005)
+
+
+def test_the_decoy_is_never_the_reason(run: Run, small_demo: DemoReport) -> None:
+    truth = pq.read_table(small_demo.directory / "truth.parquet").to_pylist()
+    decoyed = {row["sample_id"] for row in truth if row["cue_kind"] == "decoy"}
+    assert decoyed
+    assert not decoyed & flagged(run)
+
+
+def test_a_second_run_computes_nothing_and_takes_seconds(config: Path, run: Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.local_path("explain").rglob("*.parquet")}
+    began = time.monotonic()
+    again = sightline("run", config)
+    assert again.returncode == 0, again.stderr
+    assert "0 of 3 shards computed, 3 were done" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in run.local_path("explain").rglob("*.parquet")} == before
+    assert time.monotonic() - began < 60
+
+
+def test_a_query_answers_in_sql(config: Path, run: Run) -> None:
+    answer = sightline("query", run.url, "SELECT count(*) AS n FROM samples", "--format", "csv")
+    assert answer.stdout.split() == ["n", str(run.table("samples").num_rows)]
+
+
+def test_the_heatmap_of_a_flagged_image_is_brightest_on_the_planted_cue(
+    run: Run, small_demo: DemoReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_chromium()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
+    truth = {row["sample_id"]: row for row in pq.read_table(small_demo.directory / "truth.parquet").to_pylist()}
+    on_cue = 0
+    with (
+        open_app(run, ReviewSettings(database=str(tmp_path / "mongo"))) as app,
+        browser_page(app.url, tmp_path / "profile") as page,
+    ):
+        wait_until_painted(page, 4)
+        dismiss_promotion(page)
+        view = next(name for name in app.dataset.list_saved_views() if name.startswith("Relies on"))
+        select_saved_view(page, view)
+        shown = app.dataset.load_saved_view(view)
+        wait_until_shown(page, len(shown))
+        samples = list(shown)
+        tiles = tile_rectangles(page)
+        looked_at = 0
+        for sample, tile in zip(samples, tiles, strict=False):
+            row = truth[sample["sample_key"]]
+            if not row["positive"] or looked_at == 4:
+                continue
+            looked_at += 1
+            x, y = brightest(page, tile)
+            width, height = sample.metadata.width, sample.metadata.height
+            box, margin = row["cue_box"], 0.05
+            on_cue += (
+                box["x0"] / width - margin <= x <= box["x1"] / width + margin
+                and box["y0"] / height - margin <= y <= box["y1"] / height + margin
+            )
+    assert looked_at >= 3
+    assert on_cue == looked_at
+
+
+def brightest(page: Any, tile: Any) -> tuple[float, float]:
+    """Centre of the brightest percent of the overlay on a tile, as shares of its width and height."""
+    with_map = pixels(page, tile)
+    switch_field(page, "saliency")
+    without = pixels(page, tile)
+    switch_field(page, "saliency")
+    change = np.abs(with_map - without).sum(axis=2)
+    y, x = np.nonzero(change >= np.quantile(change, 0.99))
+    return (x.mean() + 0.5) / change.shape[1], (y.mean() + 0.5) / change.shape[0]
