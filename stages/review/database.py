@@ -156,7 +156,7 @@ def _private_server(directory: Path) -> Iterator[Server]:
             with _exclusive(directory):
                 fcntl.flock(users, fcntl.LOCK_UN)
                 if _is_unused(users):
-                    _stop(directory, server)
+                    _stop(directory)
 
 
 @contextmanager
@@ -229,9 +229,11 @@ def _start(directory: Path) -> Server:
     raise UserError(f"MongoDB ({mongod}) does not start in {directory}: {reason}; {REMEDY}")
 
 
-def _stop(directory: Path, server: Server) -> None:
+def _stop(directory: Path) -> None:
+    # Not the server that we joined: if that one died, another process has started the next.
+    server = _running(directory)
     (directory / "server.json").unlink(missing_ok=True)
-    if not _serves(server, directory):
+    if server is None:
         return
     os.kill(server.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS

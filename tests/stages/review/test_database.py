@@ -112,6 +112,7 @@ def test_a_server_that_was_killed_is_started_again(tmp_path: Path):
         other, uri = hold(tmp_path)
         assert answers(uri)
         let_go(other)
+    assert not answers(uri), "the last one out stops the one that is there"
 
 
 def test_a_given_server_is_used_and_left_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
