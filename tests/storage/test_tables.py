@@ -56,7 +56,7 @@ def test_what_a_part_vouches_for_reads_back(metadata):
 
 
 def test_the_same_content_gives_the_same_bytes_whatever_the_order_of_columns():
-    row = {name: None for name in SCHEMAS["findings"].names} | {"sample_id": "a.jpg", "row": 3, "severity": 0.25}
+    row = dict.fromkeys(SCHEMAS["findings"].names) | {"sample_id": "a.jpg", "row": 3, "severity": 0.25}
     table = pa.Table.from_pylist([row], schema=SCHEMAS["findings"])
     turned = table.select(table.column_names[::-1])
     assert encode(table, SCHEMAS["findings"]) == encode(turned, SCHEMAS["findings"])
