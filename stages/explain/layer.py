@@ -104,8 +104,8 @@ def find_target_layer(network: nn.Module, example: Tensor, path: str = "auto") -
     if not layers:
         wanted = "no module has an output" if path == "auto" else f"module {path!r} has no output"
         raise ValueError(
-            f"{wanted} that is a feature map: (N, K, h, w) larger than 1 x 1, (N, h, w, K), or (N, T, K) whose tokens end in "
-            "a square grid; name such a layer by its module path, for example one of: "
+            f"{wanted} that is a feature map: (N, K, h, w) larger than 1 x 1, (N, h, w, K), or (N, T, K) whose "
+            "tokens end in a square grid; name such a layer by its module path, for example one of: "
             f"{', '.join([name for name in modules if name][-5:])}; or wrap the network so that one of its modules "
             "reshapes its output to (N, K, h, w)"
         )
