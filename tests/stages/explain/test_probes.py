@@ -172,7 +172,9 @@ def test_ten_percent_of_the_view_is_rounded():
 def test_the_blur_is_a_gaussian_of_a_tenth_of_the_side(side):
     images = noise(2, side).double()
     sigma = side / 10
-    wanted = ndimage.gaussian_filter(images.numpy(), (0, 0, sigma, sigma), mode="mirror", radius=[0, 0] + 2 * [_reach(sigma)])
+    wanted = ndimage.gaussian_filter(
+        images.numpy(), (0, 0, sigma, sigma), mode="mirror", radius=[0, 0] + 2 * [_reach(sigma)]
+    )
     np.testing.assert_allclose(blur(images).numpy(), wanted, rtol=0, atol=1e-12)
 
 
