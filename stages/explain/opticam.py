@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from stages.explain.blur import blur
 from stages.explain.fold import fold_batch_norms
+from stages.explain.gradcam import grad_cam
 from stages.explain.layer import TargetLayer, capture, find_target_layer
 from stages.explain.objective import (
     DEGENERATE_RANGE,
@@ -159,6 +160,11 @@ class OptiCam:
         images = self.prepare(images)
         maps, logits = capture(self.network, self.layer, (images - self.mean) / self.std)
         return Features(maps, logits)
+
+    def grad_cam(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Grad-CAM maps (N, h, w) of the same layer, for images (N, 3, H, W) in [0, 1] and ``targets`` (N,)."""
+        images = self.prepare(images)
+        return grad_cam(self.network, self.layer, (images - self.mean) / self.std, targets)
 
     def __call__(self, images: Tensor, targets: Tensor | Sequence[int] | None = None) -> Saliency:
         """Maps of images (N, 3, H, W) in [0, 1] for class indices ``targets`` (N,), by default the predicted ones."""

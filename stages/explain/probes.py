@@ -17,7 +17,7 @@ from stages.explain.blur import blur
 from stages.explain.opticam import upsample
 from stages.geometry import largest_component_box
 
-PROBES_VERSION = 1
+PROBES_VERSION = 2
 HIDDEN_FRACTION = 0.1
 """Share of the view's pixels that the hiding probes replace."""
 
@@ -56,18 +56,15 @@ def probe(
     """
     mask, inside = maps[:, None], coverage[:, None]
     nan = torch.full_like(maps[:, 0, 0], torch.nan)
-    count = hidden_pixels(*maps.shape[1:])
     blurred = blur(images)
-    outside_pixels = (coverage <= 1e-6) & has_box[:, None, None]
+    outside_pixels = outside_of(coverage, has_box)
     inside_pixels = (coverage >= 1 - 1e-6) & has_box[:, None, None]
 
     def boxed(picture: Tensor) -> Tensor:
         return torch.where(has_box, probabilities(picture), nan)
 
     def hiding(saliency: Tensor, allowed: Tensor) -> Tensor:
-        hidden, defined = most_salient(saliency, allowed, count)
-        picture = torch.where(hidden[:, None], blurred, images)
-        return torch.where(defined, probabilities(picture), nan)
+        return hide(probabilities, images, blurred, saliency, allowed)
 
     return {
         "p_saliency": probabilities(images * mask),
@@ -80,6 +77,19 @@ def probe(
         "p_hide_random": hiding(random_blobs(seeds, grid, maps), outside_pixels),
         "p_crop": probabilities(crops(images, maps)),
     }
+
+
+def outside_of(coverage: Tensor, has_box: Tensor) -> Tensor:
+    """Pixels (N, H, W) that lie wholly outside the boxes; none where there is no box."""
+    return (coverage <= 1e-6) & has_box[:, None, None]
+
+
+@torch.no_grad()
+def hide(probabilities: Probabilities, images: Tensor, blurred: Tensor, saliency: Tensor, allowed: Tensor) -> Tensor:
+    """p (N,) with the most salient of the allowed pixels blurred, 10% of the view; NaN if fewer are allowed."""
+    hidden, defined = most_salient(saliency, allowed, hidden_pixels(*saliency.shape[1:]))
+    p = probabilities(torch.where(hidden[:, None], blurred, images))
+    return torch.where(defined, p, torch.nan)
 
 
 def hidden_pixels(height: int, width: int) -> int:

@@ -163,8 +163,11 @@ def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], o
         probabilities = features.logits.float().softmax(1)
         for place, view in enumerate(views):
             label, best = view.sample["class_index"], int(probabilities[place].argmax())
-            finite = bool(probabilities[place].isfinite().all())
-            shared = {"pred_index": best, "pred_prob": float(probabilities[place, best])} if finite else {}
+            if not bool(probabilities[place].isfinite().all()):
+                for target in plan.explain.targets:
+                    output.rows.append(_row(plan, view.sample, target, "non_finite", _REASONS["non_finite"]))
+                continue
+            shared = {"pred_index": best, "pred_prob": float(probabilities[place, best])}
             wanted: dict[int, list[str]] = {}
             for target in plan.explain.targets:
                 class_index = label if target == "label" else best
@@ -174,7 +177,7 @@ def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], o
                 else:
                     wanted.setdefault(class_index, []).append(target)
             for class_index, targets in wanted.items():
-                full = {**shared, "p_full": _defined(float(probabilities[place, class_index]))}
+                full = {**shared, "p_full": float(probabilities[place, class_index])}
                 yield _Item(view, images[place], features.maps[place], class_index, tuple(targets), full)
 
 
@@ -252,9 +255,11 @@ def _explain_batch(
         return logits.softmax(1).gather(1, targets[:, None])[:, 0]
 
     probes = probe(probabilities, images, maps, coverage, has_box, seeds, plan.layer.grid)
+    second = upsample(opticam.grad_cam(images, targets), (plan.view.size, plan.view.size))
+    p_second = hide(probabilities, images, blur(images), second, outside_of(coverage, has_box)).tolist()
     # A network that turned to NaN half-way has a best iterate, but not one to believe.
-    usable = torch.tensor([word != "non_finite" for word in status], device=opticam.device)
-    grids_out = torch.where(usable[:, None, None], grid.float(), torch.nan).cpu().numpy()
+    grids_out = grid[: len(items)].float().cpu().numpy().copy()
+    grids_out[[word == "non_finite" for word in status[: len(items)]]] = np.nan
     columns = {name: probes[name].tolist() for name in PROBES}
     for place, item in enumerate(items):
         values: dict[str, Any] = {name: _defined(columns[name][place]) for name in PROBES}
@@ -262,8 +267,11 @@ def _explain_batch(
             values = dict.fromkeys(PROBES)
         elif status[place] == "degenerate_map":
             values |= dict.fromkeys(_MAP_PROBES)
-        if values["p_hide_outside"] is not None or values["p_hide_inside"] is not None:
-            values["hide_locator"] = plan.explain.method
+        if values["p_hide_outside"] is not None:
+            # Two maps propose what to hide; the one whose proposal costs more is the evidence.
+            better = p_second[place] < values["p_hide_outside"]
+            values["p_hide_outside"] = min(p_second[place], values["p_hide_outside"])
+            values["hide_locator"] = "grad_cam" if better else plan.explain.method
         values |= {**item.shared, **{name: _defined(value) for name, value in trace[place].items()}}
         for target in item.targets:
             output.maps[target][item.view.sample["row"] - first_row] = grids_out[place]
@@ -273,7 +281,7 @@ def _explain_batch(
 
 _REASONS = {
     "degenerate_map": "the map is constant: nothing in the feature maps changes the class's logit",
-    "non_finite": "the network gives NaN or infinity on this image",
+    "non_finite": "the network gives NaN or infinity on this image, whole or masked",
 }
 
 
