@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,6 +26,9 @@ TARGETS = ("label", "predicted")
 NOT_SHOWN = ("unreadable", "removed")
 SALIENT = "salient"
 VIEW = "view"
+
+ROUNDING = 0.01
+"""Less of an image than this, px, is not lost by a view but by rounding."""
 
 Record = dict[str, Any]
 
@@ -305,8 +309,8 @@ def _is_other_class(contents: Contents, key: str) -> bool:
 
 
 def _is_whole(view: ViewTransform) -> bool:
-    x0, y0, x1, y1 = view.view_box
-    return x0 <= 0 and y0 <= 0 and x1 >= view.width and y1 >= view.height
+    lost = np.abs(np.subtract(view.view_box, (0, 0, view.width, view.height)))
+    return bool(lost.max() < ROUNDING)
 
 
 def _class_name(contents: Contents, index: int) -> str:

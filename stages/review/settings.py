@@ -33,7 +33,7 @@ class ReviewSettings:
     """
     heatmap_side: int = 256
     """Long side of the heatmap images, px. A network sees about 224, so more shows no more."""
-    heatmap_opacity: float = 0.7
+    heatmap_opacity: float = 0.55
     """Opacity of the overlays in the App, [0, 1]."""
     threads: int = 0
     """Threads that write heatmaps; 0: one a core."""

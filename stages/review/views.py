@@ -16,15 +16,15 @@ VISIBLE = ("ground_truth", "salient_box", "view_box", "prediction", "label", "sa
 """Fields that are checked when the App opens."""
 
 COLOURS = {
-    "saliency": "#ff3b00",
-    "saliency_predicted": "#d400ff",
+    "saliency": "#ff0a8a",
+    "saliency_predicted": "#00b84c",
     "ground_truth": "#0098d8",
     "salient_box": "#d08a00",
     "view_box": "#8c929c",
     "prediction": "#5b3df5",
     "label": "#0098d8",
 }
-"""Field colours: warm for the map, cool for the truth; dark enough for the white names that the App writes on them."""
+"""Field colours: pink for the map, which few photos have; dark enough for the white names that stand on them."""
 
 OURS = "views"
 """Key of the dataset's info that lists the saved views made here."""

@@ -73,7 +73,8 @@ def test_a_wrong_prediction_shows_the_map_and_numbers_of_both_classes(tmp_path: 
 
 
 def test_the_view_box_stands_on_a_centre_crop_and_nowhere_else(tmp_path: Path):
-    squashed, _ = load_run(make(tmp_path / "squashed", [DESCRIBED]))
+    odd_sizes = [Planted(f"{width}.png", width, height) for width, height in ((333, 251), (300, 450), (199, 83))]
+    squashed, _ = load_run(make(tmp_path / "squashed", odd_sizes))
     assert not squashed.has_sample_field("view_box")
     cropped, _ = load_run(make(tmp_path / "cropped", [Planted("x.png", 480, 320)], "resize_crop"))
     # 480 x 320 is resized to 384 x 256 and cropped to 224: x from 80/.8 = 100 to 380, y from 16/.8 = 20 to 300.
