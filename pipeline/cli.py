@@ -122,9 +122,8 @@ def demo(
     small: Annotated[bool, typer.Option("--small", help="The small variant that the tests use.")] = False,
 ) -> None:
     """Make the demo: images with a planted shortcut, the classifier that fell for it, and the truth about it."""
-    from stages.demo.plan import DemoSettings
-
     from stages.demo.make import make_demo
+    from stages.demo.plan import DemoSettings
 
     settings = DemoSettings.small(seed=seed) if small else DemoSettings(seed=seed)
     report = make_demo(directory, settings=settings, progress=lambda line: console.print(line, highlight=False))

@@ -101,7 +101,7 @@ EXPLAIN = pa.schema(
             "p_hide_random",
             f"p with a seeded random blob of 10% of the view's pixels outside the boxes {_BLUR}.",
         ),
-        _text("hide_locator", "Whose map said what to hide outside: the method's own or grad_cam's, which costs more p."),
+        _text("hide_locator", "Whose map said what to hide outside: the method's or grad_cam's, whichever costs more."),
         _real("p_crop", "p on the crop of the largest component of S > mean(S), resized to the view."),
         _real("objective_start", "Objective at the uniform weights, before the first step.", "", "logit"),
         _real("objective_best", "Objective of the best iterate, whose map is stored.", "", "logit"),

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.explain.blur import blur
 from stages.explain.objective import normalize
 from stages.explain.opticam import OptiCam, upsample
 from stages.explain.plan import (
@@ -27,7 +28,7 @@ from stages.explain.plan import (
     maps_checksum,
     pick_device,
 )
-from stages.explain.probes import PROBES, probe
+from stages.explain.probes import PROBES, hide, outside_of, probe
 from stages.explain.view import ViewSettings, render_view
 from storage import Run
 from storage.images import ImageError, read_image

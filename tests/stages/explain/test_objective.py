@@ -1,8 +1,8 @@
 import pytest
 import torch
+
 from stages.explain import OptiCam, OptiCamSettings
 from stages.explain.objective import normalize, objective_value
-
 from tests.stages.explain.networks import tiny
 from tests.stages.explain.plain_loop import MEAN, STD, opticam_of_one
 from tests.stages.explain.test_opticam import IMAGENET, pictures
