@@ -140,7 +140,7 @@ def load_checkpoint(network: nn.Module, path: str) -> None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for a file that is not a plain state dict
         raise UserError(
-            f"model.checkpoint: {path} does not load with weights_only=True ({str(error).splitlines()[0]}); "
+            f"model.checkpoint: {path} does not load with weights_only=True ({_said(error)}); "
             "save the state dict alone: torch.save(model.state_dict(), path)"
         ) from error
     for key in ("state_dict", "model"):
@@ -216,16 +216,22 @@ def _python(path: str, settings: ModelSettings, classes: int | None) -> _Built:
         factory = getattr(importlib.import_module(module_name), factory_name)
     except Exception as error:  # importing runs the user's own code, which may raise anything
         raise UserError(
-            f"model.source python:{path}: {type(error).__name__}: {error}; write python:package.module:factory, "
+            f"model.source python:{path}: {_said(error)}; write python:package.module:factory, "
             f"importable from {os.getcwd()}"
         ) from error
     try:
         network = factory()
     except Exception as error:  # the user's own code may raise anything
-        raise UserError(f"model.source python:{path}: the factory raised {type(error).__name__}: {error}") from error
+        raise UserError(f"model.source python:{path}: the factory raised {_said(error)}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"model.source python:{path} returned {type(network).__name__}; return a torch.nn.Module")
     return _Built(network, None, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _said(error: Exception) -> str:
+    """An exception in one line: its type and the first line of its message."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 @torch.no_grad()
@@ -234,7 +240,7 @@ def _count_outputs(network: nn.Module, source: str, size: int) -> int:
         logits = network.eval()(torch.zeros(1, 3, size, size))
     except Exception as error:  # the user's own code may raise anything
         raise UserError(
-            f"model.source: {source} fails on an image of {size} x {size} px ({type(error).__name__}: {error}); "
+            f"model.source: {source} fails on an image of {size} x {size} px ({_said(error)}); "
             "set view.size to what it takes"
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
