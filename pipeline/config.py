@@ -87,15 +87,16 @@ def _explain(path: Path, content: dict[str, Any], problem: dict[str, Any]) -> st
     """One line for one of pydantic's problems."""
     location = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
     key = ".".join(str(part) for part in location)
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument", "dataclass_extra"):
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument", "dataclass_extra", "invalid_key"):
         known = _known_keys(str(location[0]) if len(location) > 1 else None)
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"keys here are {', '.join(known)}"
         return f"{path}: unknown key {key}; {hint}"
     if problem["type"] == "missing":
         return f"{path}: the key {key} is missing"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{path}: {key}: {message} (it is {problem.get('input')!r})"
+    if problem["type"] == "value_error":  # raised by the stage's own settings, which name the key and its value
+        return f"{path}: {key}: {str(problem['msg']).removeprefix('Value error, ')}"
+    return f"{path}: {key}: {problem['msg']} (it is {problem.get('input')!r})"
 
 
 def _known_keys(section: str | None) -> list[str]:

@@ -1,0 +1,164 @@
+import pytest
+
+from pipeline.config import load_config
+from storage.errors import UserError
+
+MINIMAL = "run: runs/mine\ndataset: {reader: manifest, path: data/audit.csv}\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text=MINIMAL, name="pipeline.yaml"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def refused(path, message, *overrides):
+    with pytest.raises(UserError, match=message) as caught:
+        load_config(path, overrides)
+    return str(caught.value)
+
+
+def test_a_minimal_config_has_the_paper_s_profile_and_the_design_s_defaults(write):
+    config = load_config(write())
+    assert (config.explain.opticam.steps, config.explain.opticam.learning_rate) == (100, 0.1)
+    assert config.explain.targets == ("label", "predicted")
+    assert (config.view.geometry, config.view.size) == ("squash", 224)
+    assert config.model.source == "torchvision:mobilenet_v2"
+    assert config.cluster.kind == "auto"
+
+
+def test_relative_paths_are_taken_from_the_config_s_folder_whatever_the_working_directory(write, tmp_path, monkeypatch):
+    path = write(
+        "run: runs/mine\n"
+        "dataset: {reader: manifest, path: data/audit.csv, images: ../images, truth: /elsewhere/truth.parquet}\n"
+        "model: {checkpoint: model.pt, classes: classes.txt}\n"
+    )
+    (tmp_path / "other").mkdir()
+    for folder in (tmp_path, tmp_path / "other"):
+        monkeypatch.chdir(folder)
+        config = load_config(path)
+        assert config.run == str(tmp_path / "runs/mine")
+        assert config.dataset.path == str(tmp_path / "data/audit.csv")
+        assert config.dataset.images == str(tmp_path / "../images")
+        assert config.dataset.truth == "/elsewhere/truth.parquet"
+        assert config.model.checkpoint == str(tmp_path / "model.pt")
+        assert config.model.classes == str(tmp_path / "classes.txt")
+        assert config.dataset.synsets is None
+
+
+def test_urls_are_left_as_they_are(write):
+    config = load_config(write("run: s3://bucket/run\ndataset: {reader: manifest, path: memory://data/audit.csv}\n"))
+    assert config.run == "s3://bucket/run"
+    assert config.dataset.path == "memory://data/audit.csv"
+
+
+def test_a_config_is_frozen(write):
+    config = load_config(write())
+    with pytest.raises(Exception, match="frozen"):
+        config.run = "elsewhere"
+    with pytest.raises(Exception, match="cannot assign"):
+        config.explain.steps = 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("explian: {steps: 4}", r"pipeline\.yaml: unknown key explian; did you mean explain\?"),
+        ("explain: {step: 4}", r"pipeline\.yaml: unknown key explain\.step; did you mean steps\?"),
+        ("view: {sise: 64}", r"unknown key view\.sise; did you mean size\?"),
+        ("model: {checkpont: a.pt}", r"unknown key model\.checkpont; did you mean checkpoint\?"),
+        ("cluster: {colour: red}", r"unknown key cluster\.colour; keys here are kind, address, workers, threads"),
+        ("zzz: 1", r"unknown key zzz; keys here are run, dataset, model"),
+        ("explain: {steps: many}", r"explain\.steps: .*integer.* \(it is 'many'\)"),
+        ("explain: {steps: 0}", r"explain: steps .*[^)]$"),
+        ("explain: {shard_size: 50}", r"shard_size is 50; take a multiple of 32"),
+        ("explain: {targets: [label, label]}", r"targets are \['label', 'label'\]"),
+        ("explain: {targets: [labels]}", r"targets .*labels"),
+        ("explain: 4", r"explain: .*\(it is 4\)"),
+        ("view: {geometry: crop}", r"view\.geometry: .*'squash' or 'resize_crop'.* \(it is 'crop'\)"),
+        ("view: {geometry: resize_crop, size: 64, resize: 32}", r"smaller than the crop of 64 px"),
+        ("model: {mean: [0.5, 0.5]}", r"model\.mean"),
+        ("cluster: {kind: address}", r"kind address and the key address go together"),
+        ("cluster: {workers: 0}", r"workers and threads must be at least 1"),
+        ("1: one", r"unknown key 1"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_file_key_and_remedy(write, line, message):
+    path = write(MINIMAL + line + "\n")
+    told = refused(path, message)
+    assert told.startswith(str(path))
+    assert "\n" not in told
+
+
+def test_several_mistakes_are_told_line_by_line(write):
+    told = refused(write("runs: mine\nexplain: {step: 4}\n"), "unknown key runs; did you mean run").splitlines()
+    assert len(told) == 4
+    assert any("the key run is missing" in line for line in told)
+    assert any("the key dataset is missing" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"holds no keys; copy pipeline\.yaml"),
+        ("- a\n- b\n", r"holds no keys"),
+        ("run: [unclosed\n", r"is not YAML: .*line 2"),
+        ("run: a\n\trun: b\n", r"is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_config_is_told_in_one_line(write, text, message):
+    assert "\n" not in refused(write(text), message)
+
+
+def test_a_missing_config_is_named(tmp_path):
+    refused(tmp_path / "mine.yaml", r"cannot read the config .*mine\.yaml: No such file")
+
+
+def test_a_folder_is_no_config(tmp_path):
+    refused(tmp_path, r"cannot read the config .*: Is a directory")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "read", "wanted"),
+    [
+        (["explain.steps=7"], lambda c: c.explain.steps, 7),
+        (["explain.steps=7", "explain.steps=9"], lambda c: c.explain.steps, 9),
+        (["explain.targets=[predicted]"], lambda c: c.explain.targets, ("predicted",)),
+        (["view.geometry=resize_crop", "view.size=32"], lambda c: (c.view.geometry, c.view.size), ("resize_crop", 32)),
+        (["explain.learning_rate=1e-1"], lambda c: c.explain.learning_rate, 0.1),
+        (["dataset.limit=null"], lambda c: c.dataset.limit, None),
+        (["run=s3://bucket/a=b"], lambda c: c.run, "s3://bucket/a=b"),
+    ],
+)
+def test_set_overrides_a_key(write, overrides, read, wanted):
+    assert read(load_config(write(), overrides)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("explain.steps", r"--set 'explain\.steps' is not understood; write --set explain\.steps=40"),
+        ("=4", r"--set '=4' is not understood"),
+        ("explain.stepps=4", r"unknown key explain\.stepps; did you mean steps\?"),
+        ("explain.targets=[label", r"--set 'explain\.targets=\[label': the value is not YAML; quote it"),
+        ("run.name=x", r"run: .*string"),
+        ("explain.steps=", r"explain\.steps"),
+    ],
+)
+def test_an_override_that_does_not_fit_is_told(write, override, message):
+    if override == "explain.steps=":
+        assert load_config(write(), [override]).explain.steps is None  # as in YAML: nothing is null
+    else:
+        assert "\n" not in refused(write(), message, override)
+
+
+def test_the_project_s_own_pipeline_yaml_is_valid():
+    from pathlib import Path
+
+    root = Path(__file__).parents[2]
+    config = load_config(root / "pipeline.yaml")
+    assert config.run == str(root / "runs/demo")
