@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from storage.errors import SightlineError, UserError
 from storage.files import STORAGE_OPTIONS, Directory
@@ -50,9 +51,21 @@ def resize(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float
     return np.asarray(np.matmul(np.matmul(rows, maps), columns.T), dtype=np.float32)
 
 
-def range_normalize(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(S - min) / (max - min) of each map (N, H, W); zero where the map is constant, NaN where it is not computed."""
-    low = maps.min(axis=(1, 2), keepdims=True)
+def normalize(maps: NDArray[np.float32], kind: str = "range") -> NDArray[np.float32]:
+    """Maps (N, H, W) in [0, 1]; zero where nothing stands out, NaN where a map was not computed.
+
+    ``range``: (S - min) / (max - min). ``max``: S / max, negative values cut to 0. ``sigmoid``: 1 / (1 + exp(-S)).
+    Raises SightlineError for another kind.
+    """
+    if kind == "sigmoid":
+        return np.asarray(expit(maps), dtype=np.float32)
+    if kind not in ("range", "max"):
+        raise SightlineError(
+            f"maps of the normalization {kind!r} cannot be read; this version knows range, max, sigmoid"
+        )
+    if kind == "max":
+        maps = np.maximum(maps, 0)
+    low = maps.min(axis=(1, 2), keepdims=True) if kind == "range" else np.zeros_like(maps[:, :1, :1])
     span = maps.max(axis=(1, 2), keepdims=True) - low
     flat = span <= DEGENERATE_RANGE
     return np.where(flat, np.float32(0), (maps - low) / np.where(flat, 1, span)).astype(np.float32)
@@ -130,7 +143,7 @@ class MapStore:
     def read(self, rows: slice | Sequence[int], size: tuple[int, int] | None = None) -> NDArray[np.float32]:
         """Maps of ``rows``: the raw grid if ``size`` is None, else in [0, 1] at ``size`` = (height, width).
 
-        The grid is upsampled bilinearly to the network's input, range normalised there, then resized to ``size``.
+        The grid is upsampled bilinearly to the network's input, normalised there, then resized to ``size``.
         Constant maps become zero, maps that were not computed are NaN. Raises IndexError for a row out of range.
         """
         if isinstance(rows, slice):
@@ -143,9 +156,11 @@ class MapStore:
             raw = np.asarray(self._array.oindex[wanted]) if wanted.size else np.empty((0, *self.shape[1:]), np.float32)
         if size is None:
             return raw
-        view = range_normalize(resize(raw, self.view_size))
-        # Interpolation rounds: a constant grid comes out constant but for its last bits, and those would fill [0, 1].
-        view[raw.max(axis=(1, 2)) - raw.min(axis=(1, 2)) <= DEGENERATE_RANGE] = 0
+        kind = str(self.attributes.get("normalization", "range"))
+        view = normalize(resize(raw, self.view_size), kind)
+        if kind == "range":
+            # Interpolation rounds: a constant grid comes out constant but for its last bits, which would fill [0, 1].
+            view[raw.max(axis=(1, 2)) - raw.min(axis=(1, 2)) <= DEGENERATE_RANGE] = 0
         return resize(view, size)
 
     @property

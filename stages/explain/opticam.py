@@ -79,7 +79,7 @@ class Saliency:
 
     def maps(self, size: tuple[int, int] | None = None) -> Tensor:
         """Maps in [0, 1], (N, H, W): upsampled to the input, normalised there, then resized to ``size``."""
-        full = normalize(upsample(self.grid, self.view_size), self.normalization)
+        full = to_masks(self.grid, self.view_size, self.normalization)
         return full if size is None or size == self.view_size else upsample(full, size)
 
     @property
@@ -106,6 +106,16 @@ class Features:
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear upsampling (half-pixel centres) of maps (N, h, w) to (N, *size)."""
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def to_masks(grid: Tensor, size: tuple[int, int], normalization: Normalization = "range") -> Tensor:
+    """Masks n(up(S)) of maps S (N, h, w), section 3.3: (N, *size), zero where S is constant under ``range``."""
+    masks = normalize(upsample(grid, size), normalization)
+    if normalization != "range":
+        return masks
+    # Interpolation rounds: a constant grid comes out constant but for its last bits, which would fill [0, 1].
+    flat = grid.amax((1, 2)) - grid.amin((1, 2)) <= DEGENERATE_RANGE
+    return torch.where(flat[:, None, None], torch.zeros_like(masks), masks)
 
 
 class OptiCam:
@@ -204,7 +214,7 @@ class OptiCam:
             with torch.set_grad_enabled(not last):
                 if not last:
                     grid.requires_grad_()
-                mask = normalize(upsample(grid, view_size), self.settings.normalization)[:, None]
+                mask = to_masks(grid, view_size, self.settings.normalization)[:, None]
                 objective = self._objective(masking, mask, targets, full)
             value = objective.detach()
             if trace:
@@ -224,7 +234,7 @@ class OptiCam:
             iterations += running
 
         trace += [trace[-1]] * (self.settings.steps + 1 - len(trace))
-        status = self._status(best_grid, alive, view_size)
+        status = self._status(best_grid, alive)
         return Saliency(best_grid, torch.stack(trace), iterations, status, view_size, self.settings.normalization)
 
     def _masking(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -261,9 +271,8 @@ class OptiCam:
         return weights * slope
 
     @staticmethod
-    def _status(grid: Tensor, alive: Tensor, view_size: tuple[int, int]) -> tuple[str, ...]:
-        full = upsample(grid, view_size)
-        flat = (full.amax((1, 2)) - full.amin((1, 2))) <= DEGENERATE_RANGE
+    def _status(grid: Tensor, alive: Tensor) -> tuple[str, ...]:
+        flat = grid.amax((1, 2)) - grid.amin((1, 2)) <= DEGENERATE_RANGE
         pairs = zip(alive.tolist(), flat.tolist(), strict=True)
         return tuple("non_finite" if not lives else "degenerate_map" if is_flat else "ok" for lives, is_flat in pairs)
 

@@ -138,8 +138,10 @@ def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
                 "geometry": plan.view.geometry,
                 "size": plan.view.size,
                 "resize": plan.view.resize,
-                "normalization": "range, after bilinear upsampling to the view",
-                "mask_space": "pixel",
+                "upsampling": "bilinear, half-pixel centres, to the view; then the normalization",
+                "normalization": plan.explain.normalization,
+                "objective": plan.explain.objective,
+                "mask_space": plan.explain.mask_space,
                 "class_names": list(plan.class_names),
             },
         )

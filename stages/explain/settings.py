@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from stages.explain.opticam import OptiCamSettings
-from storage.errors import UserError
+from stages.explain.objective import Normalization, Objective
+from stages.explain.opticam import Fill, OptiCamSettings
 
 PROFILES = {"paper": OptiCamSettings(steps=100, learning_rate=0.1)}
+
+_TARGET = re.compile(r"label|predicted|top[1-9][0-9]*")
 
 
 @dataclass(frozen=True)
@@ -18,14 +21,23 @@ class ExplainSettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     method: Literal["opti_cam"] = "opti_cam"
-    targets: tuple[Literal["label", "predicted"], ...] = ("label", "predicted")
-    """Classes to explain; computed once where they agree."""
+    targets: tuple[str, ...] = ("label", "predicted")
+    """Classes to explain: ``label``, ``predicted``, ``top2`` (the second most probable), ``top3`` ... A class that
+    several of them name is computed once."""
     profile: Literal["paper"] = "paper"
     """``paper``: Adam, learning rate 0.1, 100 steps."""
     steps: int | None = None
     """Overrides the profile's number of steps."""
     learning_rate: float | None = None
     """Overrides the profile's learning rate."""
+    objective: Objective = "mask"
+    """What is maximised: ``mask`` (the paper's default), ``diff``, ``iomask``, ``iodiff`` or ``margin``."""
+    normalization: Normalization = "range"
+    """How the map becomes a mask: ``range`` (the paper's default), ``max`` or ``sigmoid``."""
+    fill: Fill = "black"
+    """What masked-out pixels become while optimising: ``black``, the image's ``mean`` colour or its ``blur``."""
+    mask_space: Literal["pixel", "normalized"] = "pixel"
+    """Whether the mask multiplies pixels (masked is black) or the normalised input (masked is the training mean)."""
     batch_size: int = 16
     """Images on the device at a time."""
     shard_size: int = 64
@@ -36,19 +48,21 @@ class ExplainSettings:
             raise ValueError(f"batch_size is {self.batch_size}; take at least 1")
         if self.shard_size < 1 or self.shard_size % 32:
             raise ValueError(f"shard_size is {self.shard_size}; take a multiple of 32 (the rows of a Zarr chunk)")
-        if not self.targets or len(set(self.targets)) < len(self.targets):
-            raise ValueError(f"targets are {list(self.targets)}; name label, predicted or both, each once")
-        if (self.steps is not None and self.steps < 1) or (self.learning_rate is not None and self.learning_rate <= 0):
-            raise ValueError("steps and learning_rate must be positive")
+        unknown = [target for target in self.targets if not _TARGET.fullmatch(target)]
+        if unknown or not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"targets are {list(self.targets)}; name label, predicted, top2, top3 ..., each once")
+        self.opticam  # noqa: B018  settings that do not go together are refused here, not hours later
 
     @property
     def opticam(self) -> OptiCamSettings:
-        """The optimiser's settings: the profile with its overrides."""
-        profile = PROFILES.get(self.profile)
-        if profile is None:
-            raise UserError(f"explain.profile {self.profile!r} is unknown; there are {', '.join(PROFILES)}")
-        return OptiCamSettings(
-            steps=self.steps or profile.steps,
-            learning_rate=self.learning_rate or profile.learning_rate,
-            tolerance=profile.tolerance,
+        """The optimiser's settings: the profile with its overrides. Raises ValueError if they do not go together."""
+        profile = PROFILES[self.profile]
+        return replace(
+            profile,
+            steps=profile.steps if self.steps is None else self.steps,
+            learning_rate=profile.learning_rate if self.learning_rate is None else self.learning_rate,
+            objective=self.objective,
+            normalization=self.normalization,
+            fill=self.fill,
+            mask_space=self.mask_space,
         )

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.explain.blur import blur
-from stages.explain.objective import normalize
-from stages.explain.opticam import OptiCam, upsample
+from stages.explain.opticam import OptiCam, to_masks, upsample
 from stages.explain.plan import (
     ExplainPlan,
     boxes_of_label,
@@ -163,7 +162,8 @@ def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], o
         features = opticam.features(images)
         probabilities = features.logits.float().softmax(1)
         for place, view in enumerate(views):
-            label, best = view.sample["class_index"], int(probabilities[place].argmax())
+            label, ranking = view.sample["class_index"], probabilities[place].argsort(descending=True, stable=True)
+            best = int(ranking[0])
             if not bool(probabilities[place].isfinite().all()):
                 for target in plan.explain.targets:
                     output.rows.append(_row(plan, view.sample, target, "non_finite", _REASONS["non_finite"]))
@@ -171,7 +171,7 @@ def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], o
             shared = {"pred_index": best, "pred_prob": float(probabilities[place, best])}
             wanted: dict[int, list[str]] = {}
             for target in plan.explain.targets:
-                class_index = label if target == "label" else best
+                class_index = label if target == "label" else _ranked(ranking, target)
                 if class_index is None:
                     reason = view.sample["reason"] or "the sample has no class of the model"
                     output.rows.append(_row(plan, view.sample, target, "no_class", reason, **shared))
@@ -180,6 +180,12 @@ def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], o
             for class_index, targets in wanted.items():
                 full = {**shared, "p_full": float(probabilities[place, class_index])}
                 yield _Item(view, images[place], features.maps[place], class_index, tuple(targets), full)
+
+
+def _ranked(ranking: Tensor, target: str) -> int | None:
+    """The class that ``predicted`` or ``topK`` names; None if the network has fewer classes."""
+    place = 1 if target == "predicted" else int(target.removeprefix("top"))
+    return int(ranking[place - 1]) if place <= len(ranking) else None
 
 
 def _decoded(plan: ExplainPlan, samples: list[dict[str, Any]], output: _Output) -> Iterator[_View]:
@@ -245,7 +251,8 @@ def _explain_batch(
         status = tuple(row["status"] for row in stored)
         trace = [{name: row[name] for name in ("objective_start", "objective_best", "iterations")} for row in stored]
 
-    maps = normalize(upsample(grid, (plan.view.size, plan.view.size))).nan_to_num(nan=0.0)
+    view_size = (plan.view.size, plan.view.size)
+    maps = to_masks(grid, view_size, plan.explain.normalization).nan_to_num(nan=0.0)
     coverage = _pad(torch.from_numpy(np.stack([item.view.coverage for item in items])).to(maps), size)
     has_box = _pad(torch.tensor([item.view.has_box for item in items], device=opticam.device), size)
     seeds = [int(item.view.sample["digest"][:15], 16) for item in items]
@@ -256,7 +263,7 @@ def _explain_batch(
         return logits.softmax(1).gather(1, targets[:, None])[:, 0]
 
     probes = probe(probabilities, images, maps, coverage, has_box, seeds, plan.layer.grid)
-    second = upsample(opticam.grad_cam(images, targets), (plan.view.size, plan.view.size))
+    second = upsample(opticam.grad_cam(images, targets), view_size)
     p_second = hide(probabilities, images, blur(images), second, outside_of(coverage, has_box)).tolist()
     # A network that turned to NaN half-way has a best iterate, but not one to believe.
     grids_out = grid[: len(items)].float().cpu().numpy().copy()

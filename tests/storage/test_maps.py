@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from storage.errors import SightlineError, UserError
 from storage.files import Directory
-from storage.maps import CHUNK_ROWS, MapStore, checksum, range_normalize, resize
+from storage.maps import CHUNK_ROWS, MapStore, checksum, normalize, resize
 
 ATTRIBUTES = {"size": 32, "layer": "features.18", "geometry": "squash", "class_names": ["crane", "crane (bird)", "é"]}
 VALUES = st.floats(-(2.0**40), 2.0**40, width=32)
@@ -128,7 +128,7 @@ def test_resizing_is_torch_s_bilinear_interpolation(maps, height, width):
 @settings(max_examples=60, deadline=None)
 @given(hnp.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)), elements=VALUES))
 def test_a_normalised_map_reaches_zero_and_one_or_is_constant(maps):
-    normal = range_normalize(maps)
+    normal = normalize(maps)
     for before, after in zip(maps, normal, strict=True):
         if before.max() - before.min() <= 1e-30:
             assert (after == 0).all()
@@ -195,3 +195,10 @@ def test_writing_one_shard_touches_no_file_of_another(tmp_path):
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert len(after) == len(before) + 1
     assert before.items() <= after.items()
+
+
+def test_normalisations_by_hand():
+    maps = np.array([[[-1.0, 0.0], [1.0, 3.0]]], dtype=np.float32)
+    assert normalize(maps, "range").ravel().tolist() == [0.0, 0.25, 0.5, 1.0]
+    assert normalize(maps, "max").ravel().tolist() == pytest.approx([0, 0, 1 / 3, 1])
+    assert normalize(maps, "sigmoid").ravel().tolist() == pytest.approx([0.2689414, 0.5, 0.7310586, 0.9525741])

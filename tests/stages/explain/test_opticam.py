@@ -76,6 +76,16 @@ def test_a_constant_map_has_a_status_and_a_zero_mask():
     assert (result.iterations <= 1).all()  # its objective cannot change, so it stops
 
 
+def test_a_constant_map_that_is_not_zero_is_constant_after_upsampling_too():
+    network = tiny()
+    network.features[3].weight.data.zero_()
+    network.features[3].bias.data.fill_(0.3)
+    opticam = OptiCam(network, settings=OptiCamSettings(steps=3), input_size=(30, 30))
+    result = opticam(pictures(2, 30, torch.float32), [0, 1])
+    assert result.status == ("degenerate_map", "degenerate_map")
+    assert torch.equal(result.maps(), torch.zeros(2, 30, 30))
+
+
 def test_the_stored_map_is_the_best_iterate_and_never_worse_than_the_start():
     # A learning rate far too large makes the last iterate a bad one.
     opticam = OptiCam(tiny(), settings=OptiCamSettings(steps=20, learning_rate=30.0), input_size=(32, 32))
