@@ -20,8 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-console = Console()
-errors = Console(stderr=True)
+# Lines are never broken by us: a terminal wraps them itself, and in a file they stay whole.
+console = Console(soft_wrap=True)
+errors = Console(stderr=True, soft_wrap=True)
 
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Directory or URL of a run.")]
 

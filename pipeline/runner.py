@@ -35,6 +35,9 @@ from stages.score.score import score
 from storage import Run
 from storage.errors import SightlineError, UserError
 
+STAGES = ("load", "ingest", "plan", "workers", "explain", "score", "audit")
+"""What a run takes its time for, in order: ``workers`` is the start of the cluster."""
+
 _FAILED = ("unreadable", "non_finite")
 _PACKAGES = ("torch", "torchvision", "numpy", "zarr", "pyarrow", "distributed", "fiftyone", "sightline")
 
@@ -83,9 +86,8 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         highlight=False,
     )
     reports: list[ShardReport] = []
-    with timings.measure("explain"):
-        if pending:
-            reports = _explain(config, plan, samples, pending, console)
+    if pending:
+        reports = _explain(config, plan, samples, pending, console, timings)
     done = plan.shards - len(pending)
     console.print(f"         {len(reports)} of {plan.shards} shards computed, {done} were done", highlight=False)
 
@@ -103,7 +105,7 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
 
 
 def _explain(
-    config: Config, plan: ExplainPlan, samples: pa.Table, pending: list[int], console: Console
+    config: Config, plan: ExplainPlan, samples: pa.Table, pending: list[int], console: Console, timings: Timings
 ) -> list[ShardReport]:
     """Explain the pending shards on the cluster, with a bounded number of tasks in flight."""
     from distributed import as_completed
@@ -112,7 +114,7 @@ def _explain(
     reports: list[ShardReport] = []
     failures: dict[int, BaseException] = {}
     images = sum(len(plan.shard(index)) for index in pending)
-    with console.status("starting the workers"):
+    with timings.measure("workers"), console.status("starting the workers"):
         cluster = connect(config.cluster)
         client = cluster.__enter__()
     try:
@@ -132,7 +134,7 @@ def _explain(
                 futures.append(future)
             return futures
 
-        with Progress(console, "explain", "images", total=images) as progress:
+        with timings.measure("explain"), Progress(console, "explain", "images", total=images) as progress:
             queue = as_completed(submit(2 * workers), with_results=False)
             for future in queue:
                 index = running.pop(future)
@@ -199,7 +201,7 @@ def _info(
     """Content of run.json. The speed is that of the last run that computed something."""
     explained = {
         "images": sum(report.samples for report in reports),
-        "seconds": timings.seconds["explain"],
+        "seconds": timings.seconds.get("explain", 0.0),
         "device": plan.device,
         "workers": config.cluster.layout()[0] if config.cluster.resolved() == "local" else None,
     }

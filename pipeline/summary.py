@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.runner import STAGES
 from stages.audit.summary import Share, Summary, summarise
 from stages.audit.truth import TruthReport, against_truth
 from storage import Run
@@ -28,12 +29,17 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
         rate = explained["images"] / explained["seconds"]
         workers = f", {explained['workers']} workers" if explained.get("workers") else ""
         console.print(f"\nspeed       {rate:.2f} images/s in explain ({explained['device']}{workers})", highlight=False)
-    timings = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in info.get("timings", {}).items())
+    seconds = info.get("timings", {})
+    timings = ", ".join(f"{stage} {seconds[stage]:.1f} s" for stage in STAGES if stage in seconds)
     console.print(f"this run    {timings}", highlight=False)
     console.print(f"outputs     {shown_path}/  (maps.zarr, *.parquet, run.json)", highlight=False)
     console.print("\nnext", highlight=False)
-    console.print(f"  sightline app {shown_path}                    look at the findings", highlight=False)
-    console.print(f"  sightline query {shown_path} --name worst_classes    ask; --list shows more", highlight=False)
+    commands = {
+        f"sightline app {shown_path}": "look at the findings",
+        f"sightline query {shown_path} --name worst_classes": "ask; --list shows more",
+    }
+    for command, purpose in commands.items():
+        console.print(f"  {command:{max(map(len, commands))}}   {purpose}", highlight=False)
 
 
 def _print_overview(summary: Summary, console: Console) -> None:
@@ -59,12 +65,12 @@ def _print_faithfulness(summary: Summary, info: dict[str, object], console: Cons
     config = info.get("config")
     view = config.get("view", {}) if isinstance(config, dict) else {}
     made = f"{info.get('optimizer')}, {view.get('geometry')} {view.get('size')} px"
-    table = Table(title=f"Faithfulness, percent ({made})", title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for name in ("method", "target", "n", "AD (lower)", "AI (higher)", "AG (higher)"):
         table.add_column(name, justify="left" if name in ("method", "target") else "right")
     for row in summary.faithfulness:
         table.add_row(row.method, row.target, str(row.n), f"{row.ad:.2f}", f"{row.ai:.1f}", f"{row.ag:.1f}")
-    console.print()
+    console.print(f"\n[bold]Faithfulness[/], percent ({made})", highlight=False)
     console.print(table)
 
 
@@ -74,7 +80,7 @@ def _print_rules(summary: Summary, console: Console) -> None:
     if not found:
         console.print("  none", highlight=False)
     for rule in found:
-        kind = "[red]flag[/]" if rule.kind == "evidence" else "[dim]description[/]"
+        kind = "[red]flag[/]       " if rule.kind == "evidence" else "[dim]description[/]"
         console.print(f"  {kind} [bold]{rule.rule}[/] {rule.count}: {escape(rule.title)}", highlight=False)
         if rule.kind == "evidence":
             for finding in rule.top:
@@ -82,8 +88,7 @@ def _print_rules(summary: Summary, console: Console) -> None:
 
 
 def _print_truth(report: TruthReport, console: Console) -> None:
-    title = f"Against the planted truth ({report.positives} of {report.n} samples rely on a cue), 95% Wilson"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for name in ("rule", "flagged", "right", "precision", "recall"):
         table.add_column(name, justify="left" if name == "rule" else "right")
     for rule in report.rules:
@@ -94,7 +99,8 @@ def _print_truth(report: TruthReport, console: Console) -> None:
             _interval(rule.precision, rule.precision_interval),
             _interval(rule.recall, rule.recall_interval),
         )
-    console.print()
+    on = f"{report.positives} of {report.n} samples rely on a cue; 95% Wilson intervals"
+    console.print(f"\n[bold]Against the planted truth[/] ({on})", highlight=False)
     console.print(table)
 
 
