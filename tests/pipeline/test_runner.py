@@ -1,0 +1,196 @@
+"""The whole pipeline in this process, on two real Dask workers that the tests of this file share."""
+
+import io
+from collections import Counter
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from pipeline import runner
+from pipeline.cluster import ClusterSettings, connect
+from pipeline.config import load_config
+from pipeline.summary import print_summary
+from stages.explain.shard import ShardReport
+from storage.errors import SightlineError, UserError
+from tests.pipeline.datasets import contents, write_bad_images, write_config, write_images, write_manifest
+
+COUNT = 70
+
+
+@pytest.fixture(scope="module")
+def client():
+    with connect(ClusterSettings(kind="local", workers=2, threads=1)) as client:
+        assert len(client.scheduler_info(n_workers=-1)["workers"]) == 2
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def shared_cluster(client, monkeypatch):
+    @contextmanager
+    def shared(_):
+        yield client
+
+    monkeypatch.setattr(runner, "connect", shared)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset")
+    write_manifest(folder, write_images(folder, range(COUNT)))
+    return folder
+
+
+def run(config, *overrides, **options):
+    """The run, and what was printed on the way."""
+    console = Console(file=io.StringIO(), soft_wrap=True)
+    done = runner.run_pipeline(load_config(config, overrides), console, **options)
+    print_summary(done, console, "run")
+    return done, console.file.getvalue()
+
+
+def statuses(done, table="explain"):
+    return Counter(done.table(table, ["status"])["status"].to_pylist())
+
+
+def test_a_run_makes_every_table_and_the_second_makes_nothing_new(dataset, tmp_path):
+    config = write_config(tmp_path, dataset / "audit.csv")
+    done, said = run(config)
+    assert "3 of 3 shards computed, 0 were done" in said
+    assert done.table("samples").num_rows == COUNT
+    assert statuses(done) == {"ok": 2 * COUNT}
+    assert done.table("scores").num_rows == 2 * COUNT
+    assert done.table("classes").num_rows == 5
+    assert done.info["config"]["explain"]["steps"] == 3
+    assert done.info["explained"]["images"] == COUNT
+    before = contents(tmp_path / "run")
+    assert {name.split("/")[0] for name in before} == {
+        "samples.parquet", "maps.zarr", "explain", "scores", "findings.parquet", "classes.parquet",
+    }  # fmt: skip
+    done, said = run(config)
+    assert "0 of 3 shards computed, 3 were done" in said
+    assert "0 shards scored, 3 were done" in said
+    assert contents(tmp_path / "run") == before
+    assert done.info["explained"]["images"] == COUNT  # the speed is that of the run that computed
+
+
+def test_no_line_is_broken_and_the_next_commands_stand_at_the_end(dataset, tmp_path):
+    _, said = run(write_config(tmp_path, dataset / "audit.csv"))
+    lines = said.splitlines()
+    assert any(len(line) > 80 for line in lines)
+    assert lines[-2].split("   ")[0].strip() == "sightline app run"
+    assert lines[-1].split("   ")[0].strip() == "sightline query run --name worst_classes"
+    order = [line.split()[0] for line in lines if line and line[0] != " "]
+    assert order[:5] == ["Sightline", "ingest", "explain", "score", "audit"]
+    assert "this run    load" in said
+
+
+def test_new_images_get_the_next_rows_and_old_shards_are_left_alone(tmp_path):
+    names = write_images(tmp_path, range(40))
+    labels = [str(place % 5) for place in range(42)]
+    config = write_config(tmp_path, write_manifest(tmp_path, names, labels[:40]))
+    done, _ = run(config)
+    rows = dict(zip(*[done.table("samples")[name].to_pylist() for name in ("sample_id", "row")], strict=True))
+    part = tmp_path / "run" / "explain" / "opti_cam" / "part-00000.parquet"
+    before = part.stat().st_mtime_ns
+    write_images(tmp_path, [900, 901])
+    write_manifest(tmp_path, ["images/900.png", *names, "images/901.png"], ["0", *labels[:40], "1"])
+    done, said = run(config)
+    assert "1 of 2 shards computed, 1 were done" in said
+    now = dict(zip(*[done.table("samples")[name].to_pylist() for name in ("sample_id", "row")], strict=True))
+    assert {name: now[name] for name in rows} == rows
+    assert sorted(now[name] for name in ("images/900.png", "images/901.png")) == [40, 41]
+    assert part.stat().st_mtime_ns == before
+    assert np.isfinite(done.maps("label").read(slice(0, 42))).all()
+
+
+def test_a_seeded_sample_first_and_the_whole_dataset_later(dataset, tmp_path):
+    config = write_config(tmp_path, dataset / "audit.csv")
+    done, said = run(config, "dataset.limit=7")
+    assert "ingest   7 samples, all ok" in said
+    first = done.table("samples")["sample_id"].to_pylist()
+    again, _ = run(write_config(tmp_path, dataset / "audit.csv", "again"), "dataset.limit=7")
+    assert again.table("samples")["sample_id"].to_pylist() == first
+    done, said = run(write_config(tmp_path, dataset / "audit.csv"))
+    assert done.table("samples").num_rows == COUNT
+    assert done.table("samples")["sample_id"].to_pylist()[:7] == first
+    assert statuses(done) == {"ok": 2 * COUNT}
+
+
+def test_bad_images_get_a_status_each_and_the_run_is_finished(tmp_path):
+    names = write_images(tmp_path, range(3))
+    bad = write_bad_images(tmp_path)
+    config = write_config(tmp_path, write_manifest(tmp_path, [*names, *bad]))
+    done, said = run(config)
+    found = {row["sample_id"]: row for row in done.table("samples").to_pylist()}
+    assert {name: found[name]["status"] for name in bad} == bad
+    assert all(found[name]["reason"] for name, status in bad.items() if status == "unreadable")
+    assert "bomb" in found["images/bomb.png"]["reason"]
+    unreadable = list(bad.values()).count("unreadable")
+    assert f"12 samples (7 ok, {unreadable} unreadable)" in said
+    assert statuses(done) == {"ok": 14, "unreadable": 2 * unreadable}
+    rows = {(row["sample_id"], row["target"]): row["status"] for row in done.table("scores").to_pylist()}
+    assert rows["images/text.jpg", "label"] == "unreadable"
+    assert rows["images/cmyk.jpg", "label"] == "ok"
+
+
+def test_a_repaired_image_is_explained_by_the_next_run(tmp_path):
+    names = write_images(tmp_path, range(40))
+    good = (tmp_path / names[35]).read_bytes()
+    (tmp_path / names[35]).write_bytes(good[:100])
+    config = write_config(tmp_path, write_manifest(tmp_path, names))
+    done, _ = run(config)
+    assert statuses(done) == {"ok": 78, "unreadable": 2}
+    (tmp_path / names[35]).write_bytes(good)
+    done, said = run(config)
+    assert "1 of 2 shards computed, 1 were done" in said
+    assert statuses(done) == {"ok": 80}
+
+
+def test_failed_samples_are_tried_again_only_on_request(tmp_path):
+    names = write_images(tmp_path, range(40))
+    Image.new("RGB", (40, 30), "silver").save(tmp_path / names[3])
+    (tmp_path / names[35]).write_bytes(b"never an image")
+    source = {"source": "python:tests.stages.explain.shards:nan_on_whole_gray"}
+    config = write_config(tmp_path, write_manifest(tmp_path, names), model=source)
+    done, _ = run(config)
+    assert statuses(done) == {"ok": 76, "non_finite": 2, "unreadable": 2}
+    before = contents(tmp_path / "run")
+    _, said = run(config)
+    assert "0 of 2 shards computed" in said
+    # The file that is no image was read again, and is none still: its shard stays.
+    _, said = run(config, retry_failed=True)
+    assert "1 of 2 shards computed, 1 were done" in said
+    assert contents(tmp_path / "run") == before
+
+
+def test_labels_that_the_model_lacks_are_a_status(tmp_path):
+    names = write_images(tmp_path, range(3))
+    config = write_config(tmp_path, write_manifest(tmp_path, names, ["0", "zebra", "2"]))
+    done, said = run(config)
+    assert "3 samples (2 ok, 1 no_class)" in said
+    assert statuses(done) == {"ok": 5, "no_class": 1}
+
+
+def fail_on_row_40(plan, index, samples):
+    if 40 in plan.shard(index):
+        raise MemoryError("the device is full")
+    return ShardReport(index, len(plan.shard(index)), 0, 0.0, {})
+
+
+def mistake(plan, index, samples):
+    raise UserError("model: this worker loads other weights")
+
+
+def test_a_shard_that_fails_for_good_is_named_and_the_others_are_finished(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "explain_shard", fail_on_row_40)
+    with pytest.raises(SightlineError, match=r"1 of 3 shards failed; shard 1 \(rows 32 to 63\): MemoryError: the dev"):
+        run(write_config(tmp_path, dataset / "audit.csv"))
+
+
+def test_a_mistake_that_only_a_worker_can_see_is_still_the_user_s(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "explain_shard", mistake)
+    with pytest.raises(UserError, match="other weights"):
+        run(write_config(tmp_path, dataset / "audit.csv"))
