@@ -180,8 +180,17 @@ def _type(annotation: str) -> str:
     element = re.search(r"\w+", annotation.removeprefix("tuple["))
     name = element[0] if element else annotation
     text = " or ".join(f"`{choice}`" for choice in re.findall(r"'(\w+)'", choices[1])) if choices else None
-    text = text or words.get(name, "entry, see below" if name[0].isupper() else annotation)
+    text = text or words.get(name) or _alias(name) or "entry, see below"
     return f"list of {text}" if annotation.startswith("tuple[") else text
+
+
+def _alias(name: str) -> str | None:
+    """The choices of a type alias ``NAME = Literal[...]`` of a stage."""
+    for path in sorted((ROOT / "stages").rglob("*.py")):
+        found = re.search(rf"^{name} = Literal\[([^]]*)\]", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if found:
+            return " or ".join(f"`{choice}`" for choice in re.findall(r"[\"'](\w+)[\"']", found[1]))
+    return None
 
 
 def _value(default: str) -> str:
