@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,7 +69,13 @@ def connect(settings: ClusterSettings) -> Iterator[Any]:
         from distributed import Client
 
         with Client(cluster) as client:
+            client.register_worker_callbacks(_ignore_interrupts)
             yield client
+
+
+def _ignore_interrupts() -> None:
+    """A terminal sends Ctrl-C to the workers too; to end them is the driver's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _local_cluster(settings: ClusterSettings) -> Any:
