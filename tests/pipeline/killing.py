@@ -1,0 +1,28 @@
+"""A model whose worker ends at the worst point: the maps of a shard are written, its part is not.
+
+A worker imports the factory, and with it what the environment asks for:
+``END_AT_SHARD=1`` and ``END_BY=kill`` (kill -9 of the whole process group) or ``END_BY=interrupt`` (Ctrl-C).
+"""
+
+import os
+import signal
+import time
+
+from storage import Run
+from tests.stages.explain.networks import tiny as tiny
+
+_commit = Run.write_part
+
+
+def _end(run, part, table, metadata):
+    if part.table != "explain" or part.index != int(os.environ["END_AT_SHARD"]):
+        _commit(run, part, table, metadata)
+        return
+    if os.environ["END_BY"] == "kill":
+        os.killpg(0, signal.SIGKILL)
+    os.killpg(0, signal.SIGINT)  # a terminal sends Ctrl-C to every process of the group
+    time.sleep(60)
+
+
+if "END_AT_SHARD" in os.environ:
+    Run.write_part = _end
