@@ -37,6 +37,12 @@ def main() -> None:
     except SightlineError as error:
         errors.print(f"[red]fault:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        place = f": {error.filename}" if error.filename else ""
+        errors.print(f"[red]fault:[/] {escape(error.strerror + place)}", highlight=False)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

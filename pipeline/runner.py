@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
+from rich.markup import escape
 
 from pipeline.cluster import connect
 from pipeline.config import Config
@@ -63,11 +64,11 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
 
     Raises UserError for a mistake in the config or the dataset, SightlineError if a shard fails for good.
     """
-    run, timings = Run.create(config.run), Timings()
-    console.print(f"[bold]Sightline[/] {config.dataset.path} -> {run.url}", highlight=False)
-
+    timings = Timings()
+    console.print(f"[bold]Sightline[/] {escape(f'{config.dataset.path} -> {config.run}')}", highlight=False)
     with timings.measure("load"), console.status(f"loading {config.model.source}"):
         classifier = load_classifier(config.model, config.view.size)
+    run = Run.create(config.run)  # not before the config has proved to be a sound one
     with timings.measure("ingest"), Progress(console, "ingest", "images") as progress:
         samples = ingest(config.dataset, classifier.class_names, run, progress.update)
     console.print(f"[green]ingest[/]   {_statuses(samples['status'].to_pylist())}", highlight=False)

@@ -1,0 +1,169 @@
+"""What a user sees of mistakes: exit status 2, one line that names the place and the remedy, no traceback."""
+
+import sys
+
+import pytest
+
+from pipeline import cli
+from tests.pipeline.datasets import ROOT, sightline, write_config, write_images, write_manifest
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Runs a command line in this process; its exit status, output and errors."""
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sightline", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def config(tmp_path):
+    return write_config(tmp_path, write_manifest(tmp_path, write_images(tmp_path, range(2))))
+
+
+def mistaken(outcome, *parts):
+    status, out, err = outcome
+    assert status == 2, (out, err)
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1, err
+    for part in parts:
+        assert part in err
+    assert "Traceback" not in out + err
+
+
+def test_a_missing_config_is_told(command, tmp_path):
+    mistaken(command("run", tmp_path / "mine.yaml"), "mine.yaml: No such file", "copy pipeline.yaml")
+
+
+def test_an_unknown_key_is_told_with_the_nearest(command, config):
+    mistaken(command("run", config, "--set", "explain.stepps=3"), "unknown key explain.stepps; did you mean steps?")
+
+
+def test_a_missing_dataset_folder_is_told(command, config, tmp_path):
+    mistaken(command("run", config, "--set", "dataset.path=gone/audit.csv"), str(tmp_path / "gone/audit.csv"))
+    imagenet = command("run", config, "--set", "dataset.reader=imagenet", "--set", "dataset.path=gone")
+    mistaken(imagenet, str(tmp_path / "gone"))
+
+
+def test_a_folder_without_its_images_is_told(command, config, tmp_path):
+    for path in (tmp_path / "images").iterdir():
+        path.unlink()
+    mistaken(command("run", config), "none of the 2 images", "check dataset.path and dataset.images")
+
+
+def test_an_unknown_model_is_told_with_near_names(command, config):
+    mistaken(command("run", config, "--set", "model.source=torchvision:mobilenet_v4"), "did you mean mobilenet_v")
+    mistaken(command("run", config, "--set", "model.source=python:nowhere:make"), "No module named 'nowhere'")
+
+
+def test_an_unknown_layer_is_told_with_near_names(command, config):
+    mistaken(command("run", config, "--set", "model.target_layer=feature"), "target_layer", "features")
+
+
+def test_labels_of_which_the_model_knows_none_are_told(command, tmp_path):
+    names = write_images(tmp_path, range(2))
+    config = write_config(tmp_path, write_manifest(tmp_path, names, ["zebra", "gnu"]))
+    mistaken(command("run", config), "'gnu', 'zebra'", "model.classes")
+
+
+def test_a_run_directory_that_cannot_be_is_told(command, config, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    mistaken(command("run", config, "--set", "run=taken"), "cannot make the run directory", "set `run` elsewhere")
+    mistaken(command("run", config, "--set", "run=nonsense://bucket/run"), "cannot open", "fsspec URL")
+
+
+def test_a_scheduler_that_does_not_answer_is_told(command, config):
+    sets = ["--set", "cluster={kind: address, address: 'tcp://127.0.0.1:9'}"]
+    mistaken(command("run", config, *sets), "cluster.address: no Dask scheduler answers at tcp://127.0.0.1:9")
+
+
+def test_a_mistake_leaves_no_run_behind(command, config, tmp_path):
+    command("run", config, "--set", "model.source=torchvision:mobilenet_v4")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_limit_of_nothing_is_told(command, config):
+    mistaken(command("run", config, "--limit", "0"), "limit is 0; take at least 1")
+
+
+@pytest.mark.parametrize("name", ["app", "query"])
+def test_a_missing_run_is_told_with_its_neighbours(command, tmp_path, name):
+    (tmp_path / "demo").mkdir()
+    arguments = [tmp_path / "dmo", *(["SELECT 1"] if name == "query" else [])]
+    mistaken(command(name, *arguments), "no run at", "there are: demo", "`sightline run CONFIG` makes one")
+
+
+def test_query_wants_sql_or_a_name(command, tmp_path):
+    mistaken(command("query", tmp_path), "give SQL or --name")
+
+
+def test_lists_need_no_run(command):
+    status, out, _ = command("query", "any", "--list")
+    assert status == 0
+    assert "worst_classes" in out
+    status, out, _ = command("query", "any", "--rules")
+    assert status == 0
+    assert "relies_on_outside" in out
+
+
+def test_an_unknown_option_exits_with_2_and_a_fault_with_1(command, config, monkeypatch):
+    status, _, err = command("run", config, "--stepps", "3")
+    assert status == 2
+    assert "--stepps" in err
+    from storage.errors import SightlineError
+
+    def fault(*_, **__):
+        raise SightlineError("explain: 1 of 3 shards failed")
+
+    monkeypatch.setattr("pipeline.runner.run_pipeline", fault)
+    assert command("run", config) == (1, "", "fault: explain: 1 of 3 shards failed\n")
+
+
+def test_a_disk_that_is_full_or_closed_is_told_in_one_line(command, config, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "/runs/demo/samples.parquet")
+
+    monkeypatch.setattr("pipeline.runner.run_pipeline", full)
+    status, _, err = command("run", config)
+    assert status == 1
+    assert err == "fault: No space left on device: /runs/demo/samples.parquet\n"
+
+
+def test_ctrl_c_exits_with_130(command, config, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.runner.run_pipeline", interrupted)
+    status, _, err = command("run", config)
+    assert status == 130
+    assert "Traceback" not in err
+
+
+def test_square_brackets_in_a_path_are_printed_as_they_are(command, tmp_path):
+    mistaken(command("run", tmp_path / "a[b]c.yaml"), "a[b]c.yaml")
+
+
+def test_help_lists_the_commands():
+    process = sightline("--help")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    for name in ("run", "query", "app", "demo", "doctor"):
+        assert f"  {name}" in out
+    assert (ROOT / "pipeline.yaml").exists()
+
+
+def test_doctor_says_what_the_machine_has(command):
+    status, out, _ = command("doctor")
+    assert status == 0
+    words = [line.split()[0] for line in out.splitlines()]
+    assert words[:2] == ["python", "packages"]
+    assert {"devices", "database", "browser", "weights"} <= set(words)
