@@ -196,7 +196,7 @@ def main() -> None:
         )
     console.print(table)
     console.print(
-        f"peak of a large product here: float32 {peak[torch.float32] / 1e9:.0f}, bfloat16 {peak[torch.bfloat16] / 1e9:.0f} "
+        f"peak of a large product: float32 {peak[torch.float32] / 1e9:.0f}, bfloat16 {peak[torch.bfloat16] / 1e9:.0f} "
         f"GFLOP/s; {flops / 1e9:.2f} GFLOP an image and iteration; medians of {options.repeats} interleaved rounds"
     )
 
