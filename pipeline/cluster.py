@@ -108,7 +108,7 @@ def _cuda_cluster() -> Any:
         from dask_cuda import LocalCUDACluster
     except ImportError:
         raise UserError(
-            "cluster.kind cuda needs the extra `cuda` (pip install 'sightline[cuda]'); kind local works without"
+            "cluster.kind cuda needs the extra `cuda` (pip install -e '.[cuda]'); kind local works without"
         ) from None
     return LocalCUDACluster(host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=logging.ERROR)
 

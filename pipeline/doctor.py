@@ -22,7 +22,7 @@ def examine() -> Iterator[str]:
     yield "packages    " + ", ".join(f"{name} {_version(name) or 'MISSING'}" for name in _PACKAGES)
     for name, extra in _EXTRAS.items():
         if _version(name) is None:
-            yield f"extra       {name} is not installed: pip install 'sightline[{extra}]' where you need it"
+            yield f"extra       {name} is not installed: pip install -e '.[{extra}]' where you need it"
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     yield f"devices     {os.cpu_count()} cores; " + (", ".join(devices) if devices else "no GPU that torch can use")
     yield f"database    {_database()}"

@@ -21,6 +21,7 @@ from pipeline.cluster import connect
 from pipeline.config import Config
 from pipeline.progress import Progress
 from stages.audit.findings import audit
+from stages.audit.truth import read_truth
 from stages.explain.model import load_classifier
 from stages.explain.plan import (
     ExplainPlan,
@@ -40,6 +41,9 @@ STAGES = ("load", "ingest", "plan", "workers", "explain", "score", "audit")
 """What a run takes its time for, in order: ``workers`` is the start of the cluster."""
 
 _FAILED = ("unreadable", "non_finite")
+_HOPELESS = 3
+"""Failed shards without one that succeeded, after which a run gives up."""
+
 _PACKAGES = ("torch", "torchvision", "numpy", "zarr", "pyarrow", "distributed", "fiftyone", "sightline")
 
 
@@ -65,6 +69,8 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     Raises UserError for a mistake in the config or the dataset, SightlineError if a shard fails for good.
     """
     timings = Timings()
+    if config.dataset.truth:
+        read_truth(config.dataset.truth)  # told now, not after hours of work
     console.print(f"[bold]Sightline[/] {escape(f'{config.dataset.path} -> {config.run}')}", highlight=False)
     with timings.measure("load"), console.status(f"loading {config.model.source}"):
         classifier = load_classifier(config.model, config.view.size)
@@ -147,6 +153,8 @@ def _explain(
                     failures[index] = future.exception()
                     if isinstance(failures[index], UserError):
                         raise failures[index]
+                    if not reports and len(failures) >= _HOPELESS:
+                        break
                 future.release()
                 for fresh in submit(1):
                     queue.add(fresh)
@@ -161,9 +169,10 @@ def _explain(
         cluster.__exit__(None, None, None)
     if failures:
         index, error = next(iter(failures.items()))
+        rows = plan.shard(index)
         raise SightlineError(
-            f"explain: {len(failures)} of {len(pending)} shards failed; shard {index} (rows {plan.shard(index).start} "
-            f"to {plan.shard(index).stop - 1}): {type(error).__name__}: {error}; the others are committed"
+            f"explain: shard {index} (rows {rows.start} to {rows.stop - 1}) failed: {type(error).__name__}: {error}; "
+            f"{len(failures)} of {len(pending)} shards failed, {len(reports)} are committed"
         ) from error
     return reports
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from pipeline.runner import STAGES
 from stages.audit.summary import Share, Summary, summarise
-from stages.audit.truth import TruthReport, against_truth
+from stages.audit.truth import TruthReport, against_truth, read_truth
 from storage import Run
 
 
@@ -23,7 +22,7 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     _print_rules(summary, console)
     truth = config.get("dataset", {}).get("truth")
     if truth:
-        _print_truth(against_truth(run, pq.read_table(truth)), console)
+        _print_truth(against_truth(run, read_truth(truth)), console)
     explained = info.get("explained", {})
     if explained.get("images"):
         rate = explained["images"] / explained["seconds"]

@@ -29,7 +29,7 @@ class Directory:
         except (ValueError, ImportError) as error:
             raise UserError(
                 f"cannot open {self.url!r}: {error}; use a local path or an fsspec URL whose package is installed "
-                "(s3:// needs the extra `s3`: pip install 'sightline[s3]')"
+                "(s3:// needs the extra `s3`: pip install -e '.[s3]')"
             ) from None
 
     def _resolve(self) -> tuple[Any, str]:

@@ -145,7 +145,7 @@ def _remote(uri: str) -> tuple[Any, str]:
     except (ValueError, ImportError) as error:
         raise UserError(
             f"cannot open {uri}: {error}; use a local path or an fsspec URL whose package is installed "
-            "(s3:// needs the extra `s3`: pip install 'sightline[s3]')"
+            "(s3:// needs the extra `s3`: pip install -e '.[s3]')"
         ) from None
     return fs, str(path)
 

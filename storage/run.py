@@ -51,12 +51,16 @@ class Run:
                 directory.local_path().mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UserError(f"cannot make the run directory {url}: {error.strerror}; set `run` elsewhere") from None
+        else:
+            _reach(directory)
         return cls(directory)
 
     @classmethod
     def open(cls, url: str) -> Run:
         """Open an existing run; raises UserError if there is none."""
         directory = Directory(str(url))
+        if not directory.is_local:
+            _reach(directory)
         if not directory.exists("run.json") and not directory.exists("samples.parquet"):
             parent = str(PurePosixPath(directory.root).parent)
             near = Directory(parent).names("") if directory.is_local else []
@@ -171,3 +175,13 @@ class Run:
         """Targets that the method has maps for."""
         found = self.directory.names(f"maps.zarr/{method}")
         return [name for name in found if self.directory.exists(f"maps.zarr/{method}/{name}/zarr.json")]
+
+
+def _reach(directory: Directory) -> None:
+    """Ask a remote file system for anything at all; raises UserError if it does not answer."""
+    try:
+        directory.exists()
+    except Exception as error:  # every remote file system has errors of its own for missing credentials or hosts
+        raise UserError(
+            f"cannot reach {directory.url}: {type(error).__name__}: {error}; check the address and your credentials"
+        ) from error

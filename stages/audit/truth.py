@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stages.audit.intervals import wilson
 from stages.audit.rules import RULES
@@ -40,6 +42,17 @@ class TruthReport:
     n: int
     positives: int
     missing: tuple[str, ...]
+
+
+def read_truth(path: str) -> pa.Table:
+    """The table of planted truth; raises UserError if it cannot be read."""
+    try:
+        with fsspec.open(path, "rb") as file:
+            return pq.read_table(file)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"dataset.truth: cannot read {path}: {error}; `sightline demo` writes such a table, or leave the key out"
+        ) from None
 
 
 def against_truth(run: Run, truth: pa.Table) -> TruthReport:

@@ -50,6 +50,12 @@ class DemoReport:
     seconds: float
     threads: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.directory}: {self.n_train} training and {self.n_audit} audit pictures, audit accuracy "
+            f"{self.accuracy:.3f}; {self.n_positive} audit pictures rely on a planted cue (truth.parquet says which)"
+        )
+
 
 @dataclass(frozen=True)
 class _Sample:

@@ -198,7 +198,7 @@ def _timm(name: str, settings: ModelSettings, classes: int | None) -> _Built:
     try:
         import timm
     except ImportError:
-        raise UserError(f"model.source timm:{name} needs the extra `timm`: pip install 'sightline[timm]'") from None
+        raise UserError(f"model.source timm:{name} needs the extra `timm`: pip install -e '.[timm]'") from None
     size = {"num_classes": classes} if classes else {}
     if not timm.is_model(name.split(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)

@@ -278,8 +278,9 @@ def _explain_batch(
         if values["p_hide_outside"] is not None:
             # Two maps propose what to hide; the one whose proposal costs more is the evidence.
             better = p_second[place] < values["p_hide_outside"]
-            values["p_hide_outside"] = min(p_second[place], values["p_hide_outside"])
             values["hide_locator"] = "grad_cam" if better else plan.explain.method
+            if better:
+                values["p_hide_outside"] = p_second[place]
         values |= {**item.shared, **{name: _defined(value) for name, value in trace[place].items()}}
         for target in item.targets:
             output.maps[target][item.view.sample["row"] - first_row] = grids_out[place]

