@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from storage.errors import UserError
 
 _MOST_WORKERS = 8
+_TIMEOUT = "10s"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _remote_client(address: str) -> Any:
     from distributed import Client
 
     try:
-        return Client(address, timeout="10s")
+        return Client(address, timeout=_TIMEOUT)
     except (OSError, ValueError) as error:
         raise UserError(
             f"cluster.address: no Dask scheduler answers at {address} ({error}); start one with `dask scheduler`"
