@@ -15,7 +15,12 @@ def test_a_running_scheduler_is_used_and_left_running():
     from distributed import Client, LocalCluster
 
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=":0"
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tcp",
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
     ) as running:
         address = running.scheduler_address
         with connect(ClusterSettings(kind="address", address=address)) as client:
