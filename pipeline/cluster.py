@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class ClusterSettings:
 
     kind: Literal["auto", "local", "cuda", "address"] = "auto"
     """``cuda``: one worker per GPU. ``local``: processes on the CPU. ``address``: a running scheduler. ``auto``: cuda
-    where there are GPUs, local otherwise."""
+    where there are GPUs and dask-cuda is installed, local otherwise."""
     address: str | None = None
     """Scheduler address, for example ``tcp://10.0.0.1:8786`` (kind ``address``)."""
     workers: int | None = None
@@ -41,16 +41,18 @@ class ClusterSettings:
             raise ValueError("workers and threads must be at least 1")
 
     def resolved(self) -> Literal["local", "cuda", "address"]:
-        """The kind, with ``auto`` decided by the GPUs that torch sees."""
+        """The kind, with ``auto`` decided by the GPUs that torch sees and whether dask-cuda is installed."""
         if self.kind != "auto":
             return self.kind
         import torch
 
-        return "cuda" if torch.cuda.is_available() else "local"
+        has_package = importlib.util.find_spec("dask_cuda") is not None
+        return "cuda" if torch.cuda.is_available() and has_package else "local"
 
     def layout(self) -> tuple[int, int]:
         """(workers, threads a worker) on this machine's cores."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        from dask.system import CPU_COUNT as cores  # knows affinity and the quota of a container
+
         threads = self.threads or max(1, cores // (self.workers or _MOST_WORKERS))
         return self.workers or max(1, min(_MOST_WORKERS, cores // threads)), threads
 

@@ -40,7 +40,11 @@ class Config(BaseModel):
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
 
 
-_PATHS = {"dataset": ("path", "images", "synsets", "truth"), "model": ("checkpoint", "classes")}
+_PATHS = {
+    "dataset": ("path", "images", "synsets", "truth"),
+    "model": ("checkpoint", "classes"),
+    "review": ("database",),
+}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -113,6 +117,6 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
     changes: dict[str, Any] = {"run": resolved(config.run)}
     for section, names in _PATHS.items():
         settings = getattr(config, section)
-        given = {name: resolved(value) for name in names if (value := getattr(settings, name)) is not None}
+        given = {name: resolved(value) for name in names if (value := getattr(settings, name))}
         changes[section] = replace(settings, **given)
     return config.model_copy(update=changes)

@@ -36,11 +36,13 @@ from stages.ingest import ingest
 from stages.score.score import score
 from storage import Run
 from storage.errors import SightlineError, UserError
+from storage.run import Part
 
 STAGES = ("load", "ingest", "plan", "workers", "explain", "score", "audit")
 """What a run takes its time for, in order: ``workers`` is the start of the cluster."""
 
 _FAILED = ("unreadable", "non_finite")
+_WORKERS_WITHIN_S = 60
 _HOPELESS = 3
 """Failed shards without one that succeeded, after which a run gives up."""
 
@@ -94,6 +96,11 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     )
     reports: list[ShardReport] = []
     if pending:
+        # An interrupted run must not show new maps beside old verdicts: what follows from the maps goes first.
+        for table in ("findings", "classes"):
+            run.discard_table(table)
+        for index in pending:
+            run.discard_part(Part("scores", plan.explain.method, index))
         reports = _explain(config, plan, samples, pending, console, timings)
     done = plan.shards - len(pending)
     console.print(f"         {len(reports)} of {plan.shards} shards computed, {done} were done", highlight=False)
@@ -125,7 +132,7 @@ def _explain(
         cluster = connect(config.cluster)
         client = cluster.__enter__()
     try:
-        workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+        workers = _wait_for_workers(client)
         console.print(
             f"         {workers} worker{'s' if workers > 1 else ''}, dashboard {client.dashboard_link}", highlight=False
         )
@@ -177,6 +184,18 @@ def _explain(
     return reports
 
 
+def _wait_for_workers(client: Any) -> int:
+    """Number of workers; raises UserError if none comes within a minute."""
+    try:
+        client.wait_for_workers(1, timeout=_WORKERS_WITHIN_S)
+    except TimeoutError:
+        raise UserError(
+            f"cluster: the scheduler at {client.scheduler.address} has no workers; start some with "
+            f"`dask worker {client.scheduler.address}` on machines that have Sightline and see the images"
+        ) from None
+    return len(client.scheduler_info(n_workers=-1)["workers"])
+
+
 def _forget_failures(run: Run, plan: ExplainPlan, samples: pa.Table) -> None:
     """Discard the parts with failed rows of samples that ingest can read, so that they are tried again.
 
@@ -197,7 +216,14 @@ def _statuses(statuses: list[str]) -> str:
 
 def _optimizer(plan: ExplainPlan) -> str:
     settings = plan.explain.opticam
-    return f"Adam lr {settings.learning_rate:g}, {settings.steps} steps, best iterate"
+    said = f"Adam lr {settings.learning_rate:g}, {settings.steps} steps, best iterate"
+    default = type(settings)()
+    unusual = [
+        f"{name} {getattr(settings, name)}"
+        for name in ("objective", "normalization", "fill", "mask_space")
+        if getattr(settings, name) != getattr(default, name)
+    ]
+    return ", ".join([said, *unusual])
 
 
 def _info(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -33,10 +35,16 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     console.print(f"this run    {timings}", highlight=False)
     console.print(f"outputs     {shown_path}/  (maps.zarr, *.parquet, run.json)", highlight=False)
     console.print("\nnext", highlight=False)
-    commands = {
-        f"sightline app {shown_path}": "look at the findings",
-        f"sightline query {shown_path} --name worst_classes": "ask; --list shows more",
-    }
+    if shutil.which("sightline"):
+        commands = {
+            f"sightline app {shown_path}": "look at the findings",
+            f"sightline query {shown_path} --name worst_classes": "ask; --list shows more",
+        }
+    else:  # make runs it from the virtual environment, which is not on the PATH
+        commands = {
+            f"make app RUN={shown_path}": "look at the findings",
+            f"make query RUN={shown_path} NAME=worst_classes": "ask; ARGS=--list shows more",
+        }
     for command, purpose in commands.items():
         console.print(f"  {command:{max(map(len, commands))}}   {purpose}", highlight=False)
 
@@ -81,9 +89,8 @@ def _print_rules(summary: Summary, console: Console) -> None:
     for rule in found:
         kind = "[red]flag[/]       " if rule.kind == "evidence" else "[dim]description[/]"
         console.print(f"  {kind} [bold]{rule.rule}[/] {rule.count}: {escape(rule.title)}", highlight=False)
-        if rule.kind == "evidence":
-            for finding in rule.top:
-                console.print(f"      {escape(finding.sample_id)}: {escape(finding.reason)}", highlight=False)
+        for finding in rule.top if rule.kind == "evidence" else rule.top[:1]:
+            console.print(f"      {escape(finding.sample_id)}: {escape(finding.reason)}", highlight=False)
 
 
 def _print_truth(report: TruthReport, console: Console) -> None:

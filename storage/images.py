@@ -69,7 +69,12 @@ def read_image(uri: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Raises ImageError, status ``unreadable``, for a file that is missing, empty, no image, truncated, damaged, or of
     more than ``max_pixels`` pixels.
     """
-    image = _open(read_bytes(uri), max_pixels)
+    return decode_image(read_bytes(uri), max_pixels=max_pixels)
+
+
+def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an encoded image as :func:`read_image` does."""
+    image = _open(content, max_pixels)
     _load(image)
     try:
         rgb = _to_rgb(image)

@@ -126,6 +126,10 @@ class Run:
             raise SightlineError(f"the table {name!r} is written in parts: use write_part")
         self.directory.write(f"{name}.parquet", encode(table, SCHEMAS[name]))
 
+    def discard_table(self, name: str) -> None:
+        """Remove a whole table, if it is there."""
+        self.directory.remove(f"{name}.parquet")
+
     # Parts: one file a method and shard
 
     def parts(self, table: str, method: str | None = None) -> Iterator[Part]:

@@ -69,8 +69,11 @@ class Classifier(nn.Module):
         return logits
 
     def digest(self) -> str:
-        """SHA-256 of every parameter and buffer, names and normalisation included."""
-        state = hashlib.sha256()
+        """SHA-256 of the network's structure as it prints itself, and of every parameter and buffer.
+
+        Code of a ``forward`` that no module shows (an activation called as a function) is not seen.
+        """
+        state = hashlib.sha256(repr(self.network).encode())
         for name, tensor in sorted(self.state_dict().items()):
             state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -172,7 +175,9 @@ def _torchvision(name: str, settings: ModelSettings, classes: int | None) -> _Bu
     extra: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     if settings.checkpoint:
         size = {"num_classes": classes} if classes else {}
-        return _Built(torchvision.models.get_model(name, weights=None, **size, **extra), None, *_normalization(choices))
+        network = torchvision.models.get_model(name, weights=None, **size, **extra)
+        names = None if classes else _categories(choices)
+        return _Built(network, names, *_normalization(choices))
     if settings.weights not in {"DEFAULT", *choices.__members__}:
         raise UserError(
             f"model.weights: torchvision has no weights {settings.weights!r} for {name}; "
@@ -184,6 +189,13 @@ def _torchvision(name: str, settings: ModelSettings, classes: int | None) -> _Bu
         network.transform_input = True
     network.load_state_dict(torch.load(resolve_weights(name, settings.weights), map_location="cpu", weights_only=True))
     return _Built(network, tuple(weights.meta["categories"]), *_normalization([weights]))
+
+
+def _categories(weights: Any) -> tuple[str, ...] | None:
+    """Class names that the architecture's weights come with; None if it has none."""
+    for member in weights:
+        return tuple(member.meta["categories"])
+    return None
 
 
 def _normalization(weights: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:

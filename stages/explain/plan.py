@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from stages.explain.layer import TargetLayer
 from stages.explain.model import Classifier, ModelSettings, load_classifier
@@ -19,6 +21,7 @@ from stages.explain.settings import ExplainSettings
 from stages.explain.view import ViewSettings
 from storage import Run
 from storage.errors import UserError
+from storage.maps import checksum
 from storage.run import Part
 
 EXPLAIN_VERSION = 1
@@ -62,6 +65,7 @@ class ExplainPlan:
         maps = _digest(
             {
                 "version": EXPLAIN_VERSION,
+                "source": self.model.source,
                 "weights": self.weights_digest,
                 "layer": asdict(self.layer),
                 "view": asdict(self.view),
@@ -101,9 +105,9 @@ def make_plan(
     rows: int,
     device: Device = "auto",
 ) -> ExplainPlan:
-    """Find the layer, and make or grow the map arrays; raises UserError if the layer cannot be found."""
+    """The plan of a run, with the layer found; raises UserError if it cannot be found."""
     try:
-        layer = make_opticam(classifier, "auto" if model.target_layer == "auto" else model.target_layer, view).layer
+        layer = make_opticam(classifier, model.target_layer, view).layer
     except ValueError as error:
         raise UserError(f"model.target_layer: {error}") from None
     plan = ExplainPlan(
@@ -202,7 +206,7 @@ def is_done(run: Run, plan: ExplainPlan, index: int, samples: pa.Table) -> bool:
 
 def maps_checksum(run: Run, plan: ExplainPlan, rows: range) -> str | None:
     """Digest of the region of a shard over all targets; None if an array does not reach it."""
-    sums = []
+    maps = {}
     for target in plan.explain.targets:
         try:
             store = run.maps(target, plan.explain.method)
@@ -210,8 +214,13 @@ def maps_checksum(run: Run, plan: ExplainPlan, rows: range) -> str | None:
             return None
         if store.shape[0] < rows.stop or store.shape[1:] != plan.layer.grid:
             return None
-        sums.append(store.checksum(rows.start, rows.stop))
-    return _digest(sums)
+        maps[target] = store.read(slice(rows.start, rows.stop))
+    return combined_checksum(plan, maps)
+
+
+def combined_checksum(plan: ExplainPlan, maps: Mapping[str, NDArray[np.float32]]) -> str:
+    """Digest of a shard's raw maps, target by target."""
+    return _digest([checksum(maps[target]) for target in plan.explain.targets])
 
 
 def boxes_of_label(sample: dict[str, Any]) -> list[Sequence[float]]:

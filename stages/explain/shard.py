@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from stages.explain.opticam import OptiCam, to_masks, upsample
 from stages.explain.plan import (
     ExplainPlan,
     boxes_of_label,
+    combined_checksum,
     load_plan_classifier,
     maps_checksum,
     pick_device,
@@ -30,7 +32,7 @@ from stages.explain.plan import (
 from stages.explain.probes import PROBES, hide, outside_of, probe
 from stages.explain.view import ViewSettings, render_view
 from storage import Run
-from storage.images import ImageError, read_image
+from storage.images import ImageError, decode_image, read_bytes
 from storage.tables import EXPLAIN
 
 DECODE_THREADS = 2
@@ -119,7 +121,8 @@ def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardRepo
     metadata = {
         "maps_fingerprint": fingerprints.maps,
         "probes_fingerprint": fingerprints.probes,
-        "maps_checksum": maps_checksum(run, plan, rows) or "",
+        # Of what this task made, not of what is on disk now: another task may have written there since.
+        "maps_checksum": combined_checksum(plan, output.maps if kept is None else kept.maps),
     }
     run.write_part(part, pa.Table.from_pylist(output.rows, schema=EXPLAIN), metadata)
     return ShardReport(
@@ -160,7 +163,9 @@ def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], o
     for views in _batched(_decoded(plan, samples, output), plan.explain.batch_size):
         images = _to_tensor([view.pixels for view in views], plan.explain.batch_size, opticam)
         features = opticam.features(images)
-        probabilities = features.logits.float().softmax(1)
+        # The network of every other probe: the folded copy differs from the plain one in the last bits.
+        with torch.no_grad():
+            probabilities = opticam.logits(images).float().softmax(1)
         for place, view in enumerate(views):
             label, ranking = view.sample["class_index"], probabilities[place].argsort(descending=True, stable=True)
             best = int(ranking[0])
@@ -199,22 +204,29 @@ def _decoded(plan: ExplainPlan, samples: list[dict[str, Any]], output: _Output) 
             usable.append(sample)
     with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
         ahead = 2 * plan.explain.batch_size
-        waiting = [pool.submit(_decode, sample, plan.view) for sample in usable[:ahead]]
+        waiting = deque(pool.submit(_decode, sample, plan.view) for sample in usable[:ahead])
         for place, sample in enumerate(usable):
             if place + ahead < len(usable):
                 waiting.append(pool.submit(_decode, usable[place + ahead], plan.view))
             try:
-                yield waiting[place].result()
+                yield waiting.popleft().result()
             except ImageError as error:
                 for target in plan.explain.targets:
                     output.rows.append(_row(plan, sample, target, error.status, error.reason))
 
 
 def _decode(sample: dict[str, Any], view: ViewSettings) -> _View:
-    image = read_image(sample["uri"])
+    content = read_bytes(sample["uri"])
+    image = decode_image(content)
+    if hashlib.sha256(content).hexdigest() != sample["digest"]:
+        raise ImageError("unreadable", "the file is not the one that ingest saw; run again")
     boxes = boxes_of_label(sample)
     coverage = view.transform(*image.size).coverage(boxes)
-    return _View(sample, render_view(image, view), coverage, bool(boxes) and bool(coverage.any()))
+    try:
+        pixels = render_view(image, view)
+    except ValueError as error:
+        raise ImageError("unreadable", str(error)) from None
+    return _View(sample, pixels, coverage, bool(boxes) and bool(coverage.any()))
 
 
 def _explain_batch(

@@ -11,6 +11,9 @@ from PIL import Image
 
 from stages.geometry import ViewTransform
 
+MAX_SCALED_PIXELS = 2**25
+"""Pixels of the resized image before the crop, at most; a very thin image would exhaust the memory there."""
+
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -40,9 +43,17 @@ class ViewSettings:
 
 
 def render_view(image: Image.Image, settings: ViewSettings) -> NDArray[np.uint8]:
-    """The view of an upright RGB image, uint8 (3, size, size), resampled with antialiasing."""
+    """The view of an upright RGB image, uint8 (3, size, size), resampled with antialiasing.
+
+    Raises ValueError for an image so thin that its resized form before the crop would be enormous.
+    """
     transform = settings.transform(*image.size)
     scaled = (round(image.width * transform.scale_x), round(image.height * transform.scale_y))
+    if scaled[0] * scaled[1] > MAX_SCALED_PIXELS:
+        raise ValueError(
+            f"{image.width} x {image.height} px would become {scaled[0]} x {scaled[1]} before the centre crop; "
+            "use view.geometry squash for images as thin as this"
+        )
     resized = image.resize(scaled, _FILTERS[settings.interpolation])
     left, top = round(-transform.offset_x), round(-transform.offset_y)
     view = resized.crop((left, top, left + settings.size, top + settings.size))

@@ -61,8 +61,15 @@ def resolve_weights(architecture: str, weights: str = "DEFAULT", path: str | Non
     raise UserError(
         f"no weights for {architecture} ({weights}, file {name}). Four places were tried:\n  "
         + "\n  ".join(reasons)
-        + f"\nGive the path of {name} in the config, or put the file into {_cache_folder()}."
+        + f"\nPut {name} into {_cache_folder()}, or give your own file as model.checkpoint (the demo: `sightline demo "
+        f"--weights FILE`). Other weights (model.weights): {', '.join(_others(architecture, weights)) or 'none'}."
     )
+
+
+def _others(architecture: str, weights: str) -> list[str]:
+    """Names of the architecture's other weights; one of these may be at hand."""
+    choices = torchvision.models.get_model_weights(architecture)
+    return [name for name, member in choices.__members__.items() if member is not choices[weights]]
 
 
 def _weights_url(architecture: str, weights: str) -> str:

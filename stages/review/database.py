@@ -186,13 +186,19 @@ def _running(directory: Path) -> Server | None:
 
 
 def _serves(server: Server, directory: Path) -> bool:
+    """Whether the process is a mongod on the directory's data. Its command line says so also while it is too busy to
+    answer; asking it over the network would take a slow server for none."""
     try:
-        with pymongo.MongoClient(server.uri, serverSelectionTimeoutMS=500) as client:
-            options = client.admin.command("getCmdLineOpts")
-    except PyMongoError:
+        process = psutil.Process(server.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        command = process.cmdline()
+    except psutil.Error:
         return False
-    path = options.get("parsed", {}).get("storage", {}).get("dbPath")
-    return path is not None and Path(path).resolve() == (directory / "data").resolve()
+    data = str((directory / "data").resolve())
+    given = command[command.index("--dbpath") + 1 :][:1] if "--dbpath" in command else []
+    ports = command[command.index("--port") + 1 :][:1] if "--port" in command else []
+    return [str(Path(path).resolve()) for path in given] == [data] and ports == [str(server.port)]
 
 
 def _start(directory: Path) -> Server:
@@ -253,7 +259,10 @@ def _last_error(log: Path) -> str:
     """The last error that mongod logged; empty if it never came to that (a missing library, say)."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     for line in reversed(lines):
-        entry = json.loads(line) if line.startswith("{") else {}
+        try:
+            entry = json.loads(line)
+        except ValueError:  # a line that was cut off, or no JSON at all
+            continue
         if entry.get("s") in ("E", "F") and entry.get("attr"):
             return f"{entry['msg']} {json.dumps(entry['attr'])} (log: {log})"
     return ""

@@ -43,10 +43,13 @@ def find_chromium() -> str:
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
     found = named or next((path for path in map(shutil.which, names) if path), None)
     if found is None:
-        pytest.skip(
+        told = (
             "no Chromium: install one (apt-get install chromium, or playwright install chromium) or name it in "
             "SIGHTLINE_CHROMIUM"
         )
+        if os.environ.get("SIGHTLINE_REQUIRE_BROWSER"):
+            pytest.fail(told)
+        pytest.skip(told)
     return found
 
 

@@ -1,3 +1,4 @@
+import importlib.util
 import os
 
 import pytest
@@ -30,7 +31,8 @@ def test_a_running_scheduler_is_used_and_left_running():
             assert again.submit(sum, [4, 5]).result() == 9
 
 
-def test_local_workers_keep_their_memory_and_compute_with_their_share_of_the_cores():
+def test_local_workers_keep_their_memory_and_compute_with_their_share_of_the_cores(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # what a user sets would win
     with connect(ClusterSettings(kind="local", workers=1, threads=2)) as client:
         assert client.submit(environment, "OMP_NUM_THREADS").result() == "2"
         assert client.submit(environment, "MALLOC_TRIM_THRESHOLD_").result() == str(2**34)
@@ -59,15 +61,18 @@ def test_a_scheduler_that_does_not_answer_is_a_mistake_with_a_remedy(monkeypatch
     ],
 )
 def test_workers_fill_the_cores(monkeypatch, cores, settings, expected):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr("dask.system.CPU_COUNT", cores)
     assert ClusterSettings(**settings).layout() == expected
 
 
-@pytest.mark.parametrize(("gpus", "expected"), [(True, "cuda"), (False, "local")])
-def test_auto_takes_the_gpus_where_there_are_some(monkeypatch, gpus, expected):
+@pytest.mark.parametrize(
+    ("gpus", "package", "expected"), [(True, True, "cuda"), (True, False, "local"), (False, True, "local")]
+)
+def test_auto_takes_the_gpus_where_there_are_some(monkeypatch, gpus, package, expected):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if package else None)
     assert ClusterSettings().resolved() == expected
     assert ClusterSettings(kind="local").resolved() == "local"
 

@@ -61,7 +61,7 @@ def with_signal(network):
 
 
 def check(network, layer, channels, grid):
-    opticam = OptiCam(with_signal(network), settings=OptiCamSettings(steps=8, learning_rate=0.2))
+    opticam = OptiCam(with_signal(network), settings=OptiCamSettings(steps=3, learning_rate=0.02))
     assert (str(opticam.layer), opticam.layer.channels, opticam.layer.grid) == (layer, channels, grid)
     result = opticam(IMAGE)
     assert result.grid.shape == (1, *grid)

@@ -209,4 +209,4 @@ def test_a_class_list_that_is_no_text_is_told(tmp_path):
 
 def test_timm_without_its_extra_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    refused(r"needs the extra `timm`: pip install 'sightline\[timm\]'", source="timm:efficientnet_lite0")
+    refused(r"needs the extra `timm`: pip install -e '.\[timm\]'", source="timm:efficientnet_lite0")

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -292,6 +294,14 @@ def test_a_file_that_cannot_be_decoded_is_one_row_with_a_reason(tmp_path):
     assert np.isfinite(run.maps("label").read([0, 1, 3])).all()
 
 
+def test_a_file_that_changed_since_ingest_is_not_passed_off_as_the_old_one(tmp_path):
+    _, samples = bad(tmp_path, b"")
+    picture(3).save(tmp_path / "bad" / "2.png")
+    run, _ = explain(str(tmp_path / "run"), samples)
+    row = rows_by_key(run)["2.png", "label"]
+    assert (row["status"], row["reason"]) == ("unreadable", "the file is not the one that ingest saw; run again")
+
+
 def test_a_file_that_comes_back_gets_its_map_when_its_shard_is_made_again(tmp_path):
     folder, samples = bad(tmp_path, b"no image at all")
     explain(str(tmp_path / "run"), samples)
@@ -321,7 +331,9 @@ def test_a_removed_sample_has_no_row(images, tmp_path):
 @pytest.mark.parametrize("factory", ["nan_on_whole_gray", "nan_on_masked_gray"])
 def test_a_network_that_gives_nan_on_one_image_spoils_that_image_alone(tmp_path, whole, factory):
     samples = samples_of(tmp_path / "images", range(4))
-    Image.new("RGB", (40, 30), "silver").save(tmp_path / "images" / "2.png")
+    silver = tmp_path / "images" / "2.png"
+    Image.new("RGB", (40, 30), "silver").save(silver)
+    samples = edited(samples, 2, digest=hashlib.sha256(silver.read_bytes()).hexdigest())
     run, reports = explain(str(tmp_path / "run"), samples, source=model(f"tests.stages.explain.shards:{factory}"))
     assert reports[0].statuses == {"ok": 6, "non_finite": 2}
     row = rows_by_key(run)["2.png", "label"]

@@ -137,7 +137,7 @@ def test_a_given_server_that_does_not_answer_is_the_users_mistake(uri: str, monk
 def test_without_mongod_the_error_names_both_remedies(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda _name: None)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match=r"sightline\[demo\].*FIFTYONE_DATABASE_URI"):
+    with pytest.raises(UserError, match=r"extra `demo`.*FIFTYONE_DATABASE_URI"):
         find_mongod()
 
 
