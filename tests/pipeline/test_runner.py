@@ -1,6 +1,7 @@
 """The whole pipeline in this process, on two real Dask workers that the tests of this file share."""
 
 import io
+import shutil
 from collections import Counter
 from contextlib import contextmanager
 
@@ -76,7 +77,14 @@ def test_a_run_makes_every_table_and_the_second_makes_nothing_new(dataset, tmp_p
     assert done.info["explained"]["images"] == COUNT  # the speed is that of the run that computed
 
 
-def test_no_line_is_broken_and_the_next_commands_stand_at_the_end(dataset, tmp_path):
+def test_no_line_is_broken_and_the_next_commands_stand_at_the_end(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    _, said = run(write_config(tmp_path, dataset / "audit.csv"))
+    assert [line.split("   ")[0].strip() for line in said.splitlines()[-2:]] == [
+        "make app RUN=run",
+        "make query RUN=run NAME=worst_classes",
+    ]
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     _, said = run(write_config(tmp_path, dataset / "audit.csv"))
     lines = said.splitlines()
     assert any(len(line) > 80 for line in lines)
