@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from stages.geometry import Boxes, ViewTransform
@@ -100,7 +100,7 @@ def score(
             run.discard_part(part)
     statuses: Counter[str] = Counter()
     scored = 0
-    pool = ThreadPoolExecutor(workers or CPU_COUNT, thread_name_prefix="score")
+    pool = ThreadPoolExecutor(workers or _cores(), thread_name_prefix="score")
     try:
         waiting = [pool.submit(score_part, run, part, samples, settings) for part in explained]
         for done, future in enumerate(as_completed(waiting), start=1):
@@ -144,6 +144,11 @@ def score_part(run: Run, explained: Part, samples: pa.Table, settings: ScoreSett
     table = pa.concat_tables([SCORES.empty_table(), *batches])
     run.write_part(part, table, {"fingerprint": fingerprint})
     return Counter(table["status"].to_pylist())
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _samples_of(samples: pa.Table, rows: pa.Array, part: Part) -> pa.Table:
