@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.explain.blur import blur
+from stages.explain.evidence import Explained, defined, evidence
 from stages.explain.opticam import OptiCam, to_masks, upsample
 from stages.explain.plan import (
     ExplainPlan,
@@ -29,21 +28,12 @@ from stages.explain.plan import (
     maps_checksum,
     pick_device,
 )
-from stages.explain.probes import PROBES, hide, outside_of, probe
 from stages.explain.view import ViewSettings, render_view
 from storage import Run
 from storage.images import ImageError, decode_image, read_bytes
 from storage.tables import EXPLAIN
 
 DECODE_THREADS = 2
-_MAP_PROBES = (
-    "p_saliency",
-    "p_saliency_in_box",
-    "p_saliency_in_context",
-    "p_hide_outside",
-    "p_hide_inside",
-    "p_crop",
-)
 
 T = TypeVar("T")
 
@@ -270,30 +260,18 @@ def _explain_batch(
     seeds = [int(item.view.sample["digest"][:15], 16) for item in items]
     seeds += seeds[:1] * (size - len(seeds))
 
-    def probabilities(pictures: Tensor) -> Tensor:
-        logits = opticam.logits(opticam.prepare(pictures)).float()
-        return logits.softmax(1).gather(1, targets[:, None])[:, 0]
+    def softmax(pictures: Tensor) -> Tensor:
+        return opticam.logits(opticam.prepare(pictures)).float().softmax(1)
 
-    probes = probe(probabilities, images, maps, coverage, has_box, seeds, plan.layer.grid)
     second = upsample(opticam.grad_cam(images, targets), view_size)
-    p_second = hide(probabilities, images, blur(images), second, outside_of(coverage, has_box)).tolist()
+    own = status[: len(items)]
+    explained = Explained(images, targets, maps, second, coverage, has_box, seeds, own)
+    probes = evidence(softmax, explained, plan.layer.grid, plan.explain.method)
     # A network that turned to NaN half-way has a best iterate, but not one to believe.
     grids_out = grid[: len(items)].float().cpu().numpy().copy()
-    grids_out[[word == "non_finite" for word in status[: len(items)]]] = np.nan
-    columns = {name: probes[name].tolist() for name in PROBES}
+    grids_out[[word == "non_finite" for word in own]] = np.nan
     for place, item in enumerate(items):
-        values: dict[str, Any] = {name: _defined(columns[name][place]) for name in PROBES}
-        if status[place] == "non_finite":
-            values = dict.fromkeys(PROBES)
-        elif status[place] == "degenerate_map":
-            values |= dict.fromkeys(_MAP_PROBES)
-        if values["p_hide_outside"] is not None:
-            # Two maps propose what to hide; the one whose proposal costs more is the evidence.
-            better = p_second[place] < values["p_hide_outside"]
-            values["hide_locator"] = "grad_cam" if better else plan.explain.method
-            if better:
-                values["p_hide_outside"] = p_second[place]
-        values |= {**item.shared, **{name: _defined(value) for name, value in trace[place].items()}}
+        values = {**item.shared, **probes[place], **{name: defined(value) for name, value in trace[place].items()}}
         for target in item.targets:
             output.maps[target][item.view.sample["row"] - first_row] = grids_out[place]
             row = _row(plan, item.view.sample, target, status[place], _REASONS.get(status[place]), **values)
@@ -317,11 +295,6 @@ def _row(
         "method": plan.explain.method,
     }
     return row | {"status": status, "reason": reason} | values
-
-
-def _defined(value: float | int | None) -> float | int | None:
-    """None for NaN and infinity, the value otherwise."""
-    return None if value is None or not math.isfinite(value) else value
 
 
 def _to_tensor(pixels: Sequence[NDArray[np.uint8]], size: int, opticam: OptiCam) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.explain import shard
+from stages.explain import evidence
 from stages.explain.plan import EXPLAIN_VERSION, pending_shards
 from storage import Run
 from tests.stages.explain.shards import (
@@ -355,7 +355,7 @@ def test_a_constant_map_is_told_and_has_no_probes_of_the_map(images, tmp_path):
     row = rows_by_key(run)["1.png", "label"]
     assert "constant" in row["reason"]
     undefined = {name for name in row if str(name).startswith("p_") and row[name] is None}
-    assert undefined == set(shard._MAP_PROBES)
+    assert undefined == set(evidence.MAP_PROBES)
     assert row["p_full"] is not None
     assert row["p_box"] is not None
 
