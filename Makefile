@@ -2,6 +2,7 @@
 PYTHON ?= python3
 CONFIG ?= pipeline.yaml
 RUN    ?= runs/demo
+RUN_B  ?= $(RUN)
 SQL    ?=
 NAME   ?= worst_classes
 ARGS   ?=
@@ -22,12 +23,12 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export SQL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev pipeline demo app query test lint bench clean
+.PHONY: help setup setup-dev pipeline demo app query compare test lint bench clean
 
 help:  ## show the targets
 	@echo "Sightline: audit where an image classifier looks"
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "variables: CONFIG=my.yaml  RUN=runs/name  SQL=\"SELECT ...\"  NAME=canned_query  ARGS=\"more arguments\""
+	@echo "variables: CONFIG=my.yaml  RUN=runs/name  RUN_B=runs/other  SQL=\"SELECT ...\"  NAME=canned_query  ARGS=\"more arguments\""
 
 setup: .venv/.installed  ## make .venv with everything pinned (about 6 GB, mostly torch)
 
@@ -66,6 +67,9 @@ query: setup  ## ask RUN: SQL="SELECT ...", or a canned NAME=worst_classes; ARGS
 	@if [ -n "$$SQL" ]; then $(SIGHTLINE) query $(RUN) "$$SQL" $(ARGS); \
 	elif [ -n "$(ARGS)" ]; then $(SIGHTLINE) query $(RUN) $(ARGS); \
 	else $(SIGHTLINE) query $(RUN) --name $(NAME); fi
+
+compare: setup  ## compare RUN with RUN_B; of one run ARGS="--method-b grad_cam" compares two methods
+	@$(SIGHTLINE) compare $(RUN) $(RUN_B) $(ARGS)
 
 test: setup-dev  ## run the tests; the browser test needs Chromium and says so if there is none
 	@$(BIN)/python -m pytest $(ARGS)

@@ -105,6 +105,38 @@ def query(
     render(table, format, sys.stdout.buffer if format == "parquet" else sys.stdout)
 
 
+@app.command()
+def compare(
+    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="Directory or URL of a run.")],
+    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="Another run, or the same one with --method-b.")],
+    method: Annotated[str, typer.Option(help="Saliency method of A, and of B without --method-b.")] = "opti_cam",
+    method_b: Annotated[str, typer.Option("--method-b", help="Saliency method of B.")] = "",
+    target: Annotated[str, typer.Option(help="Which class's maps and scores: label, predicted ...")] = "label",
+    top: Annotated[int, typer.Option(min=0, help="Samples shown a list.")] = 10,
+    format: Annotated[str, typer.Option(help="table or json.")] = "table",
+) -> None:
+    """Compare two runs on the samples that both have: models, weights, settings or methods.
+
+    Prints the paired change of each score with its 95% interval, the change of accuracy, which findings are fixed or
+    broken, and how far the maps agree. Refuses runs whose views or masking differ.
+    """
+    from pipeline.comparison import comparison_json, print_comparison
+    from pipeline.progress import Progress
+    from stages.audit.compare import compare as compare_runs
+    from storage import Run
+
+    if format not in ("table", "json"):
+        raise UserError(f"no format {format!r}; formats are table, json")
+    with Progress(errors, "compare", "maps") as progress:
+        found = compare_runs(
+            Run.open(run_a), Run.open(run_b), method, method_b, target, top=top, progress=progress.update
+        )
+    if format == "json":
+        sys.stdout.write(comparison_json(found) + "\n")
+    else:
+        print_comparison(found, console, top)
+
+
 @app.command("app")
 def app_(
     run: RunPath,

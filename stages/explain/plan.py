@@ -142,10 +142,12 @@ def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
                 "geometry": plan.view.geometry,
                 "size": plan.view.size,
                 "resize": plan.view.resize,
+                "interpolation": plan.view.interpolation,
                 "upsampling": "bilinear, half-pixel centres, to the view; then the normalization",
                 "normalization": plan.explain.normalization,
                 "objective": plan.explain.objective,
                 "mask_space": plan.explain.mask_space,
+                "fill": plan.explain.fill,
                 "class_names": list(plan.class_names),
             },
         )

@@ -1,28 +1,8 @@
 """What a user sees of mistakes: exit status 2, one line that names the place and the remedy, no traceback."""
 
-import sys
-
 import pytest
 
-from pipeline import cli
 from tests.pipeline.datasets import ROOT, sightline, write_config, write_images, write_manifest
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Runs a command line in this process; its exit status, output and errors."""
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sightline", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code or 0
-        captured = capfd.readouterr()
-        return status, captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture
@@ -156,7 +136,7 @@ def test_help_lists_the_commands():
     process = sightline("--help")
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    for name in ("run", "query", "app", "demo", "doctor"):
+    for name in ("run", "query", "compare", "app", "demo", "doctor"):
         assert f"  {name}" in out
     assert (ROOT / "pipeline.yaml").exists()
 

@@ -1,0 +1,128 @@
+"""A comparison of two runs as a person reads it, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from stages.audit.compare import Comparison
+from stages.audit.paired import RuleChange, ScoreChange
+
+
+def comparison_json(comparison: Comparison) -> str:
+    """Everything, the lists of samples included; undefined is null."""
+    return json.dumps(asdict(comparison), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def print_comparison(comparison: Comparison, console: Console, top: int) -> None:
+    """Print a comparison with at most ``top`` samples a list."""
+    _print_what(comparison, console)
+    _print_accuracy(comparison, console)
+    _print_scores(comparison, console)
+    _print_rules(comparison, console, top)
+    _print_maps(comparison, console)
+
+
+def _print_what(comparison: Comparison, console: Console) -> None:
+    one = comparison
+    console.print(f"A           {escape(one.run_a)}, {one.method_a}", highlight=False)
+    console.print(f"B           {escape(one.run_b)}, {one.method_b}; the target is {one.target}", highlight=False)
+    notes = {
+        "only in A": one.only_a,
+        "only in B": one.only_b,
+        "of one name with other files": one.changed,
+    }
+    rest = "".join(f", {count} {what}" for what, count in notes.items() if count)
+    console.print(f"samples     {one.shared} shared{rest}", highlight=False)
+    if one.relabelled or one.reboxed:
+        console.print(
+            f"            of the shared ones {one.relabelled} have another label and {one.reboxed} other boxes",
+            highlight=False,
+        )
+    for index, difference in enumerate(one.differences):
+        values = f"{_value(difference.a)} -> {_value(difference.b)}"
+        console.print(f"{'' if index else 'settings':12}{escape(difference.key)}: {escape(values)}", highlight=False)
+
+
+def _print_accuracy(comparison: Comparison, console: Console) -> None:
+    accuracy = comparison.accuracy
+    if accuracy.a is None or accuracy.b is None:
+        console.print(
+            "accuracy    not defined (no shared sample has a class and a prediction in both)", highlight=False
+        )
+        return
+    test = f", McNemar p {accuracy.p:.2g}" if accuracy.p is not None else ""
+    console.print(
+        f"accuracy    {100 * accuracy.a:.1f}% -> {100 * accuracy.b:.1f}% of {accuracy.n}; "
+        f"{accuracy.only_a} right in A alone, {accuracy.only_b} in B alone{test}",
+        highlight=False,
+    )
+
+
+def _print_scores(comparison: Comparison, console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("score", "n", "left out", "mean A", "mean B", "B - A", "95% interval", ""):
+        table.add_column(name, justify="left" if name in ("score", "") else "right")
+    for score in comparison.scores:
+        table.add_row(*_score_cells(score))
+    console.print("\n[bold]Scores[/], means over the samples on which both are defined", highlight=False)
+    console.print(table)
+    console.print("* the interval leaves out 0; about one in 20 does so by chance", highlight=False)
+
+
+def _score_cells(score: ScoreChange) -> tuple[str, ...]:
+    numbers = (score.mean_a, score.mean_b, score.change)
+    interval = "-" if score.interval is None else f"[{score.interval[0]:+.3f}, {score.interval[1]:+.3f}]"
+    apart = score.interval is not None and not score.interval[0] <= 0 <= score.interval[1]
+    mean_a, mean_b, change = ("-" if number is None else f"{number:.3f}" for number in numbers)
+    change = change if score.change is None else f"{score.change:+.3f}"
+    return (score.score, str(score.n), str(score.left_out), mean_a, mean_b, change, interval, "*" if apart else "")
+
+
+def _print_rules(comparison: Comparison, console: Console, top: int) -> None:
+    console.print("\n[bold]Findings[/], by the audit settings of A", highlight=False)
+    if not comparison.rules:
+        console.print("  none", highlight=False)
+        return
+    lists = ("fixed", "broken", "unchanged", "unjudged")
+    table = Table(box=None, pad_edge=False)
+    for name in ("rule", "kind", *lists):
+        table.add_column(name, justify="right" if name in lists else "left")
+    for rule in comparison.rules:
+        table.add_row(escape(rule.rule), rule.kind, *(str(len(getattr(rule, name))) for name in lists))
+    console.print(table)
+    for rule in comparison.rules:
+        for name in ("fixed", "broken"):
+            _print_samples(rule, name, console, top)
+
+
+def _print_samples(rule: RuleChange, name: str, console: Console, top: int) -> None:
+    samples = getattr(rule, name)
+    if samples:
+        more = f" and {len(samples) - top} more (--format json has all)" if len(samples) > top else ""
+        listed = ", ".join(samples[:top]) + more
+        console.print(f"  {escape(rule.rule)} {name}: {escape(listed)}", highlight=False)
+
+
+def _print_maps(comparison: Comparison, console: Console) -> None:
+    maps = comparison.maps
+    console.print("\n[bold]Maps[/], Spearman correlation over the pixels of the view", highlight=False)
+    left_out = f"{maps.other_class} explain another class, {maps.undefined} have no two maps or a constant one"
+    if maps.median is None:
+        console.print(f"  not defined: {left_out}", highlight=False)
+        return
+    interval = f" [{maps.interval[0]:.2f}, {maps.interval[1]:.2f}]" if maps.interval else ""
+    console.print(f"  median {maps.median:.2f}{interval} over {maps.n} samples; {left_out}", highlight=False)
+    console.print("  least agreement:", highlight=False)
+    for agreement in maps.least:
+        console.print(f"    {agreement.correlation:+.2f}  {escape(agreement.sample_id)}", highlight=False)
+
+
+def _value(value: object) -> str:
+    """A setting in a line: a digest by its beginning, what is not set as a dash."""
+    text = "-" if value in (None, "") else str(value)
+    return f"{text[:12]}..." if len(text) == 64 and text.isalnum() else text
