@@ -197,6 +197,8 @@ def _value(default: str) -> str:
     value = ast.literal_eval(default) if default[0] in "'\"([-0123456789NTF" else default
     if value is None or value in ("", ()):
         return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return f"`[{', '.join(map(str, value))}]`" if isinstance(value, tuple) else f"`{value}`"
 
 
@@ -220,8 +222,10 @@ def _table_of_schema(name: str, schema: pa.Schema) -> str:
 
 
 def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_struct(kind):
+        return f"({', '.join(field.name for field in kind)})"
     if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
-        return f"list of ({', '.join(field.name for field in kind.value_type)})"
+        return f"list of {_kind(kind.value_type)}"
     return str(kind)
 
 

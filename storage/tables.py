@@ -41,6 +41,8 @@ BOX = pa.struct(
     ]
 )
 
+REGION = pa.struct([pa.field(edge, pa.float32()) for edge in ("x0", "y0", "x1", "y1")])
+
 _KEYS = [
     _text("sample_id", "Path of the image relative to the dataset's root, POSIX."),
     _field("row", pa.int64(), "Row of the sample in every map array of the run; assigned once.", "", ">= 0"),
@@ -95,14 +97,34 @@ EXPLAIN = pa.schema(
         _real("p_context", "p outside the ground-truth boxes; the boxes are black in pixel space."),
         _real("p_saliency_in_box", f"p on S inside the boxes; {_BLACK}."),
         _real("p_saliency_in_context", f"p on S outside the boxes; {_BLACK}."),
-        _real("p_hide_outside", f"p with the most salient 10% of the view's pixels outside the boxes {_BLUR}."),
+        _real(
+            "p_hide_outside",
+            "p with a part outside the boxes hidden: the lowest of p_hide_map, p_hide_second and p_hide_scan.",
+        ),
+        _text("hide_locator", "Whose proposal that was; ties go to the method.", "the method | grad_cam | scan"),
+        _real("p_hide_map", f"p with the 10% of the view's pixels outside the boxes where S is highest {_BLUR}."),
+        _real("p_hide_second", "The same with a Grad-CAM of the same layer in place of S; null if that is constant."),
+        _real(
+            "p_hide_scan",
+            "Lowest p over 25 windows, each at most 10% of the view, with what the window holds outside the boxes "
+            f"{_BLUR}; null unless explain.scan.",
+        ),
+        _field("scan_box", REGION, "The window of p_hide_scan, upright image.", "px"),
         _real("p_hide_inside", f"p with the most salient 10% of the view's pixels inside the boxes {_BLUR}."),
         _real(
             "p_hide_random",
             f"p with a seeded random blob of 10% of the view's pixels outside the boxes {_BLUR}.",
         ),
-        _text("hide_locator", "Whose map said what to hide outside: the method's or grad_cam's, whichever costs more."),
         _real("p_crop", "p on the crop of the largest component of S > mean(S), resized to the view."),
+        _real(
+            "p_crop_outside",
+            "p on the crop of the heaviest component of S > mean(S) outside the boxes, resized to the view; "
+            "what the crop holds of the boxes is black.",
+        ),
+        _field("pred_crop_outside", pa.int32(), "Class of highest probability on that crop."),
+        _field("crop_outside_box", REGION, "Where that crop is, upright image.", "px"),
+        _real("insertion", "Area under RISE's insertion curve; null unless explain.curves. Higher is better."),
+        _real("deletion", "Area under RISE's deletion curve; null unless explain.curves. Lower is better."),
         _real("objective_start", "Objective at the uniform weights, before the first step.", "", "logit"),
         _real("objective_best", "Objective of the best iterate, whose map is stored.", "", "logit"),
         _count("iterations", "Steps taken; null for methods that do not iterate."),

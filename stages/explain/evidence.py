@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stages.explain.blur import blur
-from stages.explain.probes import PROBES, hide, outside_of, probe
+from stages.explain.curves import insertion_deletion
+from stages.explain.probes import PROBES, Softmax, crop_outside, hidden_pixels, outside_of, probe
+from stages.explain.scan import scan
+from stages.explain.settings import ExplainSettings
+from stages.geometry import ViewTransform, clip_boxes
 
 MAP_PROBES = (
     "p_saliency",
     "p_saliency_in_box",
     "p_saliency_in_context",
-    "p_hide_outside",
+    "p_hide_map",
+    "p_hide_second",
     "p_hide_inside",
     "p_crop",
+    "p_crop_outside",
+    "pred_crop_outside",
+    "crop_outside_box",
+    "insertion",
+    "deletion",
 )
-"""Probes that a constant map leaves undefined."""
+"""Columns that a constant map leaves undefined."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """A batch of N images with the maps of one class each, on the network's device."""
+    """A batch of N images with the maps of one class each, on the network's device.
+
+    A short batch is padded: ``status`` and ``transforms`` are of the first images, the ones that count.
+    """
 
     images: Tensor
     """(N, 3, H, W) in [0, 1]."""
@@ -34,7 +48,7 @@ class Explained:
     maps: Tensor
     """The method's maps, (N, H, W) in [0, 1]."""
     second: Tensor
-    """The maps of the second opinion on what to hide, (N, H, W), of any scale."""
+    """The second opinion on what to hide, (N, H, W), of any scale."""
     coverage: Tensor
     """Share of each pixel inside the ground-truth boxes, (N, H, W)."""
     has_box: Tensor
@@ -42,42 +56,86 @@ class Explained:
     seeds: Sequence[int]
     """Seed of each image's random blob."""
     status: Sequence[str]
-    """Status of each map, of at least the first images."""
+    """Status of each map."""
+    transforms: Sequence[ViewTransform]
+    """From each image to its view."""
 
 
 @torch.no_grad()
 def evidence(
-    softmax: Callable[[Tensor], Tensor], batch: Explained, grid: tuple[int, int], method: str
-) -> list[dict[str, float | str | None]]:
-    """Columns of ``explain`` that need forward passes, one dict an image that has a status.
+    softmax: Softmax, batch: Explained, grid: tuple[int, int], settings: ExplainSettings
+) -> list[dict[str, Any]]:
+    """The columns of ``explain`` that need forward passes, as a dict an image; what is left out is undefined.
 
-    ``softmax`` takes images (N, 3, H, W) in [0, 1] to the probabilities of the classes (N, C). ``grid`` is that of the
-    maps, ``method`` the name of what made them. Every forward pass is one of N images: a convolution rounds differently
-    from one batch size to another.
+    ``grid`` is that of the maps. Every forward pass is one of N images: a convolution rounds differently from one batch
+    size to another.
     """
+    columns = _columns(softmax, batch, grid, settings)
+    rows = []
+    for place, status in enumerate(batch.status):
+        row = {name: values[place] for name, values in columns.items()}
+        if status == "degenerate_map":
+            row |= dict.fromkeys(MAP_PROBES)
+        rows.append({} if status == "non_finite" else row | _costliest(row, settings.method))
+    return rows
+
+
+def _columns(
+    softmax: Softmax, batch: Explained, grid: tuple[int, int], settings: ExplainSettings
+) -> dict[str, list[Any]]:
+    """Name to a value an image, whatever the status of its map; None where undefined."""
 
     def probabilities(pictures: Tensor) -> Tensor:
         return softmax(pictures).gather(1, batch.targets[:, None])[:, 0]
 
-    found = probe(probabilities, batch.images, batch.maps, batch.coverage, batch.has_box, batch.seeds, grid)
-    outside = outside_of(batch.coverage, batch.has_box)
-    second = hide(probabilities, batch.images, blur(batch.images), batch.second, outside).tolist()
-    columns = {name: found[name].tolist() for name in PROBES}
-    rows = []
-    for place, status in enumerate(batch.status):
-        row: dict[str, float | str | None] = {name: defined(columns[name][place]) for name in PROBES}
-        if status == "non_finite":
-            row = dict.fromkeys(PROBES)
-        elif status == "degenerate_map":
-            row |= dict.fromkeys(MAP_PROBES)
-        if row["p_hide_outside"] is not None:
-            # Two maps propose what to hide; the one whose proposal costs more is the evidence.
-            better = second[place] < columns["p_hide_outside"][place]
-            row["hide_locator"] = "grad_cam" if better else method
-            if better:
-                row["p_hide_outside"] = second[place]
-        rows.append(row)
-    return rows
+    images, maps, coverage, has_box = batch.images, batch.maps, batch.coverage, batch.has_box
+    blurred, outside = blur(images), outside_of(coverage, has_box)
+    found = probe(probabilities, images, blurred, maps, batch.second, coverage, has_box, batch.seeds, grid)
+    columns: dict[str, list[Any]] = {name: _values(found[name]) for name in PROBES}
+
+    p_crop, predicted, parts = crop_outside(softmax, images, maps, coverage, batch.targets, outside)
+    columns["p_crop_outside"] = _values(p_crop)
+    columns["pred_crop_outside"] = [
+        None if p is None else index for p, index in zip(columns["p_crop_outside"], predicted.tolist(), strict=True)
+    ]
+    columns["crop_outside_box"] = _in_image(parts.tolist(), batch.transforms)
+    if settings.scan:
+        # Undefined where the maps' proposals are: a tenth of the view must lie outside.
+        enough = outside.flatten(1).sum(1) >= hidden_pixels(*outside.shape[1:])
+        p_scan, windows = scan(probabilities, images, blurred, outside & enough[:, None, None])
+        columns["p_hide_scan"] = _values(p_scan)
+        columns["scan_box"] = _in_image(windows, batch.transforms)
+    if settings.curves:
+        insertion, deletion = insertion_deletion(probabilities, images, maps)
+        columns |= {"insertion": _values(insertion), "deletion": _values(deletion)}
+    return columns
+
+
+def _costliest(row: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """The lowest p of those that the locators' proposals gave, and whose it was; the method's own where they tie."""
+    if row["p_hide_map"] is None:
+        return {}
+    proposals = [(row["p_hide_map"], method), (row["p_hide_second"], "grad_cam"), (row.get("p_hide_scan"), "scan")]
+    p, locator = min((proposal for proposal in proposals if proposal[0] is not None), key=lambda proposal: proposal[0])
+    return {"p_hide_outside": p, "hide_locator": locator}
+
+
+def _in_image(
+    boxes: Sequence[Sequence[float] | None], transforms: Sequence[ViewTransform]
+) -> list[dict[str, float] | None]:
+    """Boxes of the view in px of their images; None for None and NaN."""
+    placed: list[dict[str, float] | None] = []
+    for box, transform in zip(boxes, transforms, strict=False):  # a padded batch has boxes to spare
+        if box is None or math.isnan(box[0]):
+            placed.append(None)
+        else:
+            (edges,) = clip_boxes(transform.boxes_to_image([box]), transform.width, transform.height).tolist()
+            placed.append(dict(zip(("x0", "y0", "x1", "y1"), edges, strict=True)))
+    return placed
+
+
+def _values(numbers: Tensor) -> list[float | None]:
+    return [defined(number) for number in numbers.tolist()]
 
 
 def defined(value: float | None) -> float | None:

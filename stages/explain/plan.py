@@ -80,8 +80,14 @@ class ExplainPlan:
                 ],
             }
         )
-        boxes = samples.select(["label", "boxes"]).to_pylist()
-        return Fingerprints(maps, _digest({"version": PROBES_VERSION, "maps": maps, "boxes": boxes}))
+        probes = {
+            "version": PROBES_VERSION,
+            "maps": maps,
+            "boxes": samples.select(["label", "boxes"]).to_pylist(),
+            "scan": self.explain.scan,
+            "curves": self.explain.curves,
+        }
+        return Fingerprints(maps, _digest(probes))
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,11 @@ class ExplainSettings:
     """What masked-out pixels become while optimising: ``black``, the image's ``mean`` colour or its ``blur``."""
     mask_space: Literal["pixel", "normalized"] = "pixel"
     """Whether the mask multiplies pixels (masked is black) or the normalised input (masked is the training mean)."""
+    scan: bool = False
+    """Also hide windows of 10% of the view on a 5 x 5 lattice, outside the boxes, and count the costliest: 25 more
+    forward passes, for what no map points at."""
+    curves: bool = False
+    """Also take insertion and deletion curves: 450 more forward passes at 224 px."""
     batch_size: int = 16
     """Images on the device at a time."""
     shard_size: int = 64

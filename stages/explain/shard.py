@@ -29,6 +29,7 @@ from stages.explain.plan import (
     pick_device,
 )
 from stages.explain.view import ViewSettings, render_view
+from stages.geometry import ViewTransform
 from storage import Run
 from storage.images import ImageError, decode_image, read_bytes
 from storage.tables import EXPLAIN
@@ -55,6 +56,7 @@ class _View:
 
     sample: dict[str, Any]
     pixels: NDArray[np.uint8]
+    transform: ViewTransform
     coverage: NDArray[np.float32]
     has_box: bool
 
@@ -211,12 +213,13 @@ def _decode(sample: dict[str, Any], view: ViewSettings) -> _View:
     if hashlib.sha256(content).hexdigest() != sample["digest"]:
         raise ImageError("unreadable", "the file is not the one that ingest saw; run again")
     boxes = boxes_of_label(sample)
-    coverage = view.transform(*image.size).coverage(boxes)
+    transform = view.transform(*image.size)
+    coverage = transform.coverage(boxes)
     try:
         pixels = render_view(image, view)
     except ValueError as error:
         raise ImageError("unreadable", str(error)) from None
-    return _View(sample, pixels, coverage, bool(boxes) and bool(coverage.any()))
+    return _View(sample, pixels, transform, coverage, bool(boxes) and bool(coverage.any()))
 
 
 def _explain_batch(
@@ -265,8 +268,9 @@ def _explain_batch(
 
     second = upsample(opticam.grad_cam(images, targets), view_size)
     own = status[: len(items)]
-    explained = Explained(images, targets, maps, second, coverage, has_box, seeds, own)
-    probes = evidence(softmax, explained, plan.layer.grid, plan.explain.method)
+    transforms = [item.view.transform for item in items]
+    explained = Explained(images, targets, maps, second, coverage, has_box, seeds, own, transforms)
+    probes = evidence(softmax, explained, plan.layer.grid, plan.explain)
     # A network that turned to NaN half-way has a best iterate, but not one to believe.
     grids_out = grid[: len(items)].float().cpu().numpy().copy()
     grids_out[[word == "non_finite" for word in own]] = np.nan

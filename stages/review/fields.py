@@ -43,8 +43,8 @@ _GROUP_OF = {
     **dict.fromkeys(
         (
             *("drop_outside", "drop_outside_logit", "drop_inside", "drop_random", "context_reliance"),
-            *("p_hide_outside", "p_hide_inside", "p_hide_random", "p_box", "p_context"),
-            *("p_saliency_in_box", "p_saliency_in_context"),
+            *("p_hide_outside", "p_hide_map", "p_hide_second", "p_hide_scan", "p_hide_inside", "p_hide_random"),
+            *("p_crop_outside", "p_box", "p_context", "p_saliency_in_box", "p_saliency_in_context"),
         ),
         EVIDENCE,
     ),
@@ -55,11 +55,13 @@ _GROUP_OF = {
         ),
         BOX_METRICS,
     ),
-    **dict.fromkeys(("ad", "ai", "ag", "p_saliency", "p_crop", "saliency_metric", "entropy"), FAITHFULNESS),
+    **dict.fromkeys(
+        ("ad", "ai", "ag", "insertion", "deletion", "p_saliency", "p_crop", "saliency_metric", "entropy"), FAITHFULNESS
+    ),
     **dict.fromkeys(("n_boxes", "box_area_frac", "box_kept_frac", "border_energy", "evaluable"), GEOMETRY),
 }
 
-_NOT_NUMBERS = ("row", "class_index", "pred_index")
+_NOT_NUMBERS = ("row", "class_index", "pred_index", "pred_crop_outside")
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[
         Field("explain_status", "text", RECORD, "Whether there is a map."),
         Field("scores_status", "text", RECORD, "Whether the scores are defined."),
         Field("remarks", "texts", RECORD, "Why a status is not ok."),
-        Field("hide_locator", "text", RECORD, "Method whose map said what to hide."),
+        Field("hide_locator", "text", RECORD, "Who said what to hide: the method, grad_cam or scan."),
         Field(DIGEST, "text", RECORD, "Digest of what was loaded: a sample that did not change is not written again."),
     ]
 

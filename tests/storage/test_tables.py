@@ -10,14 +10,14 @@ from storage.tables import BOX, PARTED, SCHEMAS, decode, decode_metadata, encode
 # Anything that UTF-8 can hold: quotes, newlines, NUL, emoji, right-to-left marks.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 REAL = st.floats(width=32, allow_nan=False)
-BOXES = st.lists(
-    st.fixed_dictionaries({"x0": REAL, "y0": REAL, "x1": REAL, "y1": REAL, "label": st.none() | TEXT}), max_size=3
-)
 
 
 def values_of(kind):
-    if kind == pa.list_(BOX):
-        return BOXES
+    if pa.types.is_list(kind):
+        return st.lists(values_of(kind.value_type), max_size=3)
+    if pa.types.is_struct(kind):
+        inner = {field.name: values_of(field.type) for field in kind}
+        return st.fixed_dictionaries(inner | ({"label": st.none() | TEXT} if kind == BOX else {}))
     if pa.types.is_string(kind):
         return TEXT
     if pa.types.is_boolean(kind):

@@ -8,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from stages.explain.probes import PROBES, blur, crops, hidden_pixels, most_salient, probe, random_blobs
+from stages.explain.blur import blur
+from stages.explain.probes import (
+    PROBES,
+    crop_outside,
+    crops,
+    hidden_pixels,
+    most_salient,
+    outside_of,
+    probe,
+    random_blobs,
+    salient_part,
+)
 
 SIDE = 10
 GRID = (2, 2)
@@ -45,9 +56,10 @@ def slope(side=SIDE):
     return torch.linspace(0, 1, side * side).view(1, side, side)
 
 
-def run(probabilities, images, maps, coverage, has_box=True, seeds=(0,)):
+def run(probabilities, images, maps, coverage, has_box=True, seeds=(0,), second=None):
     flags = torch.full((len(images),), has_box)
-    found = probe(probabilities, images, maps, coverage, flags, seeds, GRID)
+    second = maps.flip(2) if second is None else second
+    found = probe(probabilities, images, blur(images), maps, second, coverage, flags, seeds, GRID)
     assert tuple(found) == PROBES
     return found
 
@@ -64,7 +76,7 @@ def test_masked_probes_of_a_red_image_by_hand():
     assert probes["p_saliency_in_box"].item() == pytest.approx(0.3)  # 20 + 20 / 2
     assert probes["p_saliency_in_context"].item() == pytest.approx(0.1)  # 20 / 2
     # A blurred red image is the same red image: hiding changes nothing.
-    for name in ("p_hide_outside", "p_hide_inside", "p_hide_random"):
+    for name in ("p_hide_map", "p_hide_second", "p_hide_inside", "p_hide_random"):
         assert probes[name].item() == pytest.approx(1.0), name
 
 
@@ -82,10 +94,10 @@ def test_hiding_replaces_exactly_the_ten_most_salient_pixels_outside_or_inside_b
     watched = Watched(images)
     probes = run(watched, images, slope(), box(0, 8, 10, 10))
     assert hidden_pixels(SIDE, SIDE) == 10
-    assert probes["p_hide_outside"].item() == pytest.approx(0.9)
+    assert probes["p_hide_map"].item() == pytest.approx(0.9)
     assert probes["p_hide_inside"].item() == pytest.approx(0.9)
     blurred = ndimage.gaussian_filter(images[0].numpy(), (0, 1, 1), mode="mirror")  # sigma = 10% of 10 px
-    outside, inside = (watched.shown[PROBES.index(name)][0] for name in ("p_hide_outside", "p_hide_inside"))
+    outside, inside = (watched.shown[PROBES.index(name)][0] for name in ("p_hide_map", "p_hide_inside"))
     for picture, row in ((outside, 7), (inside, 9)):  # the map rises downwards: the last row outside, the last inside
         expected = images[0].numpy().copy()
         expected[:, row] = blurred[:, row]
@@ -98,9 +110,20 @@ def test_a_pixel_that_the_box_cuts_is_neither_outside_nor_inside():
     coverage[:, 7] = 0.25  # the most salient row outside is cut, so the one above it is hidden
     watched = Watched(images)
     run(watched, images, slope(), coverage)
-    changed = (watched.shown[PROBES.index("p_hide_outside")][0] != images[0]).any(0)
+    changed = (watched.shown[PROBES.index("p_hide_map")][0] != images[0]).any(0)
     assert torch.equal(changed.nonzero()[:, 0].unique(), torch.tensor([6]))
     assert changed.sum() == 10
+
+
+def test_the_second_map_proposes_pixels_of_its_own_and_a_constant_one_none():
+    images = noise()
+    watched = Watched(images)
+    run(watched, images, slope(), box(0, 8, 10, 10), second=100 * slope().flip(1))
+    changed = (watched.shown[PROBES.index("p_hide_second")][0] != images[0]).any(0)
+    assert torch.equal(changed.nonzero()[:, 0].unique(), torch.tensor([0]))  # rises upwards: the first row
+    assert changed.sum() == 10
+    probes = run(watched, images, slope(), box(0, 8, 10, 10), second=torch.full((1, SIDE, SIDE), 0.3))
+    assert defined(probes) == set(PROBES) - {"p_hide_second"}
 
 
 def test_random_hiding_takes_as_many_pixels_all_of_them_outside():
@@ -124,7 +147,7 @@ def test_hiding_outside_is_undefined_where_fewer_pixels_lie_outside():
     coverage = box(0, 0, 10, 9)
     coverage[0, 9, 0] = 0.01
     probes = run(mean_red, noise(), slope(), coverage)
-    assert defined(probes) == set(PROBES) - {"p_hide_outside", "p_hide_random"}
+    assert defined(probes) == set(PROBES) - {"p_hide_map", "p_hide_second", "p_hide_random"}
 
 
 def test_hiding_inside_is_undefined_where_fewer_pixels_lie_inside():
@@ -199,15 +222,78 @@ def test_random_blobs_are_the_seed_s_whatever_the_batch_and_as_smooth_as_a_map()
     torch.testing.assert_close(blobs[0], wanted, rtol=0, atol=1e-6)
 
 
-def test_the_crop_is_the_box_of_the_largest_component_above_the_mean():
+def test_a_crop_is_resized_to_the_view_and_without_a_box_it_is_the_view():
+    images = noise(2, 8)
+    boxes = np.array([[2.0, 1, 6, 4], [np.nan] * 4])
+    wanted = F.interpolate(images[:1, :, 1:4, 2:6], size=(8, 8), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(crops(images, boxes), torch.cat([wanted, images[1:]]), rtol=0, atol=0)
+
+
+def test_the_crop_probe_takes_the_largest_component_above_the_mean():
     images = noise(1, 8)
     maps = torch.zeros(1, 8, 8)
     maps[0, 1:4, 2:6] = 1.0  # 12 pixels
     maps[0, 6:8, 0:2] = 1.0  # 4 pixels
+    watched = Watched(images)
+    run(watched, images, maps, box(0, 0, 1, 1, side=8))
     wanted = F.interpolate(images[:, :, 1:4, 2:6], size=(8, 8), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(crops(images, maps), wanted, rtol=0, atol=0)
+    torch.testing.assert_close(watched.shown[PROBES.index("p_crop")], wanted, rtol=0, atol=0)
 
 
-def test_a_constant_map_crops_nothing_away():
+def two_parts():
+    """Above the mean: 4 pixels of mass 4 at the top left, 6 of mass 3 at the bottom right, one of mass 1 in the box."""
+    maps = torch.zeros(1, 8, 8)
+    maps[0, 0:2, 0:2] = 1.0
+    maps[0, 6:8, 5:8] = 0.5
+    maps[0, 3, 3] = 1.0
+    return maps
+
+
+def test_the_salient_part_is_the_heaviest_not_the_largest_and_lies_outside():
+    maps = two_parts()
+    everywhere = torch.ones(1, 8, 8, dtype=torch.bool)
+    assert salient_part(maps, everywhere).tolist() == [[0, 0, 2, 2]]
+    outside = everywhere.clone()
+    outside[:, :, 0] = False  # what is left of the first part has mass 2
+    assert salient_part(maps, outside).tolist() == [[5, 6, 8, 8]]
+    assert np.isnan(salient_part(maps, maps == 0)).all()
+
+
+def test_parts_that_touch_at_a_corner_are_one_and_the_mean_is_the_whole_map_s():
+    maps = torch.zeros(1, 8, 8)
+    maps[0, 0, 0] = maps[0, 1, 1] = 1.0
+    maps[0, 7] = 0.25  # the mean is 4 / 64: above it, with a mass of 2; the first of equals counts
+    assert salient_part(maps, torch.ones(1, 8, 8, dtype=torch.bool)).tolist() == [[0, 0, 2, 2]]
+    maps[0, 0:2, 2:] = 0.05  # below the mean
+    assert salient_part(maps, torch.ones(1, 8, 8, dtype=torch.bool)).tolist() == [[0, 0, 2, 2]]
+
+
+def test_the_part_outside_is_shown_alone_with_what_lies_in_a_box_black():
     images = noise(1, 8)
-    torch.testing.assert_close(crops(images, torch.full((1, 8, 8), 0.5)), images, rtol=0, atol=0)
+    maps = torch.zeros(1, 8, 8)
+    maps[0, 2:6, 0], maps[0, 2, 0:4] = 1.0, 1.0  # an angle around the box: its crop holds a part of that
+    coverage = box(2, 4, 6, 8, side=8)
+    shown = []
+
+    def softmax(pictures):
+        shown.append(pictures)
+        return torch.tensor([[0.2, 0.7, 0.1]])
+
+    outside = outside_of(coverage, torch.tensor([True]))
+    p, predicted, boxes = crop_outside(softmax, images, maps, coverage, torch.tensor([2]), outside)
+    assert (p.item(), predicted.item()) == (pytest.approx(0.1), 1)
+    assert boxes.tolist() == [[0, 2, 4, 6]]
+    alone = images[:, :, 2:6, 0:4].clone()
+    alone[:, :, 2:4, 2:4] = 0
+    wanted = F.interpolate(alone, size=(8, 8), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(shown[0], wanted, rtol=0, atol=0)
+
+
+def test_nothing_is_shown_alone_where_the_map_is_dark_outside():
+    images, maps = noise(1, 8), torch.zeros(1, 8, 8)
+    maps[0, 3, 3] = 1.0
+    coverage = box(2, 2, 6, 6, side=8)
+    outside = outside_of(coverage, torch.tensor([True]))
+    p, _, boxes = crop_outside(lambda x: torch.ones(1, 3) / 3, images, maps, coverage, torch.tensor([0]), outside)
+    assert torch.isnan(p).all()
+    assert np.isnan(boxes).all()

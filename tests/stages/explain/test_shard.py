@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.explain import evidence
 from stages.explain.plan import EXPLAIN_VERSION, pending_shards
 from storage import Run
 from tests.stages.explain.shards import (
@@ -21,6 +20,8 @@ from tests.stages.explain.shards import (
 )
 
 COUNT = 70
+HIDING_OUTSIDE = ("p_hide_outside", "p_hide_map", "p_hide_second", "p_hide_random")
+CROP = ("p_crop_outside", "pred_crop_outside", "crop_outside_box")
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,10 @@ def test_every_sample_and_target_has_a_row_and_a_map(whole):
     assert {row["status"] for row in rows.values()} == {"ok"}
     for target in ("label", "predicted"):
         assert np.isfinite(whole.maps(target).read(slice(0, COUNT))).all()
-    probabilities = [row[name] for row in rows.values() for name in row if str(name).startswith("p_")]
-    assert all(0 <= value <= 1 for value in probabilities)
+    names = {str(name) for row in rows.values() for name in row if str(name).startswith("p_")}
+    probabilities = {name: [row[name] for row in rows.values()] for name in names}
+    assert {name for name, values in probabilities.items() if None in values} <= {"p_hide_scan", *CROP}
+    assert all(0 <= value <= 1 for values in probabilities.values() for value in values if value is not None)
     assert all(row["objective_best"] >= row["objective_start"] for row in rows.values())
     assert {row["iterations"] for row in rows.values()} == {4}
     assert {row["hide_locator"] for row in rows.values()} <= {"opti_cam", "grad_cam"}
@@ -114,9 +117,10 @@ def test_corrected_boxes_recompute_the_probes_of_their_shard_and_no_map(images, 
             "p_context",
             "p_saliency_in_box",
             "p_saliency_in_context",
-            "p_hide_outside",
             "p_hide_inside",
-            "p_hide_random",
+            "hide_locator",
+            *HIDING_OUTSIDE,
+            *CROP,
         }
     # As if the boxes had been right from the start.
     fresh, _ = explain(str(tmp_path / "fresh"), edited(samples, 35, boxes=moved))
@@ -138,9 +142,10 @@ def test_a_sample_that_loses_its_boxes_keeps_its_map_and_loses_the_probes_of_the
         "p_context",
         "p_saliency_in_box",
         "p_saliency_in_context",
-        "p_hide_outside",
         "p_hide_inside",
-        "p_hide_random",
+        "p_crop_outside",
+        "p_hide_scan",
+        *HIDING_OUTSIDE,
     }
     assert row["hide_locator"] is None
 
@@ -355,9 +360,37 @@ def test_a_constant_map_is_told_and_has_no_probes_of_the_map(images, tmp_path):
     row = rows_by_key(run)["1.png", "label"]
     assert "constant" in row["reason"]
     undefined = {name for name in row if str(name).startswith("p_") and row[name] is None}
-    assert undefined == set(evidence.MAP_PROBES)
-    assert row["p_full"] is not None
-    assert row["p_box"] is not None
+    assert undefined == {
+        "p_saliency",
+        "p_saliency_in_box",
+        "p_saliency_in_context",
+        "p_hide_outside",
+        "p_hide_map",
+        "p_hide_second",
+        "p_hide_scan",
+        "p_hide_inside",
+        "p_crop",
+        "p_crop_outside",
+    }
+
+
+def test_scan_and_curves_are_made_on_top_of_the_maps_that_are_there(images, tmp_path):
+    samples = samples_of(images, range(3))
+    run, _ = explain(str(tmp_path), samples)
+    before, chunks = rows_by_key(run), files(tmp_path / "maps.zarr" / "opti_cam" / "label" / "c")
+    asked = settings(scan=True, curves=True)
+    run, reports = explain(str(tmp_path), samples, asked)
+    assert len(reports) == 1
+    assert files(tmp_path / "maps.zarr" / "opti_cam" / "label" / "c") == chunks
+    for key, row in rows_by_key(run).items():
+        assert {name for name in row if row[name] != before[key][name]} <= {
+            *("p_hide_scan", "scan_box", "insertion", "deletion", "p_hide_outside", "hide_locator")
+        }
+        assert 0 <= row["insertion"] <= 1
+        assert 0 <= row["deletion"] <= 1
+        assert row["p_hide_outside"] == min(row["p_hide_map"], row["p_hide_second"], row["p_hide_scan"])
+    alone, _ = explain(str(tmp_path / "alone"), samples_of(images, [2]), asked)
+    assert rows_by_key(alone)["2.png", "label"] == rows_by_key(run)["2.png", "label"]
 
 
 def test_the_maps_of_a_network_written_by_hand_are_those_of_this_explain_version(tmp_path):

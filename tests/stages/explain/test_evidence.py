@@ -1,0 +1,158 @@
+"""Whose proposal counts, what is undefined when, and where boxes end up, on a network that is a sum over pixels."""
+
+import pytest
+import torch
+
+from stages.explain.evidence import MAP_PROBES, Explained, evidence
+from stages.explain.settings import ExplainSettings
+from stages.geometry import ViewTransform
+
+SIDE = 20
+GRID = (4, 4)
+OWN, SECOND = (slice(0, 2), slice(0, SIDE)), (slice(18, 20), slice(0, SIDE))  # 40 px each: a tenth of the view
+
+
+def checkered():
+    """Red alternates between 1 and 0; blurred it is a half everywhere, which halves the sum of its squares."""
+    images = torch.zeros(1, 3, SIDE, SIDE)
+    images[:, 0] = (torch.arange(SIDE)[:, None] + torch.arange(SIDE)) % 2
+    return images
+
+
+def weighing(*parts):
+    """Two classes; p of class 0 is the weighted sum of red squared over parts of the view, each with its weight."""
+    weights = torch.zeros(SIDE, SIDE)
+    for (rows, columns), weight in parts:
+        weights[rows, columns] = weight
+
+    def softmax(pictures):
+        p = (pictures[:, 0] ** 2 * weights).sum((1, 2))
+        return torch.stack([p, 1 - p], 1)
+
+    return softmax
+
+
+def lit(part):
+    maps = torch.zeros(1, SIDE, SIDE)
+    maps[0][part] = 1
+    return maps
+
+
+def batch(status="ok", box=(8, 8, 12, 12), width=2 * SIDE, height=SIDE, **changes):
+    coverage = torch.zeros(1, SIDE, SIDE)
+    if box:
+        x0, y0, x1, y1 = box
+        coverage[0, y0:y1, x0:x1] = 1
+    values = {
+        "images": checkered(),
+        "targets": torch.tensor([0]),
+        "maps": lit(OWN),
+        "second": lit(SECOND),
+        "coverage": coverage,
+        "has_box": torch.tensor([box is not None]),
+        "seeds": (1,),
+        "status": (status,),
+        "transforms": (ViewTransform.make("squash", width, height, SIDE),),
+    }
+    return Explained(**values | changes)
+
+
+def rows(softmax, explained, **settings):
+    return evidence(softmax, explained, GRID, ExplainSettings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("own", "second", "locator"),
+    [(0.04, 0.01, "opti_cam"), (0.01, 0.04, "grad_cam"), (0.02, 0.02, "opti_cam")],
+    ids=["the map's costs more", "Grad-CAM's costs more", "both cost the same"],
+)
+def test_the_costlier_proposal_is_the_evidence_and_each_is_kept(own, second, locator):
+    (row,) = rows(weighing((OWN, own), (SECOND, second)), batch())
+    full = 20 * (own + second)
+    assert row["hide_locator"] == locator
+    assert row["p_hide_outside"] == min(row["p_hide_map"], row["p_hide_second"])
+    assert row["p_hide_map"] == pytest.approx(full - 10 * own, abs=0.01)
+    assert row["p_hide_second"] == pytest.approx(full - 10 * second, abs=0.01)
+    assert "p_hide_scan" not in row
+
+
+def test_a_scan_finds_what_no_map_points_at_and_says_where_in_the_image():
+    corner = (slice(7, 13), slice(0, 6))  # on the left edge, half-way down: away from both maps
+    softmax = weighing((corner, 0.03), (OWN, 0.005))
+    (row,) = rows(softmax, batch(), scan=True)
+    assert (row["hide_locator"], row["p_hide_outside"]) == ("scan", row["p_hide_scan"])
+    assert row["p_hide_scan"] < row["p_hide_map"] < row["p_hide_second"]
+    # A window of 6 px of the view at (0, 7); the image is 40 x 20, squashed to 20 x 20.
+    assert row["scan_box"] == {"x0": 0, "y0": 7, "x1": 12, "y1": 13}
+
+
+def test_the_scan_leaves_the_boxes_alone():
+    inside = (slice(8, 12), slice(8, 12))
+    (row,) = rows(weighing((inside, 0.1)), batch(), scan=True)
+    assert row["p_hide_scan"] == pytest.approx(0.8)
+    assert row["p_hide_inside"] is None  # 16 px inside are fewer than 40
+
+
+def test_where_less_than_a_tenth_lies_outside_nothing_is_hidden_there():
+    (row,) = rows(weighing((OWN, 0.02)), batch(box=(0, 0, 20, 19)), scan=True)
+    undefined = {name for name, value in row.items() if value is None}
+    assert undefined == {
+        *("p_hide_map", "p_hide_second", "p_hide_scan", "scan_box", "p_hide_random"),
+        *("p_crop_outside", "pred_crop_outside", "crop_outside_box"),
+    }
+    assert "p_hide_outside" not in row
+
+
+def test_a_constant_second_opinion_is_none():
+    (row,) = rows(weighing((OWN, 0.02)), batch(second=torch.zeros(1, SIDE, SIDE)))
+    assert row["p_hide_second"] is None
+    assert (row["hide_locator"], row["p_hide_outside"]) == ("opti_cam", row["p_hide_map"])
+
+
+def test_the_crop_outside_is_told_with_its_class_and_its_place_in_the_image():
+    explained = batch(images=torch.ones(1, 3, SIDE, SIDE), width=10, height=60)
+    (row,) = rows(weighing((OWN, 0.02)), explained)  # the crop, red alone, has p = 40 x .02
+    assert row["p_crop_outside"] == pytest.approx(0.8)
+    assert row["pred_crop_outside"] == 0
+    assert row["crop_outside_box"] == {"x0": 0, "y0": 0, "x1": 10, "y1": 6}
+
+
+def test_a_constant_map_keeps_what_needs_no_map():
+    (row,) = rows(weighing((OWN, 0.02)), batch("degenerate_map"), scan=True, curves=True)
+    assert {name for name, value in row.items() if value is None} == {*MAP_PROBES}
+    assert row["p_hide_scan"] is not None
+    assert "hide_locator" not in row
+
+
+def test_nothing_is_told_of_a_network_that_gives_nan():
+    assert rows(weighing((OWN, 0.02)), batch("non_finite")) == [{}]
+
+
+def test_curves_are_taken_when_they_are_asked_for():
+    softmax = weighing((OWN, 0.02))
+    (row,) = rows(softmax, batch())
+    assert not {"insertion", "deletion"} & set(row)
+    (row,) = rows(softmax, batch(), curves=True)
+    # 400 px in two steps of 224: the own part goes black in the first. p: .4, 0, 0.
+    assert row["deletion"] == pytest.approx((0.4 / 2) / 2)
+    # Blurred, .2; the own part comes back in the first step.
+    assert row["insertion"] == pytest.approx((0.2 / 2 + 0.4 + 0.4 / 2) / 2, abs=0.01)
+
+
+def test_a_padded_batch_has_rows_for_its_images_alone():
+    one = batch()
+    padded = Explained(
+        **{
+            name: value.repeat(3, *[1] * (value.ndim - 1))
+            for name, value in vars(one).items()
+            if torch.is_tensor(value)
+        },
+        seeds=(1, 1, 1),
+        status=one.status,
+        transforms=one.transforms,
+    )
+    softmax = weighing((OWN, 0.02))
+    assert rows(softmax, padded, scan=True) == [
+        {name: pytest.approx(value) if isinstance(value, float) else value for name, value in row.items()}
+        for row in rows(softmax, one, scan=True)
+    ]
