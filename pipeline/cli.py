@@ -80,12 +80,15 @@ def query(
     sql: Annotated[str | None, typer.Argument(help="DuckDB SQL over the run's tables and the view `audit`.")] = None,
     name: Annotated[str | None, typer.Option(help="Run a canned query.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the canned queries.")] = False,
-    rules: Annotated[bool, typer.Option("--rules", help="List the audit's rules.")] = False,
+    rules: Annotated[
+        bool, typer.Option("--rules", help="List the rules of the run, its own included, with its thresholds.")
+    ] = False,
     format: Annotated[str, typer.Option(help="table, csv, json or parquet.")] = "table",
 ) -> None:
     """Ask a run in SQL, or with one of the canned questions."""
     from stages.audit.query import list_queries, load_query, render, run_query
-    from stages.audit.rules import RULES
+    from stages.audit.rules import RULES, own_rule
+    from stages.audit.settings import audit_settings
     from storage import Run
 
     if list_:
@@ -94,10 +97,11 @@ def query(
             console.print(f"    {escape(canned.answers)}", highlight=False)
         return
     if rules:
-        for rule in RULES:
+        settings = audit_settings(Run.open(run).info.get("config", {}))
+        for rule in (*RULES, *map(own_rule, settings.rules)):
             console.print(f"[bold]{rule.id}[/] ({rule.kind})  {escape(rule.title)}", highlight=False)
             console.print(f"    {escape(rule.meaning)}", highlight=False)
-            console.print(f"    [dim]{escape(rule.when)}[/]", highlight=False)
+            console.print(f"    [dim]{escape(rule.condition(settings.thresholds()))}[/]", highlight=False)
         return
     if (sql is None) == (name is None):
         raise UserError('give SQL or --name: sightline query RUN "SELECT ..."; --list shows the canned queries')

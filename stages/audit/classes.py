@@ -4,32 +4,34 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from stages.audit.intervals import benjamini_hochberg, fisher_greater, wilson
+from stages.audit.intervals import benjamini_hochberg, bootstrap, fisher_greater, wilson
 from stages.audit.settings import AuditSettings
 from storage.tables import CLASSES
 
 COLUMNS = (
     "sample_id", "target", "label", "samples_class_index", "pred_index", "correct", "evaluable",
-    "pointing_hit", "box_area_frac", "drop_outside", "energy_lift", "context_reliance",
+    "pointing_hit", "box_area_frac", "energy_lift", "context_reliance",
 )  # fmt: skip
-"""Columns of ``audit`` that the class table is made of."""
+"""Columns of ``audit`` that the class table is made of, beside ``relies``."""
 
 
 def class_table(
     rows: Iterable[Mapping[str, Any]], evidence_findings: Mapping[str, int], settings: AuditSettings
 ) -> pa.Table:
-    """The table ``classes`` from rows of ``audit`` (:data:`COLUMNS`) of one method.
+    """The table ``classes`` from rows of ``audit`` of one method: :data:`COLUMNS`, and ``relies``, which says whether
+    the rule ``relies_on_outside`` holds (null where its numbers are).
 
     Accuracy counts the samples that were explained; everything else the evaluable rows of the target
     ``label``. ``reliance_p`` is a one-sided Fisher test of the class against all others, ``reliance_q`` the
     same after Benjamini-Hochberg over the classes with at least ``min_class_size`` such rows; below, both are
-    null. ``evidence_findings`` counts flags by label. Most reliant classes first, those without a claim last.
+    null, and so are the intervals of medians. ``evidence_findings`` counts flags by label. Most reliant classes first,
+    those without a claim last.
     """
     explained: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     evaluable: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
@@ -39,9 +41,7 @@ def class_table(
         explained[row["label"]][row["sample_id"]] = row
         if row["target"] == "label" and row["evaluable"]:
             evaluable[row["label"]].append(row)
-    # The tables hold float32, and so compares the rule: a drop of exactly .3 counts here and there.
-    threshold = float(np.float32(settings.drop_outside))
-    relies = {label: [drop >= threshold for drop in _present(evaluable[label], "drop_outside")] for label in explained}
+    relies = {label: _present(evaluable[label], "relies") for label in explained}
     n_all, reliant_all = sum(map(len, relies.values())), sum(map(sum, relies.values()))
 
     table = []
@@ -58,8 +58,8 @@ def class_table(
                 **_misses(evaluable[label]),
                 **_share("reliance", relies[label], rate="reliance_rate"),
                 "reliance_p": fisher_greater(k, n, reliant_all - k, n_all - n) if testable else None,
-                "lift_median": _median(_present(evaluable[label], "energy_lift")),
-                "context_reliance_median": _median(_present(evaluable[label], "context_reliance")),
+                **_median(evaluable[label], "energy_lift", settings, "lift_median", "lift"),
+                **_median(evaluable[label], "context_reliance", settings, "context_reliance_median", "context"),
                 "n_findings": evidence_findings.get(label, 0),
             }
         )
@@ -76,12 +76,18 @@ def count_evidence(findings: pa.Table, labels: Mapping[str, str | None]) -> Coun
     return Counter(label for label in found if label is not None)
 
 
-def _present(rows: list[Mapping[str, Any]], name: str) -> list[float]:
+def _present(rows: list[Mapping[str, Any]], name: str) -> list[Any]:
     return [row[name] for row in rows if row[name] is not None]
 
 
-def _median(values: list[float]) -> float | None:
-    return median(values) if values else None
+def _median(
+    rows: list[Mapping[str, Any]], column: str, settings: AuditSettings, name: str, interval: str
+) -> dict[str, float | None]:
+    values = np.array(_present(rows, column))
+    claimed = len(values) >= max(settings.min_class_size, 1)
+    low, high = (bootstrap(values) if claimed else None) or (None, None)
+    median = float(np.median(values)) if len(values) else None
+    return {name: median, f"{interval}_low": low, f"{interval}_high": high}
 
 
 def _share(name: str, hits: list[bool], rate: str = "") -> dict[str, float | None]:

@@ -23,7 +23,7 @@ from stages.audit.paired import (
 )
 from stages.audit.query import connect
 from stages.audit.rules import rules_of
-from stages.audit.settings import AuditSettings, CustomRule
+from stages.audit.settings import AuditSettings, audit_settings
 from storage.errors import UserError
 from storage.tables import SCORES
 
@@ -293,19 +293,6 @@ def _rule(key: tuple[str, str], a: _Side, b: _Side, names: set[str]) -> RuleChan
         unchanged=tuple(sorted(in_a & in_b)),
         unjudged=tuple(sorted(unjudged)),
     )
-
-
-def audit_settings(config: Mapping[str, Any]) -> AuditSettings:
-    """The audit settings of a run's stored config; the defaults where it has none.
-
-    Raises UserError for keys that this version does not know.
-    """
-    stored = dict(config.get("audit", {}))
-    try:
-        rules = tuple(CustomRule(**rule) for rule in stored.pop("rules", ()))
-        return AuditSettings(**stored, rules=rules)
-    except TypeError as error:
-        raise UserError(f"run.json: {error}; it is of another version, run the pipeline again") from None
 
 
 def _agreement(

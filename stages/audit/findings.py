@@ -39,17 +39,16 @@ def audit(run: Run, settings: AuditSettings) -> AuditReport:
     method = audited_method(run, settings.method)
     with connect(run) as connection:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
-        found = [
-            finding
-            for rule in rules_of(settings, columns)
-            for finding in apply(rule, connection, method, settings.thresholds())
-        ]
+        rules, thresholds = rules_of(settings, columns), settings.thresholds()
+        found = [finding for rule in rules for finding in apply(rule, connection, method, thresholds)]
         found.sort(key=_order)
         findings = pa.Table.from_pylist(found, schema=FINDINGS)
+        relies = next(rule for rule in rules if rule.id == "relies_on_outside").condition(thresholds)
         rows = connection.execute(
-            f"SELECT {', '.join(COLUMNS)} FROM audit WHERE method = ? ORDER BY row, target", [method]
+            f"SELECT {', '.join(COLUMNS)}, {relies} AS relies FROM audit WHERE method = ? ORDER BY row, target",
+            [method],
         ).fetchall()
-    records = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    records = [dict(zip((*COLUMNS, "relies"), row, strict=True)) for row in rows]
     flags = count_evidence(findings, {record["sample_id"]: record["label"] for record in records})
     classes = class_table(records, flags, settings)
     run.write_table("findings", findings)
@@ -115,6 +114,8 @@ def _order(finding: dict[str, Any]) -> tuple[bool, float, str, str, str]:
 
 def _number(value: Any) -> Any:
     """A value as JSON has it; float32 has seven digits, so more would be noise."""
+    if isinstance(value, dict):
+        return {name: _number(inner) for name, inner in value.items()}
     if isinstance(value, float):
         return float(f"{value:.7g}") if math.isfinite(value) else None
     return value

@@ -11,6 +11,8 @@ from scipy import stats
 Z95 = 1.959963984540054
 """97.5% quantile of the standard normal distribution."""
 
+_BLOCK = 100_000
+
 
 def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float] | None:
     """Wilson score interval of a share, in [0, 1]; None for n = 0.
@@ -59,7 +61,11 @@ def bootstrap(
     if n == 0:
         return None
     generator = np.random.default_rng(seed)
-    # One resample at a time: at 50,000 samples all of them at once would be 400 MB.
-    draws = [float(statistic(values[generator.integers(0, n, n)], axis=0)) for _ in range(resamples)]
-    low, high = np.quantile(draws, [0.025, 0.975])
+    # Many resamples of a few values at once, few of many: at 50,000 values all of them would be 400 MB.
+    block = max(1, _BLOCK // n)
+    draws = [
+        statistic(values[generator.integers(0, n, (min(block, resamples - done), n))], axis=1)
+        for done in range(0, resamples, block)
+    ]
+    low, high = np.quantile(np.concatenate(draws), [0.025, 0.975])
     return float(low), float(high)

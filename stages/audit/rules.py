@@ -88,12 +88,14 @@ def in_words(value: Any, *, percent: bool = False) -> str:
 
 ON_BOX = "pointing_hit AND energy_lift >= {on_box_lift}"
 ELSEWHERE = "NOT pointing_hit AND energy_lift < {on_box_lift}"
+RELIES = "drop_outside >= {drop_outside} AND drop_outside - drop_random >= {drop_over_random}"
 _HIDING = (
-    "hiding the 10% that lights up outside the boxes lowers p({target_label}) from {p_full} to "
+    "hiding 10% of the view outside the boxes, where {hide_locator} points, lowers p({target_label}) from {p_full} to "
     "{p_hide_outside}; an equal random area leaves it at {p_hide_random}"
 )
 _DROPS = (
-    "drop_outside", "p_full", "p_hide_outside", "p_hide_random", "drop_inside", "hide_locator", "energy_lift",
+    "drop_outside", "drop_random", "p_full", "p_hide_outside", "p_hide_random", "drop_inside", "hide_locator",
+    "energy_lift",
 )  # fmt: skip
 _PLACE = ("pointing_hit", "energy_in", "box_area_frac", "energy_lift", "drop_outside")
 
@@ -103,10 +105,11 @@ RULES: tuple[Rule, ...] = (
         kind="evidence",
         title="Relies on what is outside the boxes",
         meaning=(
-            "The class loses much of its probability when the most salient part outside the boxes is "
-            "blurred. Either the model uses a shortcut there, or part of the object has no box."
+            "The class loses much of its probability when the most salient part outside the boxes is blurred, and "
+            "more than when an equal random area is. Either the model uses a shortcut there, or part of the object "
+            "has no box."
         ),
-        when="drop_outside >= {drop_outside}",
+        when=RELIES,
         severity="drop_outside",
         evidence=_DROPS,
         reason=_HIDING,
@@ -117,14 +120,31 @@ RULES: tuple[Rule, ...] = (
         kind="description",
         title="May rely on what is outside the boxes",
         meaning=(
-            "The class loses some of its probability when the most salient part outside the boxes is "
-            "blurred, less than a flag needs. Review these when the flagged ones turn out to be right."
+            "The class loses some of its probability when the most salient part outside the boxes is blurred: less "
+            "than a flag needs, or hardly more than with an equal random area. Review these when the flagged ones "
+            "turn out to be right."
         ),
-        when="drop_outside >= {drop_review} AND drop_outside < {drop_outside}",
+        when=f"drop_outside >= {{drop_review}} AND NOT ({RELIES})",
         severity="drop_outside",
         evidence=_DROPS,
         reason=_HIDING,
         targets=("label", "predicted"),
+    ),
+    Rule(
+        id="missing_box",
+        kind="description",
+        title="Something outside the boxes looks like the class",
+        meaning=(
+            "The part outside the boxes that lights up most is taken for the class when it is shown alone. If the "
+            "object is there, its box is missing; if not, the class is known by its surroundings."
+        ),
+        when="p_crop_outside >= {missing_box} AND pred_crop_outside = explain_class_index",
+        severity="p_crop_outside",
+        evidence=("p_crop_outside", "crop_outside_box", "p_full", *_PLACE),
+        reason=(
+            "the part outside the boxes that lights up most, shown alone, is taken for {target_label} with p "
+            "{p_crop_outside}; p on the whole view is {p_full}, and hiding something outside costs {drop_outside}"
+        ),
     ),
     Rule(
         id="label_suspect",
@@ -248,14 +268,15 @@ def rules_of(settings: AuditSettings, columns: Mapping[str, Any] | tuple[str, ..
         if custom.id in taken:
             raise UserError(f"audit.rules, rule {custom.id!r}: the id is taken; give the rule another one")
         taken.add(custom.id)
-        own.append(_own_rule(custom, tuple(columns)))
+        own.append(_checked(own_rule(custom, tuple(columns)), tuple(columns)))
     return (*RULES, *own)
 
 
-def _own_rule(custom: CustomRule, columns: tuple[str, ...]) -> Rule:
+def own_rule(custom: CustomRule, columns: tuple[str, ...] = ()) -> Rule:
+    """A user's rule as one of the audit's, with those of ``columns`` that it mentions as its evidence."""
     words = re.findall(r"\w+", _THRESHOLD.sub("", f"{custom.when} {custom.severity}"))
     mentioned = tuple(dict.fromkeys(word for word in words if word in columns))
-    rule = Rule(
+    return Rule(
         id=custom.id,
         kind="description",
         title=custom.title,
@@ -266,11 +287,14 @@ def _own_rule(custom: CustomRule, columns: tuple[str, ...]) -> Rule:
         reason=custom.reason or f"{custom.title}: " + ", ".join(f"{name} {{{name}}}" for name in mentioned),
         targets=(custom.target,),
     )
+
+
+def _checked(rule: Rule, columns: tuple[str, ...]) -> Rule:
     for name in rule.columns():
         if name not in columns:
             near = get_close_matches(name, columns, n=3)
             raise UserError(
-                f"audit.rules, rule {custom.id!r}: `reason` names the column {name!r}, which `audit` does "
+                f"audit.rules, rule {rule.id!r}: `reason` names the column {name!r}, which `audit` does "
                 f"not have" + (f"; did you mean {', '.join(near)}?" if near else "")
             )
     return rule

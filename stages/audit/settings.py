@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from storage.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,12 @@ class AuditSettings:
     """Saliency method that is audited; empty: ``opti_cam`` if the run has it, else its first method."""
     drop_outside: float = 0.3
     """Flag a sample from this drop of p when the salient part outside the boxes is hidden."""
+    drop_over_random: float = 0.1
+    """... if it is at least this much more than the drop when an equal random area is hidden."""
     drop_review: float = 0.2
-    """From this drop on, and below ``drop_outside``, a sample is described as worth a look."""
+    """From this drop on, a sample that is not flagged is described as worth a look."""
+    missing_box: float = 0.5
+    """The part outside the boxes looks like the class from this probability, shown alone."""
     confident: float = 0.8
     """A prediction is confident from this probability."""
     suspect_label: float = 0.1
@@ -61,3 +68,16 @@ class AuditSettings:
     def thresholds(self) -> dict[str, float]:
         """The numbers that rules refer to by name, ``{drop_outside}`` and the like."""
         return {field.name: float(getattr(self, field.name)) for field in fields(self) if field.type == "float"}
+
+
+def audit_settings(config: Mapping[str, Any]) -> AuditSettings:
+    """The audit settings of a run's stored config; the defaults where it has none.
+
+    Raises UserError for keys that this version does not know.
+    """
+    stored = dict(config.get("audit", {}))
+    try:
+        rules = tuple(CustomRule(**rule) for rule in stored.pop("rules", ()))
+        return AuditSettings(**stored, rules=rules)
+    except TypeError as error:
+        raise UserError(f"run.json: {error}; it is of another version, run the pipeline again") from None

@@ -2,6 +2,7 @@
 
 import pytest
 
+from storage import Run
 from tests.pipeline.datasets import ROOT, sightline, write_config, write_images, write_manifest
 
 
@@ -86,13 +87,27 @@ def test_query_wants_sql_or_a_name(command, tmp_path):
     mistaken(command("query", tmp_path), "give SQL or --name")
 
 
-def test_lists_need_no_run(command):
+def test_the_list_of_queries_needs_no_run(command):
     status, out, _ = command("query", "any", "--list")
     assert status == 0
     assert "worst_classes" in out
-    status, out, _ = command("query", "any", "--rules")
+
+
+def test_rules_are_listed_with_the_run_s_own_and_its_thresholds(command, tmp_path):
+    own = {
+        "id": "tiny",
+        "title": "A tiny box",
+        "when": "box_area_frac < .05",
+        "reason": "{box_area_frac:%} of the view",
+    }
+    run = Run.create(str(tmp_path / "run"))
+    run.write_info({"config": {"audit": {"drop_outside": 0.45, "rules": [own]}}})
+    status, out, _ = command("query", tmp_path / "run", "--rules")
     assert status == 0
-    assert "relies_on_outside" in out
+    assert "drop_outside >= 0.45 AND" in out
+    assert "tiny (description)  A tiny box" in out
+    assert "box_area_frac < .05" in out
+    mistaken(command("query", tmp_path / "rum", "--rules"), "no run at")
 
 
 def test_an_unknown_option_exits_with_2_and_a_fault_with_1(command, config, monkeypatch):

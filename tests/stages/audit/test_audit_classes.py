@@ -97,6 +97,24 @@ def test_a_drop_of_exactly_the_threshold_counts_for_the_class_as_for_the_rule(bu
     assert entries(report)["mug"]["reliance_rate"] == 1.0
 
 
+def test_a_drop_like_that_of_a_random_area_does_not_count_for_the_class(build) -> None:
+    fragile = {"drop_outside": 0.6, "drop_random": 0.6}
+    mug = entries(audit(build(fragile, {"drop_outside": 0.6}, {}, {}), AuditSettings()))["mug"]
+    assert mug["reliance_rate"] == 0.25
+
+
 def test_the_median_of_an_even_count_is_the_middle(build) -> None:
     mug = entries(audit(build({"energy_lift": 1.0}, {"energy_lift": 4.0}), AuditSettings()))["mug"]
     assert mug["lift_median"] == 2.5
+
+
+def test_medians_have_a_bootstrap_interval_from_the_minimum_n_on(build) -> None:
+    lifts = [1.0] * 4 + [2.0] * 2 + [3.0] * 4
+    rows = [{"energy_lift": lift, "context_reliance": 0.25} for lift in lifts]
+    mug = entries(audit(build(*rows), AuditSettings(min_class_size=10)))["mug"]
+    # 6 or more of 10 draws are 1 (or 3) with probability .166 each, so that both ends of the 95% lie there.
+    assert (mug["lift_low"], mug["lift_median"], mug["lift_high"]) == (1.0, 2.0, 3.0)
+    assert (mug["context_low"], mug["context_reliance_median"], mug["context_high"]) == (0.25, 0.25, 0.25)
+    small = entries(audit(build(*rows, name="small"), AuditSettings(min_class_size=11)))["mug"]
+    assert (small["lift_low"], small["lift_median"], small["lift_high"]) == (None, 2.0, None)
+    assert (small["context_low"], small["context_high"]) == (None, None)

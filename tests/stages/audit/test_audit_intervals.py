@@ -54,3 +54,22 @@ def test_bootstrap_of_a_mean_agrees_with_the_normal_interval() -> None:
     low, high = bootstrap(values, np.mean, resamples=2000) or (0, 0)
     half = 1.96 * values.std() / np.sqrt(400)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+
+
+def test_bootstrap_of_a_median_agrees_with_the_order_statistics_that_bound_it() -> None:
+    # The exact 95% interval of a median of 400 lies between the order statistics 180 and 221 (binomial, p = 1/2).
+    values = np.sort(np.random.default_rng(2).random(400))
+    low, high = bootstrap(values) or (0, 0)
+    assert (low, high) == pytest.approx((values[179], values[220]), abs=0.01)
+
+
+def test_bootstrap_takes_as_many_resamples_of_few_values_as_of_many() -> None:
+    for n in (3, 150_000):
+        seen: list[int] = []
+
+        def count(values: np.ndarray, axis: int, seen: list[int] = seen) -> np.ndarray:
+            seen.append(len(values))
+            return values[:, 0]
+
+        bootstrap(np.zeros(n), count, resamples=20)
+        assert sum(seen) == 20

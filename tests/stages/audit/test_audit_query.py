@@ -24,8 +24,10 @@ def run(build) -> Run:
     wrong = {"sample_id": "wrong.jpg", "pred_index": 1, "pred_prob": 0.85}
     lost = {"sample_id": "lost.jpg", "pred_index": 2, "pred_prob": 0.8}
     predicted = {"target": "predicted"}
+    kept = {"p_box": 0.45, "p_context": 0.9, "p_saliency_in_box": 0.18, "p_saliency_in_context": 0.99}
     run = build(
-        {"sample_id": "quiet.jpg"},
+        {"sample_id": "quiet.jpg", "p_full": 0.9, **kept},
+        {"sample_id": "second.jpg", "p_crop_outside": 0.9, "pred_crop_outside": 0},
         {"sample_id": "cue.jpg", "drop_outside": 0.5, "p_full": 0.9, "p_hide_outside": 0.4, "context_reliance": 0.7},
         {"sample_id": "off.jpg", **off},
         {**wrong, "p_full": 0.05},
@@ -59,6 +61,7 @@ def test_an_auditor_has_at_least_ten_canned_queries() -> None:
         ("harmless_misses", ["off.jpg"]),
         ("label_suspects", ["wrong.jpg"]),
         ("lost_boxes", ["cropped.jpg"]),
+        ("missing_boxes", ["second.jpg"]),
         ("relies_on_outside", ["cue.jpg"]),
         ("review_list", ["cue.jpg"]),
         ("target_disagreement", ["wrong.jpg", "lost.jpg"]),
@@ -68,6 +71,28 @@ def test_an_auditor_has_at_least_ten_canned_queries() -> None:
 )
 def test_a_canned_query_names_the_right_samples(run: Run, name: str, samples: list[str]) -> None:
     assert run_query(run, load_query(name).sql)["sample_id"].to_pylist() == samples
+
+
+def test_the_box_study_is_the_average_drop_of_each_part_in_percent(run: Run) -> None:
+    (row,) = run_query(run, load_query("box_study").sql).to_pylist()
+    assert (row["method"], row["target"], row["rows"]) == ("opti_cam", "label", 1)
+    assert row["saliency_in_box"] == pytest.approx(80, abs=1e-3)
+    assert row["box"] == pytest.approx(50, abs=1e-3)
+    assert (row["saliency_outside_box"], row["context"]) == (0, 0)
+
+
+def test_locators_are_told_apart(build) -> None:
+    run = build(
+        {"p_hide_map": 0.2, "p_hide_second": 0.5, "p_hide_scan": 0.8},
+        {"p_hide_map": 0.8, "p_hide_second": 0.5, "p_hide_scan": 0.1, "hide_locator": "scan", "drop_random": 0.4},
+    )
+    rows = run_query(run, load_query("locators").sql).to_pylist()
+    finds = [{name: row[name] for name in row if name.endswith("finds")} for row in rows]
+    assert [row["hide_locator"] for row in rows] == ["opti_cam", "scan"]
+    assert finds == [
+        {"map_finds": 1, "second_finds": 1, "scan_finds": 0, "random_finds": 0},
+        {"map_finds": 0, "second_finds": 1, "scan_finds": 1, "random_finds": 1},
+    ]
 
 
 def test_the_audit_view_has_key_columns_once_and_shared_ones_prefixed(run: Run) -> None:

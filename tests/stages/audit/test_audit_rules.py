@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from stages.audit.findings import audit
@@ -45,11 +46,47 @@ def test_the_threshold_is_the_settings(build) -> None:
     assert found(audit(run, AuditSettings(drop_outside=0.6, drop_review=0.55))) == set()
 
 
+def test_a_drop_that_an_equal_random_area_costs_too_is_no_flag(build) -> None:
+    run = build(
+        {"drop_outside": 0.75, "drop_random": 0.5},
+        {"drop_outside": 0.75, "drop_random": 0.6875},
+        {"drop_outside": 0.75, "drop_random": 0.9},
+        {"drop_outside": 0.75, "drop_random": -0.1},
+    )
+    rules = {row["sample_id"]: row["rule"] for row in audit(run, AuditSettings()).findings.to_pylist()}
+    assert rules == {
+        "0.jpg": "relies_on_outside",
+        "1.jpg": "may_rely_on_outside",
+        "2.jpg": "may_rely_on_outside",
+        "3.jpg": "relies_on_outside",
+    }
+    flagged = audit(run, AuditSettings(drop_over_random=0.0625)).findings.filter(pc.field("kind") == "evidence")
+    assert flagged["sample_id"].to_pylist() == ["0.jpg", "1.jpg", "3.jpg"]
+
+
+def test_something_outside_that_passes_for_the_class_alone_may_be_a_missing_box(build) -> None:
+    seen = {"p_crop_outside": 0.8, "pred_crop_outside": 0, "crop_outside_box": {"x0": 1, "y0": 2, "x1": 3, "y1": 4.5}}
+    run = build(
+        {**seen, "p_full": 0.9, "drop_outside": 0.05},
+        {**seen, "p_crop_outside": 0.49},
+        {**seen, "pred_crop_outside": 1},
+        {**seen, "target": "predicted"},
+    )
+    (finding,) = audit(run, AuditSettings()).findings.to_pylist()
+    assert (finding["sample_id"], finding["rule"], finding["kind"]) == ("0.jpg", "missing_box", "description")
+    assert finding["severity"] == pytest.approx(0.8)
+    assert finding["reason"] == (
+        "the part outside the boxes that lights up most, shown alone, is taken for mug with p .80; "
+        "p on the whole view is .90, and hiding something outside costs .05"
+    )
+    assert json.loads(finding["evidence"])["crop_outside_box"] == {"x0": 1, "y0": 2, "x1": 3, "y1": 4.5}
+
+
 def test_the_reason_says_in_words_what_hiding_did(build) -> None:
     run = build({"p_full": 0.93, "p_hide_outside": 0.41, "p_hide_random": 0.92, "drop_outside": 0.52})
     finding = audit(run, AuditSettings()).findings.to_pylist()[0]
     assert finding["reason"] == (
-        "hiding the 10% that lights up outside the boxes lowers p(mug) from .93 to .41; "
+        "hiding 10% of the view outside the boxes, where opti_cam points, lowers p(mug) from .93 to .41; "
         "an equal random area leaves it at .92"
     )
     assert finding["severity"] == pytest.approx(0.52)
