@@ -20,9 +20,11 @@ from rich.markup import escape
 from pipeline.cluster import connect
 from pipeline.config import Config
 from pipeline.progress import Progress
-from stages.audit.findings import audit
+from stages.audit.findings import audit, chosen_method
 from stages.audit.truth import read_truth
+from stages.explain.methods import NULLS, optimizes
 from stages.explain.model import load_classifier
+from stages.explain.others import OtherMethods, settle_other_methods
 from stages.explain.plan import (
     ExplainPlan,
     create_map_arrays,
@@ -86,19 +88,19 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         plan = make_plan(run, classifier, config.model, config.view, config.explain, samples.num_rows, device)  # type: ignore[arg-type]
         create_map_arrays(run, plan)
         discard_misplaced_parts(run, plan)
+        others = settle_other_methods(run, plan, samples)
         if retry_failed:
             _forget_failures(run, plan, samples)
         pending = pending_shards(run, plan, samples)
-    console.print(
-        f"[green]explain[/]  {plan.explain.method} at {plan.layer} {plan.layer.grid[0]}x{plan.layer.grid[1]}, "
-        f"{config.view.geometry} {config.view.size} px, {_optimizer(plan)}",
-        highlight=False,
-    )
-    reports: list[ShardReport] = []
-    if pending:
-        # An interrupted run must not show new maps beside old verdicts: what follows from the maps goes first.
+    console.print(f"[green]explain[/]  {_method(plan, config)}", highlight=False)
+    _tell_of_others(others, console)
+    changed = others.methods | ({plan.explain.method} if pending else set())
+    # An interrupted run must not show new maps beside old verdicts: what follows from the maps goes first.
+    if chosen_method({*run.methods(), plan.explain.method}, config.audit.method) in changed:
         for table in ("findings", "classes"):
             run.discard_table(table)
+    reports: list[ShardReport] = []
+    if pending:
         for index in pending:
             run.discard_part(Part("scores", plan.explain.method, index))
         reports = _explain(config, plan, samples, pending, console, timings)
@@ -214,6 +216,22 @@ def _statuses(statuses: list[str]) -> str:
     return f"{len(statuses)} samples" + (f" ({counts['ok']} ok, {rest})" if rest else ", all ok")
 
 
+def _method(plan: ExplainPlan, config: Config) -> str:
+    """How the plan makes its maps, in words."""
+    place = "" if plan.explain.method in NULLS else f" at {plan.layer} {plan.layer.grid[0]}x{plan.layer.grid[1]}"
+    how = f", {_optimizer(plan)}" if optimizes(plan.explain.method) else ""
+    return f"{plan.explain.method}{place}, {config.view.geometry} {config.view.size} px{how}"
+
+
+def _tell_of_others(others: OtherMethods, console: Console) -> None:
+    for method, count in others.removed.items():
+        what = "the network, layer, view, images or classes changed since it was run"
+        console.print(f"         {count} shards of {method} removed: {what}", highlight=False)
+    for method, count in others.cleared.items():
+        what = "boxes changed; its probes of the boxes are empty until it is run again"
+        console.print(f"         {count} shards of {method}: {what}", highlight=False)
+
+
 def _optimizer(plan: ExplainPlan) -> str:
     settings = plan.explain.opticam
     said = f"Adam lr {settings.learning_rate:g}, {settings.steps} steps, best iterate"
@@ -246,7 +264,7 @@ def _info(
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "weights_digest": plan.weights_digest,
         "layer": str(plan.layer),
-        "optimizer": _optimizer(plan),
+        "optimizer": _optimizer(plan) if optimizes(plan.explain.method) else run.info.get("optimizer"),
         "dataset_digest": _dataset_digest(samples),
         "timings": timings.seconds,
         "explained": explained if reports else run.info.get("explained", explained),

@@ -71,7 +71,10 @@ def _print_overview(summary: Summary, console: Console) -> None:
 def _print_faithfulness(summary: Summary, info: dict[str, object], console: Console) -> None:
     config = info.get("config")
     view = config.get("view", {}) if isinstance(config, dict) else {}
-    made = f"{info.get('optimizer')}, {view.get('geometry')} {view.get('size')} px"
+    methods = {row.method for row in summary.faithfulness}
+    made = f"{view.get('geometry')} {view.get('size')} px"
+    if "opti_cam" in methods:
+        made = f"{'opti_cam: ' if len(methods) > 1 else ''}{info.get('optimizer')}, {made}"
     table = Table(box=None, pad_edge=False)
     for name in ("method", "target", "n", "AD (lower)", "AI (higher)", "AG (higher)"):
         table.add_column(name, justify="left" if name in ("method", "target") else "right")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,12 @@ def audited_method(run: Run, method: str = "") -> str:
     methods = run.methods()
     if method and method not in methods:
         raise UserError(f"audit.method: {run.url} has no maps by {method!r}; it has {', '.join(methods)}")
-    return method or ("opti_cam" if "opti_cam" in methods else methods[0])
+    return chosen_method(methods, method)
+
+
+def chosen_method(methods: Collection[str], wanted: str) -> str:
+    """The method that is audited among those of a run."""
+    return wanted or ("opti_cam" if "opti_cam" in methods else min(methods))
 
 
 def apply(

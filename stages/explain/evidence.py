@@ -17,10 +17,10 @@ from stages.explain.scan import scan
 from stages.explain.settings import ExplainSettings
 from stages.geometry import ViewTransform, clip_boxes
 
-MAP_PROBES = (
-    "p_saliency",
-    "p_saliency_in_box",
-    "p_saliency_in_context",
+MASK_PROBES = ("p_saliency", "p_saliency_in_box", "p_saliency_in_context")
+"""Columns that show the network the map's mask: a map of zeros leaves them undefined."""
+
+PLACE_PROBES = (
     "p_hide_map",
     "p_hide_second",
     "p_hide_inside",
@@ -31,7 +31,7 @@ MAP_PROBES = (
     "insertion",
     "deletion",
 )
-"""Columns that a constant map leaves undefined."""
+"""Columns that ask where the map is highest: a constant map leaves them undefined."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Explained:
     maps: Tensor
     """The method's maps, (N, H, W) in [0, 1]."""
     second: Tensor
-    """The second opinion on what to hide, (N, H, W), of any scale."""
+    """The second opinion on what to hide, (N, H, W), of any scale; constant where there is none."""
     coverage: Tensor
     """Share of each pixel inside the ground-truth boxes, (N, H, W)."""
     has_box: Tensor
@@ -71,11 +71,14 @@ def evidence(
     size to another.
     """
     columns = _columns(softmax, batch, grid, settings)
+    constant = (batch.maps.amax((1, 2)) == batch.maps.amin((1, 2))).tolist()
     rows = []
     for place, status in enumerate(batch.status):
         row = {name: values[place] for name, values in columns.items()}
         if status == "degenerate_map":
-            row |= dict.fromkeys(MAP_PROBES)
+            row |= dict.fromkeys(MASK_PROBES)
+        if status == "degenerate_map" or constant[place]:
+            row |= dict.fromkeys(PLACE_PROBES)
         rows.append({} if status == "non_finite" else row | _costliest(row, settings.method))
     return rows
 

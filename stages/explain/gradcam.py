@@ -17,8 +17,16 @@ from stages.explain.layer import TargetLayer
 def grad_cam(network: nn.Module, layer: TargetLayer, inputs: Tensor, targets: Tensor) -> Tensor:
     """relu(sum_k alpha_k A_k), alpha_k the mean of d logit / d A_k over the grid: (N, h, w).
 
-    ``inputs`` are normalised images (N, 3, H, W), ``targets`` class indices (N,). The gradient is taken from the layer
-    on, so what lies before it costs a forward pass alone.
+    ``inputs`` are normalised images (N, 3, H, W), ``targets`` class indices (N,).
+    """
+    maps, slopes = maps_and_slopes(network, layer, inputs, targets)
+    return torch.einsum("nk,nkhw->nhw", slopes.mean((2, 3)), maps).relu()
+
+
+def maps_and_slopes(network: nn.Module, layer: TargetLayer, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Feature maps A of the layer and d logit / d A, each (N, K, h, w).
+
+    The gradient is taken from the layer on, so what lies before it costs a forward pass alone.
     """
     taken: list[Tensor] = []
 
@@ -35,7 +43,5 @@ def grad_cam(network: nn.Module, layer: TargetLayer, inputs: Tensor, targets: Te
             (slope,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), taken[0])
     finally:
         handle.remove()
-    maps = layer.to_maps(taken[0].detach())
     # Gradients are laid out as maps are, but keep their sign.
-    weights = replace(layer, relu=False).to_maps(slope).mean((2, 3))
-    return torch.einsum("nk,nkhw->nhw", weights, maps).relu()
+    return layer.to_maps(taken[0].detach()), replace(layer, relu=False).to_maps(slope)

@@ -118,6 +118,13 @@ def to_masks(grid: Tensor, size: tuple[int, int], normalization: Normalization =
     return torch.where(flat[:, None, None], torch.zeros_like(masks), masks)
 
 
+def statuses(grid: Tensor, finite: Tensor) -> tuple[str, ...]:
+    """Status of each map S (N, h, w), as in :class:`Saliency`; ``finite`` (N,) says which can be believed."""
+    flat = grid.amax((1, 2)) - grid.amin((1, 2)) <= DEGENERATE_RANGE
+    pairs = zip(finite.tolist(), flat.tolist(), strict=True)
+    return tuple("non_finite" if not sound else "degenerate_map" if is_flat else "ok" for sound, is_flat in pairs)
+
+
 class OptiCam:
     """Opti-CAM for any image classifier.
 
@@ -234,7 +241,7 @@ class OptiCam:
             iterations += running
 
         trace += [trace[-1]] * (self.settings.steps + 1 - len(trace))
-        status = self._status(best_grid, alive)
+        status = statuses(best_grid, alive)
         return Saliency(best_grid, torch.stack(trace), iterations, status, view_size, self.settings.normalization)
 
     def _masking(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -269,12 +276,6 @@ class OptiCam:
         if self.settings.normalization not in SCALE_INVARIANT:
             slope = slope - (weights * slope).sum(1, keepdim=True)
         return weights * slope
-
-    @staticmethod
-    def _status(grid: Tensor, alive: Tensor) -> tuple[str, ...]:
-        flat = grid.amax((1, 2)) - grid.amin((1, 2)) <= DEGENERATE_RANGE
-        pairs = zip(alive.tolist(), flat.tolist(), strict=True)
-        return tuple("non_finite" if not lives else "degenerate_map" if is_flat else "ok" for lives, is_flat in pairs)
 
     @staticmethod
     def _check_targets(targets: Tensor, count: int, classes: int) -> None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages.explain.layer import TargetLayer
+from stages.explain.methods import optimizes, require, store_shape
 from stages.explain.model import Classifier, ModelSettings, load_classifier
 from stages.explain.opticam import OptiCam
 from stages.explain.probes import PROBES_VERSION
@@ -59,10 +60,14 @@ class ExplainPlan:
         """The commit of shard ``index``."""
         return Part("explain", self.explain.method, index)
 
-    def fingerprints(self, samples: pa.Table) -> Fingerprints:
-        """What the maps and the probes of these samples depend on, as two digests."""
-        rows = samples.select(["row", "digest", "status", "class_index"]).to_pylist()
-        maps = _digest(
+    @property
+    def store_shape(self) -> tuple[int, int]:
+        """(h, w) of the maps as they are stored."""
+        return store_shape(self.explain.method, self.layer, self.view.size)
+
+    def basis(self, samples: pa.Table) -> str:
+        """Digest of what the maps of every method are made from: network, layer, view, images, classes."""
+        return _digest(
             {
                 "version": EXPLAIN_VERSION,
                 "source": self.model.source,
@@ -70,32 +75,45 @@ class ExplainPlan:
                 "layer": asdict(self.layer),
                 "view": asdict(self.view),
                 "normalization": self.normalization,
-                "method": self.explain.method,
-                "targets": self.explain.targets,
-                "optimizer": asdict(self.explain.opticam),
                 # Boxes decide between `ok` and `no_box`, and never touch a map.
                 "samples": [
                     [row["row"], row["digest"], row["class_index"], row["status"].replace("no_box", "ok")]
-                    for row in rows
+                    for row in samples.select(["row", "digest", "status", "class_index"]).to_pylist()
                 ],
             }
         )
-        probes = {
-            "version": PROBES_VERSION,
-            "maps": maps,
-            "boxes": samples.select(["label", "boxes"]).to_pylist(),
-            "scan": self.explain.scan,
-            "curves": self.explain.curves,
-        }
-        return Fingerprints(maps, _digest(probes))
+
+    def boxes(self, samples: pa.Table) -> str:
+        """Digest of what the probes depend on beside the maps and the settings."""
+        return _digest({"version": PROBES_VERSION, "boxes": samples.select(["label", "boxes"]).to_pylist()})
+
+    def fingerprints(self, samples: pa.Table) -> Fingerprints:
+        """What the maps and the probes of these samples depend on."""
+        basis, boxes = self.basis(samples), self.boxes(samples)
+        maps = _digest({"basis": basis, **self.explain.made_by()})
+        probes = {"maps": maps, "boxes": boxes, "scan": self.explain.scan, "curves": self.explain.curves}
+        return Fingerprints(basis, boxes, maps, _digest(probes))
 
 
 @dataclass(frozen=True)
 class Fingerprints:
     """Digests of everything the maps, and the probes on top of them, were made from."""
 
+    basis: str
+    boxes: str
     maps: str
     probes: str
+
+    def metadata(self, rows: range, maps_checksum: str) -> dict[str, str]:
+        """What the part of these rows vouches for."""
+        return {
+            "rows": f"{rows.start}:{rows.stop}",
+            "basis": self.basis,
+            "boxes": self.boxes,
+            "maps_fingerprint": self.maps,
+            "probes_fingerprint": self.probes,
+            "maps_checksum": maps_checksum,
+        }
 
 
 def _digest(content: Any) -> str:
@@ -111,7 +129,8 @@ def make_plan(
     rows: int,
     device: Device = "auto",
 ) -> ExplainPlan:
-    """The plan of a run, with the layer found; raises UserError if it cannot be found."""
+    """The plan of a run, with the layer found; raises UserError if it cannot be found, or the method's package."""
+    require(explain.method)
     try:
         layer = make_opticam(classifier, model.target_layer, view).layer
     except ValueError as error:
@@ -133,12 +152,13 @@ def make_plan(
 
 def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
     """Make the arrays of the plan's targets, or grow them; attributes say what they are once this is done."""
+    iterates = optimizes(plan.explain.method)
     for target in plan.explain.targets:
         run.create_maps(
             plan.explain.method,
             target,
             rows=plan.rows,
-            grid=plan.layer.grid,
+            grid=plan.store_shape,
             attributes={
                 "method": plan.explain.method,
                 "target": target,
@@ -150,10 +170,10 @@ def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
                 "resize": plan.view.resize,
                 "interpolation": plan.view.interpolation,
                 "upsampling": "bilinear, half-pixel centres, to the view; then the normalization",
-                "normalization": plan.explain.normalization,
-                "objective": plan.explain.objective,
-                "mask_space": plan.explain.mask_space,
-                "fill": plan.explain.fill,
+                "normalization": plan.explain.map_normalization,
+                "objective": plan.explain.objective if iterates else None,
+                "mask_space": plan.explain.mask_space if iterates else None,
+                "fill": plan.explain.fill if iterates else None,
                 "class_names": list(plan.class_names),
             },
         )
@@ -220,7 +240,7 @@ def maps_checksum(run: Run, plan: ExplainPlan, rows: range) -> str | None:
             store = run.maps(target, plan.explain.method)
         except UserError:
             return None
-        if store.shape[0] < rows.stop or store.shape[1:] != plan.layer.grid:
+        if store.shape[0] < rows.stop or store.shape[1:] != plan.store_shape:
             return None
         maps[target] = store.read(slice(rows.start, rows.stop))
     return combined_checksum(plan, maps)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from stages.explain.methods import Method, map_normalization, optimizes
 from stages.explain.objective import Normalization, Objective
 from stages.explain.opticam import Fill, OptiCamSettings
 
@@ -20,7 +21,9 @@ class ExplainSettings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    method: Literal["opti_cam"] = "opti_cam"
+    method: Method = "opti_cam"
+    """Saliency method. A run keeps the maps of every method it was run with, side by side. ``grad_cam`` to
+    ``ablation_cam`` need the extra ``baselines``; ``uniform``, ``fake_cam`` and ``center`` are null maps."""
     targets: tuple[str, ...] = ("label", "predicted")
     """Classes to explain: ``label``, ``predicted``, ``top2`` (the second most probable), ``top3`` ... A class that
     several of them name is computed once."""
@@ -57,6 +60,16 @@ class ExplainSettings:
         if unknown or not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets are {list(self.targets)}; name label, predicted, top2, top3 ..., each once")
         self.opticam  # noqa: B018  settings that do not go together are refused here, not hours later
+
+    def made_by(self) -> dict[str, Any]:
+        """What of these settings the method's maps and masks depend on, beside batch and shard sizes."""
+        settings = asdict(self.opticam) if optimizes(self.method) else {"normalization": self.map_normalization}
+        return {"method": self.method, "targets": self.targets, **settings}
+
+    @property
+    def map_normalization(self) -> Normalization:
+        """How a stored map becomes a mask."""
+        return map_normalization(self.method, self.normalization)
 
     @property
     def opticam(self) -> OptiCamSettings:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.explain.evidence import Explained, defined, evidence
+from stages.explain.methods import TRACE, MethodMaps, maps_of
 from stages.explain.opticam import OptiCam, to_masks, upsample
 from stages.explain.plan import (
     ExplainPlan,
@@ -99,7 +100,8 @@ def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardRepo
     fingerprints = plan.fingerprints(samples)
     kept = _reusable(run, plan, index, fingerprints.maps, samples)
     opticam = _worker_opticam(plan, pick_device(plan.device))
-    output = _Output(maps={t: np.full((len(rows), *plan.layer.grid), np.nan, np.float32) for t in plan.explain.targets})
+    shape = (len(rows), *plan.store_shape)
+    output = _Output(maps={target: np.full(shape, np.nan, np.float32) for target in plan.explain.targets})
 
     items = _items(plan, opticam, samples.to_pylist(), output)
     for batch in _batched(items, plan.explain.batch_size):
@@ -110,13 +112,9 @@ def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardRepo
         for target, maps in output.maps.items():
             run.maps(target, plan.explain.method, mode="r+").write(rows.start, maps)
     output.rows.sort(key=lambda row: (row["row"], row["target"]))
-    metadata = {
-        "maps_fingerprint": fingerprints.maps,
-        "probes_fingerprint": fingerprints.probes,
-        # Of what this task made, not of what is on disk now: another task may have written there since.
-        "maps_checksum": combined_checksum(plan, output.maps if kept is None else kept.maps),
-    }
-    run.write_part(part, pa.Table.from_pylist(output.rows, schema=EXPLAIN), metadata)
+    # Of what this task made, not of what is on disk now: another task may have written there since.
+    made = combined_checksum(plan, output.maps if kept is None else kept.maps)
+    run.write_part(part, pa.Table.from_pylist(output.rows, schema=EXPLAIN), fingerprints.metadata(rows, made))
     return ShardReport(
         index=index,
         samples=len(rows),
@@ -235,29 +233,20 @@ def _explain_batch(
     size = plan.explain.batch_size
     images = _pad(torch.stack([item.image for item in items]), size)
     targets = _pad(torch.tensor([item.class_index for item in items], device=opticam.device), size)
-    trace: list[dict[str, Any]]
     if kept is None:
         features = _pad(torch.stack([item.features for item in items]), size)
-        result = opticam.maximize(images, features, targets)
-        grid, status = result.grid, result.status
-        trace = [
-            {"objective_start": start, "objective_best": best, "iterations": steps}
-            for start, best, steps in zip(
-                result.objective_start.tolist(),
-                result.objective_best.tolist(),
-                result.iterations.tolist(),
-                strict=True,
-            )
-        ]
+        made = maps_of(plan.explain.method, opticam, images, features, targets, len(items))
     else:
         stored = [kept.rows[item.view.sample["row"], item.targets[0]] for item in items]
         grids = [kept.maps[item.targets[0]][item.view.sample["row"] - first_row] for item in items]
-        grid = _pad(torch.from_numpy(np.stack(grids)).to(opticam.device), size)
-        status = tuple(row["status"] for row in stored)
-        trace = [{name: row[name] for name in ("objective_start", "objective_best", "iterations")} for row in stored]
+        made = MethodMaps(
+            grid=_pad(torch.from_numpy(np.stack(grids)).to(opticam.device), size),
+            status=tuple(row["status"] for row in stored),
+            trace=tuple({name: row[name] for name in TRACE} for row in stored),
+        )
 
     view_size = (plan.view.size, plan.view.size)
-    maps = to_masks(grid, view_size, plan.explain.normalization).nan_to_num(nan=0.0)
+    maps = to_masks(made.grid, view_size, plan.explain.map_normalization).nan_to_num(nan=0.0)
     coverage = _pad(torch.from_numpy(np.stack([item.view.coverage for item in items])).to(maps), size)
     has_box = _pad(torch.tensor([item.view.has_box for item in items], device=opticam.device), size)
     seeds = [int(item.view.sample["digest"][:15], 16) for item in items]
@@ -266,24 +255,28 @@ def _explain_batch(
     def softmax(pictures: Tensor) -> Tensor:
         return opticam.logits(opticam.prepare(pictures)).float().softmax(1)
 
-    second = upsample(opticam.grad_cam(images, targets), view_size)
-    own = status[: len(items)]
+    # Grad-CAM is no second opinion on itself: a constant map proposes nothing.
+    second = torch.zeros_like(maps)
+    if plan.explain.method != "grad_cam":
+        second = upsample(opticam.grad_cam(images, targets), view_size)
+    own = made.status[: len(items)]
     transforms = [item.view.transform for item in items]
     explained = Explained(images, targets, maps, second, coverage, has_box, seeds, own, transforms)
     probes = evidence(softmax, explained, plan.layer.grid, plan.explain)
     # A network that turned to NaN half-way has a best iterate, but not one to believe.
-    grids_out = grid[: len(items)].float().cpu().numpy().copy()
+    grids_out = made.grid[: len(items)].float().cpu().numpy().copy()
     grids_out[[word == "non_finite" for word in own]] = np.nan
     for place, item in enumerate(items):
-        values = {**item.shared, **probes[place], **{name: defined(value) for name, value in trace[place].items()}}
+        trace = {name: defined(value) for name, value in made.trace[place].items()}
+        values = {**item.shared, **probes[place], **trace}
         for target in item.targets:
             output.maps[target][item.view.sample["row"] - first_row] = grids_out[place]
-            row = _row(plan, item.view.sample, target, status[place], _REASONS.get(status[place]), **values)
+            row = _row(plan, item.view.sample, target, own[place], _REASONS.get(own[place]), **values)
             output.rows.append({**row, "class_index": item.class_index})
 
 
 _REASONS = {
-    "degenerate_map": "the map is constant: nothing in the feature maps changes the class's logit",
+    "degenerate_map": "the map is constant: the layer's feature maps single out no place for this class",
     "non_finite": "the network gives NaN or infinity on this image, whole or masked",
 }
 

@@ -74,7 +74,6 @@ PROBES = (
 """Columns of ``explain`` that scores are made from."""
 
 
-def constant(maps: Maps) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which maps (N, H, W) have one value everywhere: nothing stands out. False for a map with NaN."""
-    flat = maps.reshape(len(maps), -1)
-    return np.asarray(flat.max(axis=1) == flat.min(axis=1))
+def zero(maps: Maps) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which maps (N, H, W) are zero everywhere: no mass to measure. False for a map with NaN."""
+    return np.asarray(~maps.any(axis=(1, 2)))

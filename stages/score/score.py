@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from stages.geometry import Boxes, ViewTransform
 from stages.score.localization import pad_boxes
-from stages.score.measures import PROBES, constant, measure_maps, measure_probes
+from stages.score.measures import PROBES, measure_maps, measure_probes, zero
 from stages.score.ratio import Values
 from stages.score.settings import ScoreSettings
 from storage import MapStore, Run, SightlineError
 from storage.run import Part
 from storage.tables import SCORES, decode
 
-SCORE_VERSION = 1
+SCORE_VERSION = 2
 """Raised by hand when a score changes its meaning; scores of another version are made again."""
 
 BATCH = 32
@@ -199,11 +199,11 @@ def _score_rows(
     values |= measure_probes(probes)
     values["box_kept_frac"] = placed.kept
     verdicts = [
-        _status(status, reason, flat, given, visible, area, settings)
-        for status, reason, flat, given, visible, area in zip(
+        _status(status, reason, empty, given, visible, area, settings)
+        for status, reason, empty, given, visible, area in zip(
             rows["status"].to_pylist(),
             rows["reason"].to_pylist(),
-            constant(maps).tolist(),
+            zero(maps).tolist(),
             placed.given.tolist(),
             placed.visible.tolist(),
             values["box_area_frac"].tolist(),
@@ -261,7 +261,7 @@ def _correct(predicted: pa.ChunkedArray, label: pa.ChunkedArray) -> Values:
 def _status(
     explained: str,
     reason: str | None,
-    is_constant: bool,
+    is_zero: bool,
     given: int,
     visible: int,
     area: float,
@@ -270,8 +270,8 @@ def _status(
     """Why the scores of a row say less than they could, in a word and in words."""
     if explained != "ok":
         return explained, reason
-    if is_constant:
-        return "degenerate_map", "the map has one value everywhere"
+    if is_zero:
+        return "degenerate_map", "the map is zero everywhere"
     if not given:
         return "no_box", "no box bears the sample's label"
     if not visible:

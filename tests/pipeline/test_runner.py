@@ -14,6 +14,7 @@ from pipeline import runner
 from pipeline.cluster import ClusterSettings, connect
 from pipeline.config import load_config
 from pipeline.summary import print_summary
+from stages.audit.query import load_query, run_query
 from stages.explain.shard import ShardReport
 from storage.errors import SightlineError, UserError
 from tests.pipeline.datasets import contents, write_bad_images, write_config, write_images, write_manifest
@@ -75,6 +76,37 @@ def test_a_run_makes_every_table_and_the_second_makes_nothing_new(dataset, tmp_p
     assert "0 shards scored, 3 were done" in said
     assert contents(tmp_path / "run") == before
     assert done.info["explained"]["images"] == COUNT  # the speed is that of the run that computed
+
+
+def test_another_method_stands_beside_the_first_and_the_audit_stays(dataset, tmp_path):
+    config = write_config(tmp_path, dataset / "audit.csv")
+    run(config)
+    before = contents(tmp_path / "run")
+    done, said = run(config, "explain.method=fake_cam")
+    assert "explain  fake_cam, squash 32 px\n" in said
+    assert "3 of 3 shards computed" in said
+    assert (
+        contents(tmp_path / "run").items()
+        >= {name: content for name, content in before.items() if name != "maps.zarr/zarr.json"}.items()
+    )
+    assert set(done.table("findings")["method"].to_pylist()) == {"opti_cam"}
+    lines = [line.split() for line in said.splitlines() if line.startswith(("opti_cam", "fake_cam"))]
+    assert [line[:3] for line in lines] == [
+        [method, target, str(COUNT)] for method in ("opti_cam", "fake_cam") for target in ("label", "predicted")
+    ]
+    assert "Faithfulness, percent (opti_cam: Adam lr 0.1, 3 steps, best iterate, squash 32 px)" in said
+    compared = run_query(done, load_query("method_comparison").sql)
+    assert compared["method"].to_pylist() == ["fake_cam"] * 2 + ["opti_cam"] * 2
+    assert compared["rows"].to_pylist() == [COUNT] * 4
+
+
+def test_a_method_of_another_network_gives_way(dataset, tmp_path):
+    config = write_config(tmp_path, dataset / "audit.csv")
+    run(config, "explain.method=center")
+    done, said = run(config, "model.mean=[0.5, 0.5, 0.5]")
+    assert "3 shards of center removed: the network, layer, view, images or classes changed since it was run" in said
+    assert done.methods() == ["opti_cam"]
+    assert set(done.table("scores")["method"].to_pylist()) == {"opti_cam"}
 
 
 def test_no_line_is_broken_and_the_next_commands_stand_at_the_end(dataset, tmp_path, monkeypatch):

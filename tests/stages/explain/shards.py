@@ -152,20 +152,20 @@ def explain(
     return run, [explain_shard(plan, index, shard_samples(plan, samples, index)) for index in pending]
 
 
-def rows_by_key(run: Run) -> dict[tuple[str, str], dict[str, object]]:
-    """Rows of the explain table by sample and target, without the row, which depends on the order of the dataset."""
-    rows = run.table("explain").to_pylist()
+def rows_by_key(run: Run, method: str = "opti_cam") -> dict[tuple[str, str], dict[str, object]]:
+    """A method's rows of ``explain`` by sample and target, without the row, which depends on the dataset's order."""
+    rows = [row for row in run.table("explain").to_pylist() if row["method"] == method]
     keyed = {(row["sample_id"], row["target"]): {k: v for k, v in row.items() if k != "row"} for row in rows}
     assert len(keyed) == len(rows), "a sample and target has two rows"
     return keyed
 
 
-def maps_by_key(run: Run) -> dict[tuple[str, str], bytes]:
+def maps_by_key(run: Run, method: str = "opti_cam") -> dict[tuple[str, str], bytes]:
     names = run.table("samples", ["sample_id"])["sample_id"].to_pylist()
     return {
         (name, target): grid.tobytes()
-        for target in run.targets("opti_cam")
-        for name, grid in zip(names, run.maps(target).read(slice(0, len(names))), strict=True)
+        for target in run.targets(method)
+        for name, grid in zip(names, run.maps(target, method).read(slice(0, len(names))), strict=True)
     }
 
 

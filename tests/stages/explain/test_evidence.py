@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stages.explain.evidence import MAP_PROBES, Explained, evidence
+from stages.explain.evidence import MASK_PROBES, PLACE_PROBES, Explained, evidence
 from stages.explain.settings import ExplainSettings
 from stages.geometry import ViewTransform
 
@@ -119,7 +119,7 @@ def test_the_crop_outside_is_told_with_its_class_and_its_place_in_the_image():
 
 def test_a_constant_map_keeps_what_needs_no_map():
     (row,) = rows(weighing((OWN, 0.02)), batch("degenerate_map"), scan=True, curves=True)
-    assert {name for name, value in row.items() if value is None} == {*MAP_PROBES}
+    assert {name for name, value in row.items() if value is None} == {*MASK_PROBES, *PLACE_PROBES}
     assert row["p_hide_scan"] is not None
     assert "hide_locator" not in row
 

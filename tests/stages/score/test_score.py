@@ -62,10 +62,11 @@ def make_run(
     rows: list[dict[str, Any]],
     maps: dict[str, list[np.ndarray]],
     geometry: str = "squash",
+    normalization: str = "range",
 ) -> Run:
     run = Run.create(str(path))
     run.write_table("samples", pa.Table.from_pylist(samples, schema=SAMPLES))
-    attributes = {"geometry": geometry, "size": SIDE, "resize": SIDE}
+    attributes = {"geometry": geometry, "size": SIDE, "resize": SIDE, "normalization": normalization}
     for target, grids in maps.items():
         store = run.create_maps("opti_cam", target, rows=len(samples), grid=(SIDE, SIDE), attributes=attributes)
         store.write(0, np.stack(grids))
@@ -190,13 +191,37 @@ def test_a_constant_map_is_undefined_whether_explain_saw_it_or_not(tmp_path: Pat
     rows = [explained(0), explained(1, status="degenerate_map", reason="all zero", p_saliency=None)]
     run = make_run(tmp_path, [sample(0, boxes), sample(1, boxes)], rows, {"label": [flat, flat]})
     unseen, seen = scores(run)
-    assert (unseen["status"], unseen["reason"]) == ("degenerate_map", "the map has one value everywhere")
+    assert (unseen["status"], unseen["reason"]) == ("degenerate_map", "the map is zero everywhere")
     assert (seen["status"], seen["reason"]) == ("degenerate_map", "all zero")
     for row in (unseen, seen):
         assert all(row[name] is None for name in (*BOX_SCORES, *MAP_SCORES) if name != "box_area_frac")
         assert row["box_area_frac"] == 0.25
     assert seen["ad"] is None
     assert seen["drop_outside"] == pytest.approx(0.3)
+
+
+def test_a_map_of_ones_scores_the_null_values_and_points_nowhere(tmp_path: Path) -> None:
+    # Energy is the boxes' area a by definition; F1 is the harmonic mean of P = a and R = 1, which is 2a / (1 + a).
+    generator = np.random.default_rng(0)
+    corners = np.sort(generator.uniform(0, 16, (60, 2, 2)), axis=1).reshape(-1, 4)
+    samples = [sample(row, [box(*corners[row])]) for row in range(60)]
+    rows = [explained(row, p_full=0.8, p_saliency=0.8) for row in range(60)]
+    ones = [np.ones((SIDE, SIDE), dtype=np.float32)] * 60
+    run = make_run(tmp_path, samples, rows, {"label": ones}, normalization="max")
+    for row in scores(run):
+        width, height = corners[row["row"], 2:] - corners[row["row"], :2]
+        area = width * height / 256
+        assert row["status"] == ("box_uninformative" if area > 0.8 else "ok")
+        assert row["energy_in"] == pytest.approx(area, abs=1e-5)
+        assert row["pixel_f1"] == pytest.approx(2 * area / (1 + area), abs=1e-5)
+        assert row["energy_lift"] == pytest.approx(1, abs=1e-4)
+        assert row["energy_logodds"] == pytest.approx(0, abs=1e-4)
+        assert row["energy_null_pct"] in (0.5, None)
+        assert row["border_energy"] == pytest.approx(0.19, abs=1e-6)
+        assert row["entropy"] == pytest.approx(1, abs=1e-6)
+        assert (row["ad"], row["ai"], row["ag"]) == (0, 0, 0)
+        undefined = ("pointing_hit", "pointing_hit_tol", "iou_best", "localization_error", "official_metric")
+        assert all(row[name] is None for name in (*undefined, "saliency_metric"))
 
 
 @pytest.mark.parametrize("status", ["unreadable", "non_finite", "no_class"])
