@@ -30,6 +30,8 @@ ROWS = {
     "explain": "One row a sample, target and method: the map's status and the probabilities of the probes.",
     "scores": "One row for each of `explain`: what map, boxes and probes say together. "
     "Formulas: [definitions.md](definitions.md).",
+    "metrics": "One row a method, target and metric of the whole dataset. "
+    "Definitions: [definitions.md](definitions.md#metrics-of-the-dataset).",
     "findings": "One row for each time a rule holds.",
     "classes": "One row a class of the labels, of the audited method.",
     "reviews": "Schema of the verdicts of people. No command writes this table yet.",

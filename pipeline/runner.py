@@ -96,6 +96,8 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     _tell_of_others(others, console)
     changed = others.methods | ({plan.explain.method} if pending else set())
     # An interrupted run must not show new maps beside old verdicts: what follows from the maps goes first.
+    if changed:
+        run.discard_table("metrics")
     if chosen_method({*run.methods(), plan.explain.method}, config.audit.method) in changed:
         for table in ("findings", "classes"):
             run.discard_table(table)

@@ -21,6 +21,7 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     console.print()
     _print_overview(summary, console)
     _print_faithfulness(summary, info, console)
+    _print_localisation(summary, console)
     _print_rules(summary, console)
     truth = config.get("dataset", {}).get("truth")
     if truth:
@@ -75,12 +76,42 @@ def _print_faithfulness(summary: Summary, info: dict[str, object], console: Cons
     made = f"{view.get('geometry')} {view.get('size')} px"
     if "opti_cam" in methods:
         made = f"{'opti_cam: ' if len(methods) > 1 else ''}{info.get('optimizer')}, {made}"
-    table = Table(box=None, pad_edge=False)
-    for name in ("method", "target", "n", "AD (lower)", "AI (higher)", "AG (higher)"):
-        table.add_column(name, justify="left" if name in ("method", "target") else "right")
+    curves = {(row.method, row.target): row.values for row in summary.metrics if "insertion" in row.values}
+    names = ("insertion (higher)", "deletion (lower)") if curves else ()
+    table = _table("method", "target", "n", "AD (lower)", "AI (higher)", "AG (higher)", *names)
     for row in summary.faithfulness:
-        table.add_row(row.method, row.target, str(row.n), f"{row.ad:.2f}", f"{row.ai:.1f}", f"{row.ag:.1f}")
+        areas = [_percent(curves.get((row.method, row.target), {}).get(name)) for name in ("insertion", "deletion")]
+        cells = [row.method, row.target, str(row.n), f"{row.ad:.2f}", f"{row.ai:.1f}", f"{row.ag:.1f}"]
+        table.add_row(*cells, *(areas if curves else ()))
     console.print(f"\n[bold]Faithfulness[/], percent ({made})", highlight=False)
+    console.print(table)
+
+
+_LOCALISATION = {
+    "energy_in": "energy",
+    "box_area_frac": "null",
+    "pointing_hit": "pointing",
+    "pixel_f1": "F1",
+    "localization_error": "LE",
+    "official_metric": "OM",
+    "box_acc": "BoxAcc",
+    "max_box_acc_v2": "MaxBoxAcc V2",
+}
+
+
+def _print_localisation(summary: Summary, console: Console) -> None:
+    measured = [row for row in summary.metrics if row.n]
+    if not measured:
+        return
+    names = [name for name in _LOCALISATION if any(name in row.values for row in measured)]
+    table = _table("method", "target", *(_LOCALISATION[name] for name in names))
+    for row in measured:
+        table.add_row(row.method, row.target, *(_percent(row.values.get(name)) for name in names))
+    console.print(
+        f"\n[bold]Localisation[/], percent: means over {max(row.n for row in measured)} maps with a box in view; "
+        "lower is better for LE and OM; null is a uniform map's energy",
+        highlight=False,
+    )
     console.print(table)
 
 
@@ -97,9 +128,7 @@ def _print_rules(summary: Summary, console: Console) -> None:
 
 
 def _print_truth(report: TruthReport, console: Console) -> None:
-    table = Table(box=None, pad_edge=False)
-    for name in ("rule", "flagged", "right", "precision", "recall"):
-        table.add_column(name, justify="left" if name == "rule" else "right")
+    table = _table("rule", "flagged", "right", "precision", "recall")
     for rule in report.rules:
         table.add_row(
             rule.rule,
@@ -111,6 +140,17 @@ def _print_truth(report: TruthReport, console: Console) -> None:
     on = f"{report.positives} of {report.n} samples rely on a cue; 95% Wilson intervals"
     console.print(f"\n[bold]Against the planted truth[/] ({on})", highlight=False)
     console.print(table)
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold", justify="left" if name in ("method", "target", "rule") else "right")
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _interval(value: float | None, interval: tuple[float, float] | None) -> str:

@@ -68,7 +68,10 @@ def normalize(maps: NDArray[np.float32], kind: str = "range") -> NDArray[np.floa
     low = maps.min(axis=(1, 2), keepdims=True) if kind == "range" else np.zeros_like(maps[:, :1, :1])
     span = maps.max(axis=(1, 2), keepdims=True) - low
     flat = span <= DEGENERATE_RANGE
-    return np.where(flat, np.float32(0), (maps - low) / np.where(flat, 1, span)).astype(np.float32)
+    normalized: NDArray[np.float32] = np.subtract(maps, low, dtype=np.float32)
+    normalized /= np.where(flat, np.float32(1), span)
+    normalized[flat[:, 0, 0]] = 0
+    return normalized
 
 
 class MapStore:

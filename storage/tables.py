@@ -172,6 +172,12 @@ SCORES = pa.schema(
         ),
         _real("iou_best", "Highest IoU of the map's box with a ground-truth box."),
         _real(
+            "centroid_distance",
+            "Distance of the map's centre of mass from the nearest of the boxes' centres and their union's.",
+            PROBABILITY,
+            "diagonal of the view",
+        ),
+        _real(
             "saliency_metric",
             "log max(.05, area of the map's box) - log p_crop (SM). Lower is better.",
             "",
@@ -185,6 +191,20 @@ SCORES = pa.schema(
         _real("entropy", "Entropy of the map as a distribution, over its maximum."),
         _count("n_boxes", "Ground-truth boxes of the label in view."),
         _field("evaluable", pa.bool_(), "Status ok, a box in view and box_area_frac <= .8."),
+    ]
+)
+
+METRICS = pa.schema(
+    [
+        *_KEYS[2:],
+        _text(
+            "metric", "A column of `scores` or `explain`, or a metric of the whole dataset: box_acc, max_box_acc_v2."
+        ),
+        _real("value", "Mean over the samples where it is defined; the metric of the dataset.", ""),
+        _real("low", "Lower end of its 95% interval: Wilson for shares, else bootstrap; null for box accuracies.", ""),
+        _real("high", "Upper end.", ""),
+        _real("threshold", "Threshold on the map that was chosen for the whole dataset; null for means."),
+        _count("n", "Samples where it is defined."),
     ]
 )
 
@@ -248,6 +268,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "samples": SAMPLES,
     "explain": EXPLAIN,
     "scores": SCORES,
+    "metrics": METRICS,
     "findings": FINDINGS,
     "classes": CLASSES,
     "reviews": REVIEWS,

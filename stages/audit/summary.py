@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,19 @@ class Faithfulness:
     ad: float
     ai: float
     ag: float
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What the scores of one method and target come to: metric to value, as in the table ``metrics``.
+
+    ``n`` counts the maps with a box in view.
+    """
+
+    method: str
+    target: str
+    n: int
+    values: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -83,6 +98,7 @@ class Summary:
     unscored: dict[str, int]
     accuracy: Share
     faithfulness: tuple[Faithfulness, ...]
+    metrics: tuple[Metrics, ...]
     evaluable: int
     misses: Share
     miss_null: float | None
@@ -136,12 +152,29 @@ def summarise(run: Run, method: str = "", *, top: int = 3) -> Summary:
         unscored={row["status"]: row["n"] for row in unscored},
         accuracy=Share(sum(row["correct"] for row in right), len(right)),
         faithfulness=tuple(Faithfulness(**row) for row in faithfulness),
+        metrics=_metrics(run, method),
         evaluable=len(evaluable),
         misses=Share(sum(not row["pointing_hit"] for row in pointed), len(pointed)),
         miss_null=float(np.mean([1 - row["box_area_frac"] for row in pointed])) if pointed else None,
         lift_median=float(np.median(lifts)) if len(lifts) else None,
         lift_interval=bootstrap(lifts),
         rules=_count_rules(findings, top),
+    )
+
+
+def _metrics(run: Run, method: str) -> tuple[Metrics, ...]:
+    """The table ``metrics`` by method and target, the audited method first."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in run.table("metrics").to_pylist() if run.has_table("metrics") else ():
+        groups[row["method"], row["target"]].append(row)
+    return tuple(
+        Metrics(
+            method=key[0],
+            target=key[1],
+            n=max((row["n"] for row in rows if row["metric"] == "energy_in"), default=0),
+            values={row["metric"]: row["value"] for row in rows},
+        )
+        for key, rows in sorted(groups.items(), key=lambda group: (group[0][0] != method, group[0]))
     )
 
 

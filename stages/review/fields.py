@@ -51,7 +51,7 @@ _GROUP_OF = {
     **dict.fromkeys(
         (
             *("energy_in", "energy_lift", "energy_logodds", "energy_null_pct", "pointing_hit", "pointing_hit_tol"),
-            *("localization_error", "official_metric", "pixel_f1", "iou_best"),
+            *("localization_error", "official_metric", "pixel_f1", "iou_best", "centroid_distance"),
         ),
         BOX_METRICS,
     ),

@@ -74,6 +74,27 @@ def pointing_hit(distance: ArrayLike, tolerance: float = 0.0) -> Values:
     return np.where(np.isnan(away), np.nan, away <= tolerance)
 
 
+def centroid_distance(maps: Maps, coverage: Maps, boxes: Boxes) -> Values:
+    """Distance of the map's centre of mass from the nearest of the boxes' centres and U's centre of mass, in [0, 1].
+
+    As a share of the view's diagonal. With U among the candidates, a map that covers two objects alike is not far off,
+    although it is centred between them.
+    """
+    centre = _centre_of_mass(maps)[:, None]
+    middles = np.stack([boxes[..., 0] + boxes[..., 2], boxes[..., 1] + boxes[..., 3]], axis=-1) / 2
+    candidates = np.concatenate([middles, _centre_of_mass(coverage)[:, None]], axis=1)
+    nearest = np.fmin.reduce(np.linalg.norm(centre - candidates, axis=-1), axis=1)
+    return np.asarray(nearest / np.hypot(*maps.shape[1:]))
+
+
+def _centre_of_mass(maps: Maps) -> Values:
+    """(x, y) of each map's centre of mass, px: (N, 2); NaN without mass."""
+    height, width = maps.shape[1:]
+    columns = np.einsum("nhw->nw", maps).astype(np.float64) @ (np.arange(width) + 0.5)
+    rows = np.einsum("nhw->nh", maps).astype(np.float64) @ (np.arange(height) + 0.5)
+    return ratio(np.stack([columns, rows], axis=1), mass(maps)[:, None])
+
+
 def intersection_over_union(first: Boxes, second: Boxes) -> Values:
     """IoU of boxes (..., 4) with boxes (..., 4), broadcast against each other; NaN where either is NaN."""
     low = np.maximum(first[..., :2], second[..., :2])

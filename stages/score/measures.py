@@ -40,6 +40,7 @@ def measure_maps(
         "official_metric": localization.official_metric(best, correct),
         "pixel_f1": localization.pixel_f1(maps, coverage),
         "iou_best": best,
+        "centroid_distance": localization.centroid_distance(maps, coverage, boxes),
         "saliency_metric": faithfulness.saliency_metric(map_box_area, p_crop),
         "border_energy": spread.border_energy(maps, settings.border_width),
         "entropy": spread.entropy(maps),

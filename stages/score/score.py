@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -18,19 +18,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stages.geometry import Boxes, ViewTransform
+from stages.score.boxacc import NOTHING_FOUND, FoundCounts, count_found, threshold_ious
 from stages.score.localization import pad_boxes
 from stages.score.measures import PROBES, measure_maps, measure_probes, zero
-from stages.score.ratio import Values
+from stages.score.metrics import BOX_COUNTS, BOX_METRICS, encode_counts, metrics_table
+from stages.score.ratio import Maps, Values
 from stages.score.settings import ScoreSettings
 from storage import MapStore, Run, SightlineError
 from storage.run import Part
 from storage.tables import SCORES, decode
 
-SCORE_VERSION = 2
+SCORE_VERSION = 3
 """Raised by hand when a score changes its meaning; scores of another version are made again."""
 
 BATCH = 32
 """Rows scored at a time: few enough for their maps at the view's resolution to stay in a core's reach."""
+
+_Counts = defaultdict[str, dict[str, FoundCounts]]
 
 _SAMPLE_COLUMNS = ["row", "label", "class_index", "width", "height", "boxes"]
 
@@ -84,12 +88,12 @@ def score(
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> ScoreReport:
-    """Score every committed part of ``explain``; parts that are up to date are left alone.
+    """Score every committed part of ``explain``, then write ``metrics``; what is up to date is left alone.
 
     A part is up to date if nothing it was made from has changed: the part of ``explain`` (which vouches for its
-    maps), the samples' boxes and labels, the settings, ``SCORE_VERSION``. Scores whose part of ``explain`` is
-    gone are removed. ``progress`` is called with the parts done and their number. ``workers`` threads share the
-    work, by default one a core.
+    maps), the samples' boxes and labels, the settings, ``SCORE_VERSION``. Scores whose part of ``explain`` is gone are
+    removed. ``metrics`` is removed before any part changes, and made where it is missing. ``progress`` is called with
+    the parts done and their number. ``workers`` threads share the work, by default one a core.
     """
     began = time.perf_counter()
     samples = run.table("samples", _SAMPLE_COLUMNS)
@@ -97,6 +101,7 @@ def score(
     current = {(part.method, part.index) for part in explained}
     for part in list(run.parts("scores")):
         if (part.method, part.index) not in current:
+            run.discard_table("metrics")
             run.discard_part(part)
     statuses: Counter[str] = Counter()
     scored = 0
@@ -112,6 +117,8 @@ def score(
                 progress(done, len(waiting))
     finally:
         pool.shutdown(cancel_futures=True)
+    if not run.has_table("metrics"):
+        run.write_table("metrics", metrics_table(run))
     return ScoreReport(
         parts=scored,
         skipped=len(explained) - scored,
@@ -129,20 +136,26 @@ def score_part(run: Run, explained: Part, samples: pa.Table, settings: ScoreSett
     content = run.directory.read(explained.path)
     rows = decode(content).sort_by([("row", "ascending"), ("target", "ascending")])
     part = Part("scores", explained.method, explained.index)
+    stored = run.part_metadata(part)
     if not rows.num_rows:  # every sample of the shard has left the dataset
-        run.discard_part(part)
+        if stored is not None:
+            run.discard_table("metrics")
+            run.discard_part(part)
         return None
     own = _samples_of(samples, rows["row"].unique(), explained)
     stores = {target: run.maps(target, explained.method) for target in rows["target"].unique().to_pylist()}
     view = _view_of(stores, explained)
     fingerprint = _fingerprint(content, own, view, settings)
-    if (run.part_metadata(part) or {}).get("fingerprint") == fingerprint:
+    if stored is not None and stored.get("fingerprint") == fingerprint:
         return None
+    counts: _Counts = defaultdict(lambda: dict.fromkeys(BOX_METRICS, NOTHING_FOUND))
     batches = [
-        _score_rows(rows.slice(start, BATCH), own, stores, view, settings) for start in range(0, rows.num_rows, BATCH)
+        _score_rows(rows.slice(start, BATCH), own, stores, view, settings, counts)
+        for start in range(0, rows.num_rows, BATCH)
     ]
     table = pa.concat_tables([SCORES.empty_table(), *batches])
-    run.write_part(part, table, {"fingerprint": fingerprint})
+    run.discard_table("metrics")
+    run.write_part(part, table, {"fingerprint": fingerprint, BOX_COUNTS: encode_counts(counts)})
     return Counter(table["status"].to_pylist())
 
 
@@ -186,9 +199,14 @@ def _fingerprint(explain: bytes, samples: pa.Table, view: _View, settings: Score
 
 
 def _score_rows(
-    rows: pa.Table, samples: pa.Table, stores: dict[str, MapStore], view: _View, settings: ScoreSettings
+    rows: pa.Table,
+    samples: pa.Table,
+    stores: dict[str, MapStore],
+    view: _View,
+    settings: ScoreSettings,
+    counts: _Counts,
 ) -> pa.Table:
-    """The scores of some rows of ``explain``, as a table of the schema ``scores``."""
+    """The scores of some rows of ``explain``, as a table of the schema ``scores``; ``counts`` is added to."""
     distinct, own = np.unique(rows["row"].to_numpy(), return_inverse=True)
     own_samples = samples.take(pc.index_in(pa.array(distinct), value_set=samples["row"]))
     placed = _place(own_samples.to_pylist(), view).take(own)
@@ -198,6 +216,8 @@ def _score_rows(
     values = measure_maps(maps, placed.coverage, placed.boxes, correct, probes["p_crop"], settings)
     values |= measure_probes(probes)
     values["box_kept_frac"] = placed.kept
+    if settings.box_accuracy:
+        _count_boxes(maps, placed.boxes, rows["target"].to_numpy(), counts)
     verdicts = [
         _status(status, reason, empty, given, visible, area, settings)
         for status, reason, empty, given, visible, area in zip(
@@ -217,6 +237,14 @@ def _score_rows(
     columns["evaluable"] = [status == "ok" for status, _ in verdicts]
     columns |= {name: _nullable(column, SCORES.field(name).type) for name, column in values.items()}
     return pa.table([columns[name] for name in SCORES.names], names=SCORES.names).cast(SCORES)
+
+
+def _count_boxes(maps: Maps, boxes: Boxes, targets: NDArray[Any], counts: _Counts) -> None:
+    ious = threshold_ious(maps, boxes)
+    for target in sorted(set(targets)):
+        own = targets == target
+        for metric, found in zip(BOX_METRICS, (ious.largest, ious.every), strict=True):
+            counts[target][metric] += count_found(found[own])
 
 
 def _place(samples: list[dict[str, Any]], view: _View) -> _Placed:

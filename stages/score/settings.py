@@ -20,6 +20,8 @@ class ScoreSettings:
     """Width of the frame of ``border_energy``, as a share of the view's side."""
     null_grid: int = 56
     """Moves of the boxes behind ``energy_null_pct`` are multiples of a side over this number."""
+    box_accuracy: bool = False
+    """Also take BoxAcc and MaxBoxAccV2 of the dataset; every map is searched at 100 thresholds, about 30 ms a map."""
 
     def __post_init__(self) -> None:
         if self.pointing_tolerance < 0:

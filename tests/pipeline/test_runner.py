@@ -69,7 +69,8 @@ def test_a_run_makes_every_table_and_the_second_makes_nothing_new(dataset, tmp_p
     assert done.info["explained"]["images"] == COUNT
     before = contents(tmp_path / "run")
     assert {name.split("/")[0] for name in before} == {
-        "samples.parquet", "maps.zarr", "explain", "scores", "findings.parquet", "classes.parquet",
+        "samples.parquet", "maps.zarr", "explain", "scores", "metrics.parquet", "findings.parquet",
+        "classes.parquet",
     }  # fmt: skip
     done, said = run(config)
     assert "0 of 3 shards computed, 3 were done" in said
@@ -85,15 +86,14 @@ def test_another_method_stands_beside_the_first_and_the_audit_stays(dataset, tmp
     done, said = run(config, "explain.method=fake_cam")
     assert "explain  fake_cam, squash 32 px\n" in said
     assert "3 of 3 shards computed" in said
-    assert (
-        contents(tmp_path / "run").items()
-        >= {name: content for name, content in before.items() if name != "maps.zarr/zarr.json"}.items()
-    )
+    of_all = ("maps.zarr/zarr.json", "metrics.parquet")
+    assert contents(tmp_path / "run").items() >= {name: before[name] for name in before if name not in of_all}.items()
+    assert set(done.table("metrics")["method"].to_pylist()) == {"opti_cam", "fake_cam"}
     assert set(done.table("findings")["method"].to_pylist()) == {"opti_cam"}
     lines = [line.split() for line in said.splitlines() if line.startswith(("opti_cam", "fake_cam"))]
-    assert [line[:3] for line in lines] == [
-        [method, target, str(COUNT)] for method in ("opti_cam", "fake_cam") for target in ("label", "predicted")
-    ]
+    rows = [[method, target] for method in ("opti_cam", "fake_cam") for target in ("label", "predicted")]
+    assert [line[:2] for line in lines] == [*rows, *rows]  # faithfulness, then localisation
+    assert [line[2] for line in lines[:4]] == [str(COUNT)] * 4
     assert "Faithfulness, percent (opti_cam: Adam lr 0.1, 3 steps, best iterate, squash 32 px)" in said
     compared = run_query(done, load_query("method_comparison").sql)
     assert compared["method"].to_pylist() == ["fake_cam"] * 2 + ["opti_cam"] * 2
@@ -107,6 +107,29 @@ def test_a_method_of_another_network_gives_way(dataset, tmp_path):
     assert "3 shards of center removed: the network, layer, view, images or classes changed since it was run" in said
     assert done.methods() == ["opti_cam"]
     assert set(done.table("scores")["method"].to_pylist()) == {"opti_cam"}
+
+
+def test_what_is_asked_for_later_is_made_on_the_same_maps_and_summed_up(dataset, tmp_path):
+    config = write_config(tmp_path, dataset / "audit.csv")
+    _, said = run(config)
+    for word in ("insertion", "BoxAcc"):
+        assert word not in said
+    maps = {name: content for name, content in contents(tmp_path / "run").items() if "/c/" in name}
+    assert maps
+    done, said = run(config, "explain.curves=true", "explain.scan=true", "score.box_accuracy=true")
+    after = contents(tmp_path / "run")
+    assert {name: after[name] for name in maps} == maps
+    metrics = {(row["target"], row["metric"]): row for row in done.table("metrics").to_pylist()}
+    assert metrics["label", "insertion"]["n"] == metrics["label", "max_box_acc_v2"]["n"] == COUNT
+    lines = [line.split() for line in said.splitlines()]
+    faithfulness, localisation = [line for line in lines if line[:2] == ["opti_cam", "label"]]
+    assert [float(cell) for cell in faithfulness[-2:]] == [
+        pytest.approx(100 * metrics["label", name]["value"], abs=0.051) for name in ("insertion", "deletion")
+    ]
+    assert float(localisation[-1]) == pytest.approx(100 * metrics["label", "max_box_acc_v2"]["value"], abs=0.051)
+    # The scan may only lower p; its own column says what it found.
+    rows = done.table("explain", ["p_hide_outside", "p_hide_scan"]).to_pylist()
+    assert all(row["p_hide_outside"] <= row["p_hide_scan"] for row in rows if row["p_hide_scan"] is not None)
 
 
 def test_no_line_is_broken_and_the_next_commands_stand_at_the_end(dataset, tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from storage.run import Part, Run
-from storage.tables import EXPLAIN, SAMPLES, SCORES
+from storage.tables import EXPLAIN, METRICS, SAMPLES, SCORES
 
 CLASSES = ("mug", "cat", "dog")
 
@@ -52,11 +52,17 @@ def fill(schema: pa.Schema, records: list[dict[str, Any]]) -> pa.Table:
     )
 
 
+def measured(metric: str, value: float, **changes: Any) -> dict[str, Any]:
+    """A row of the table ``metrics``."""
+    row = {"method": "opti_cam", "target": "label", "metric": metric, "value": value, "n": 4}
+    return row | changes
+
+
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
     """Make a run of quiet rows, each changed by a dict; rows of one sample_id are targets of one sample."""
 
-    def make(*changes: dict[str, Any], name: str = "run") -> Run:
+    def make(*changes: dict[str, Any], name: str = "run", metrics: Sequence[dict[str, Any]] = ()) -> Run:
         run = Run.create(str(tmp_path / name))
         numbers: dict[str, int] = {}
         rows = []
@@ -84,6 +90,7 @@ def build(tmp_path: Path) -> Build:
             run.write_part(Part("scores", method, 0), fill(SCORES, scores), {})
             attributes = {"class_names": list(CLASSES), "size": 8}
             run.create_maps(method, "label", rows=len(samples), grid=(2, 2), attributes=attributes)
+        run.write_table("metrics", fill(METRICS, list(metrics)))
         return run
 
     return make

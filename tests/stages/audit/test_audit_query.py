@@ -13,6 +13,7 @@ from stages.audit.query import list_queries, load_query, render, run_query
 from stages.audit.settings import AuditSettings
 from storage.errors import UserError
 from storage.run import Run
+from tests.stages.audit.conftest import measured
 
 ALL = [query.name for query in list_queries()]
 
@@ -36,6 +37,7 @@ def run(build) -> Run:
         {**lost, **predicted, **off, "explained": 2, "p_full": 0.8},
         {"sample_id": "cropped.jpg", "box_kept_frac": 0.5},
         {"sample_id": "quiet.jpg", "method": "uniform"},
+        metrics=[measured("entropy", 0.9), measured("box_acc_50", 0.5, threshold=0.2), measured("ad", 0.01)],
     )
     audit(run, AuditSettings())
     return run
@@ -71,6 +73,12 @@ def test_an_auditor_has_at_least_ten_canned_queries() -> None:
 )
 def test_a_canned_query_names_the_right_samples(run: Run, name: str, samples: list[str]) -> None:
     assert run_query(run, load_query(name).sql)["sample_id"].to_pylist() == samples
+
+
+def test_the_metrics_of_the_dataset_begin_with_faithfulness(run: Run) -> None:
+    rows = run_query(run, load_query("metrics").sql).to_pylist()
+    assert [row["metric"] for row in rows] == ["ad", "box_acc_50", "entropy"]
+    assert rows[1]["threshold"] == pytest.approx(0.2)
 
 
 def test_the_box_study_is_the_average_drop_of_each_part_in_percent(run: Run) -> None:

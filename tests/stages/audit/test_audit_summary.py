@@ -6,6 +6,7 @@ from stages.audit.findings import audit
 from stages.audit.settings import AuditSettings
 from stages.audit.summary import Share, summarise
 from storage.errors import UserError
+from tests.stages.audit.conftest import measured
 
 
 def test_the_summary_counts_and_averages_by_hand(build) -> None:
@@ -49,6 +50,28 @@ def test_faithfulness_is_told_by_method_and_target_with_the_audited_method_first
     audit(run, AuditSettings())
     groups = [(faithful.method, faithful.target) for faithful in summarise(run).faithfulness]
     assert groups == [("opti_cam", "label"), ("opti_cam", "predicted"), ("fake_cam", "label")]
+
+
+def test_metrics_are_told_by_method_and_target_with_the_audited_method_first(build) -> None:
+    x = {"sample_id": "x.jpg"}
+    run = build(
+        x,
+        {**x, "method": "fake_cam"},
+        metrics=[
+            measured("energy_in", 0.25, method="fake_cam", n=3),
+            measured("ad", 0.5, n=5),
+            measured("energy_in", 0.75, n=4),
+        ],
+    )
+    audit(run, AuditSettings())
+    first, second = summarise(run).metrics
+    assert (first.method, first.target, first.n, first.values) == (
+        "opti_cam",
+        "label",
+        4,
+        {"ad": 0.5, "energy_in": 0.75},
+    )
+    assert (second.method, second.n, second.values) == ("fake_cam", 3, {"energy_in": 0.25})
 
 
 def test_nothing_evaluable_leaves_shares_undefined(build) -> None:

@@ -80,6 +80,19 @@ def test_masked_probes_of_a_red_image_by_hand():
         assert probes[name].item() == pytest.approx(1.0), name
 
 
+def test_masked_is_black_before_the_normalisation_not_the_mean_colour_after_it():
+    def normalised(pictures):
+        return (pictures[:, 0] - 0.5) / 0.25
+
+    maps = torch.zeros(1, SIDE, SIDE)
+    maps[..., :5] = 1
+    images = torch.ones(1, 3, SIDE, SIDE)
+    probes = run(lambda pictures: normalised(pictures).mean((1, 2)), images, maps, box(0, 0, 4, 10))
+    assert probes["p_saliency"].item() == pytest.approx(0)  # half the pixels are 2, the black half -2
+    # torchcam's ClassificationMetric multiplies the normalised tensor, so that what is masked is 0.
+    assert (maps * normalised(images)).mean().item() == pytest.approx(1)
+
+
 def test_a_pixel_half_inside_the_box_counts_half():
     images = torch.ones(1, 3, SIDE, SIDE)
     coverage = box(0, 0, 4, 10)

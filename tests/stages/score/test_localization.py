@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from stages.geometry import ViewTransform, largest_component_box
 from stages.score.localization import (
     box_area_frac,
+    centroid_distance,
     energy_in,
     intersection_over_union,
     iou_best,
@@ -137,6 +138,21 @@ class TestProperties:
         ):
             np.testing.assert_array_equal(alone[0], batch[0])
 
+    @given(maps_in_view, boxes_in_view)
+    def test_the_centroid_distance_is_that_of_a_weighted_average(self, maps: np.ndarray, boxes: list) -> None:
+        coverage = covering(*boxes)
+        whole = VIEW.visible_boxes(boxes)
+        if maps.sum() < 1e-3 or not len(whole):
+            return
+        y, x = np.indices((8, 8)) + 0.5
+        at = [np.average(axis, weights=maps[0]) for axis in (x, y)]
+        targets = [(box[:2] + box[2:]) / 2 for box in whole]
+        if coverage.sum() > 0:
+            targets.append(np.array([np.average(axis, weights=coverage[0]) for axis in (x, y)]))
+        wanted = min(math.dist(at, target) for target in targets) / math.hypot(8, 8)
+        got = centroid_distance(maps, coverage, pad_boxes([whole]))
+        assert got.tolist() == pytest.approx([wanted], abs=1e-5)
+
 
 class TestPointing:
     def test_the_distance_is_from_the_pixels_centre_to_the_nearest_box(self) -> None:
@@ -171,6 +187,52 @@ class TestPointing:
         assert np.isnan(pointing_hit(pointing_distance(spots, none)))
         for constant in (blank(), blank() + 1, blank() * np.nan):
             assert np.isnan(pointing_hit(pointing_distance(constant, pad_boxes([np.array([BOX])]))))
+
+    def test_one_of_several_tied_maxima_in_the_box_is_no_hit_by_luck(self) -> None:
+        # Quantus' PointingGame asks whether any of them is inside, which lets a uniform map hit every box.
+        maps = blank()
+        maps[0, 2, 2] = maps[0, 7, 7] = 1
+        assert covering(BOX)[maps == maps.max()].any()
+        assert pointing_hit(pointing_distance(maps, pad_boxes([np.array([BOX])]))).tolist() == [0]
+
+    def test_no_box_is_no_hit_either(self, spots: np.ndarray) -> None:
+        # NaN written into an array of booleans reads True: the verdict on an empty mask must stay a number.
+        hits = np.zeros(1, dtype=bool)
+        hits[:] = np.nan
+        assert hits.all()
+        verdict = pointing_hit(pointing_distance(spots, pad_boxes([np.empty((0, 4))])))
+        assert np.isnan(verdict).all()
+
+
+class TestCentroid:
+    DIAGONAL = 8 * math.sqrt(2)
+
+    def test_it_is_the_distance_to_the_boxes_centre_over_the_diagonal(self) -> None:
+        maps = blank()
+        maps[0, 6, 0] = 3
+        maps[0, 6, 2] = 1  # centre of mass (1, 6.5); the box's is (4, 3)
+        boxes = pad_boxes([np.array([BOX])])
+        distance = centroid_distance(maps, covering(BOX), boxes)
+        assert distance.tolist() == pytest.approx([math.hypot(3, 3.5) / self.DIAGONAL])
+
+    def test_the_nearest_of_several_boxes_counts_and_so_does_the_middle_of_them_all(self) -> None:
+        left, right = [0.0, 0, 2, 8], [6.0, 0, 8, 8]
+        boxes, coverage = pad_boxes([np.array([left, right])]), covering(left, right)
+        on_one, on_both = blank(), blank()
+        on_one[0, :, 6:] = 1
+        on_both[0, :, :2] = on_both[0, :, 6:] = 1
+        assert centroid_distance(on_one, coverage, boxes).tolist() == [0]
+        assert centroid_distance(on_both, coverage, boxes).tolist() == [0]
+
+    def test_the_uniform_map_is_as_far_as_the_views_centre(self) -> None:
+        distance = centroid_distance(np.ones((1, 8, 8), np.float32), covering(BOX), pad_boxes([np.array([BOX])]))
+        assert distance.tolist() == pytest.approx([1 / self.DIAGONAL])  # (4, 4) to (4, 3)
+
+    def test_without_a_box_or_without_mass_it_is_undefined(self, spots: np.ndarray) -> None:
+        none = pad_boxes([np.empty((0, 4))])
+        assert np.isnan(centroid_distance(spots, covering(), none)).all()
+        for empty in (blank(), blank() * np.nan):
+            assert np.isnan(centroid_distance(empty, covering(BOX), pad_boxes([np.array([BOX])]))).all()
 
 
 class TestMapBox:

@@ -12,70 +12,8 @@ from stages.score.score import score
 from stages.score.settings import ScoreSettings
 from storage import Run, SightlineError
 from storage.run import Part
-from storage.tables import EXPLAIN, SAMPLES, SCORES
-
-SIDE = 8
-PROBES = {
-    "p_full": 0.8,
-    "p_saliency": 0.9,
-    "p_hide_outside": 0.5,
-    "p_hide_inside": 0.2,
-    "p_hide_random": 0.7,
-    "p_saliency_in_box": 0.6,
-    "p_saliency_in_context": 0.2,
-    "p_crop": 0.5,
-}
-
-
-def box(x0: float, y0: float, x1: float, y1: float, label: str | None = None) -> dict[str, Any]:
-    return {"x0": x0, "y0": y0, "x1": x1, "y1": y1, "label": label}
-
-
-def sample(row: int, boxes: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
-    return {
-        "sample_id": f"{row}.png",
-        "row": row,
-        "width": 16,
-        "height": 16,
-        "label": "cat",
-        "class_index": 0,
-        "boxes": boxes,
-        "status": "ok",
-        **changes,
-    }
-
-
-def explained(row: int, target: str = "label", **changes: Any) -> dict[str, Any]:
-    own = {"class_index": 0, "pred_index": 0, "status": "ok", **PROBES}
-    return {"sample_id": f"{row}.png", "row": row, "target": target, "method": "opti_cam", **own, **changes}
-
-
-def peak(x: int, y: int) -> np.ndarray:
-    grid = np.zeros((SIDE, SIDE), dtype=np.float32)
-    grid[y, x] = 1
-    return grid
-
-
-def make_run(
-    path: Path,
-    samples: list[dict[str, Any]],
-    rows: list[dict[str, Any]],
-    maps: dict[str, list[np.ndarray]],
-    geometry: str = "squash",
-    normalization: str = "range",
-) -> Run:
-    run = Run.create(str(path))
-    run.write_table("samples", pa.Table.from_pylist(samples, schema=SAMPLES))
-    attributes = {"geometry": geometry, "size": SIDE, "resize": SIDE, "normalization": normalization}
-    for target, grids in maps.items():
-        store = run.create_maps("opti_cam", target, rows=len(samples), grid=(SIDE, SIDE), attributes=attributes)
-        store.write(0, np.stack(grids))
-    commit(run, rows)
-    return run
-
-
-def commit(run: Run, rows: list[dict[str, Any]], index: int = 0) -> None:
-    run.write_part(Part("explain", "opti_cam", index), pa.Table.from_pylist(rows, schema=EXPLAIN), {})
+from storage.tables import SAMPLES, SCORES
+from tests.stages.score.runs import PROBES, SIDE, box, commit, explained, make_run, peak, sample
 
 
 def scores(run: Run, settings: ScoreSettings | None = None) -> list[dict[str, Any]]:
@@ -109,6 +47,8 @@ def test_a_row_by_hand(tmp_path: Path) -> None:
         "official_metric": 15 / 16,
         "pixel_f1": 2 / 17,
         "iou_best": 1 / 16,
+        # From (2.5, 2.5) to the box's centre at (2, 2): half a diagonal pixel of eight.
+        "centroid_distance": 1 / 16,
         "saliency_metric": np.log(0.05) - np.log(0.5),
         "context_reliance": 0.25,
         "box_kept_frac": 1,
@@ -146,6 +86,7 @@ BOX_SCORES = (
     "official_metric",
     "pixel_f1",
     "iou_best",
+    "centroid_distance",
 )
 MAP_SCORES = ("border_energy", "entropy", "saliency_metric")
 

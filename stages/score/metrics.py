@@ -1,0 +1,148 @@
+"""The table ``metrics``: what the scores of a whole dataset come to, by method and target."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy import stats
+
+from stages.score.boxacc import IOU_LEVELS, NOTHING_FOUND, THRESHOLDS, FoundCounts, best_thresholds
+from stages.score.ratio import Values, ratio
+from storage import Run
+from storage.tables import METRICS, SCORES
+
+BOX_METRICS = ("box_acc", "max_box_acc_v2")
+"""Metrics with one threshold for the dataset: of the largest component, and of every one."""
+
+BOX_COUNTS = "box_counts"
+"""Key of the metadata of a part of ``scores`` under which :func:`encode_counts` is stored."""
+
+MEANS = tuple(
+    field.name
+    for field in SCORES
+    if (pa.types.is_floating(field.type) or pa.types.is_boolean(field.type)) and field.name != "evaluable"
+)
+"""Columns of ``scores`` that have a mean."""
+
+CURVES = ("insertion", "deletion")
+"""Columns of ``explain`` that have one."""
+
+TOGETHER = ("ad", "ai", "ag")
+"""Columns whose means are over the same rows: one without the others says little."""
+
+SHARES = ("ai", "pointing_hit", "pointing_hit_tol")
+"""Columns whose values are 0 and 1: their intervals are Wilson's."""
+
+RESAMPLES, SEED = 1000, 0
+_BLOCK = 64
+
+Counts = Mapping[str, Mapping[str, FoundCounts]]
+"""Target to metric to counts."""
+
+
+def metrics_table(run: Run) -> pa.Table:
+    """The table ``metrics`` of a scored run.
+
+    Means are over every row where the score is defined, evaluable or not, as in the paper; those of AD, AI and AG over
+    the rows where all three are. Intervals are 95%: Wilson for shares, else percentile bootstrap over samples.
+    The metrics of one threshold for the dataset have none: their threshold was chosen on the same samples.
+    """
+    scores = run.table("scores", ["method", "target", *MEANS])
+    curves = run.table("explain", ["method", "target", *CURVES])
+    counts = {method: _counts_of(run, method) for method in set(scores["method"].to_pylist())}
+    rows = []
+    for key in scores.group_by(["method", "target"]).aggregate([]).sort_by("method").to_pylist():
+        own = (pc.field("method") == key["method"]) & (pc.field("target") == key["target"])
+        means = _means(scores.filter(own), MEANS) + _means(curves.filter(own), CURVES)
+        boxes = _box_accuracies(counts[key["method"]].get(key["target"], {}))
+        rows += [key | row for row in (*means, *boxes)]
+    rows.sort(key=lambda row: (row["method"], row["target"]))
+    return pa.Table.from_pylist(rows, schema=METRICS)
+
+
+def encode_counts(counts: Counts) -> str:
+    """Counts of a part as JSON, for its metadata."""
+    plain = {
+        target: {metric: {"samples": own.samples, "found": own.found.tolist()} for metric, own in metrics.items()}
+        for target, metrics in counts.items()
+    }
+    return json.dumps(plain, separators=(",", ":"))
+
+
+def mean_intervals(values: Values) -> tuple[Values, Values]:
+    """95% percentile bootstrap intervals of the means of columns (n, m), NaN left out: low (m,) and high (m,).
+
+    Rows are drawn, the same ones for every column, from a fixed seed. Every column must have a value.
+    """
+    n = len(values)
+    known = ~np.isnan(values)
+    filled, weights = np.where(known, values, 0.0), known.astype(np.float64)
+    generator = np.random.default_rng(SEED)
+    means = []
+    for start in range(0, RESAMPLES, _BLOCK):
+        draws = generator.integers(0, n, (min(_BLOCK, RESAMPLES - start), n))
+        # How often each row was drawn, so that a resample is a product and not a copy of the rows.
+        times = np.stack([np.bincount(draw, minlength=n) for draw in draws]).astype(np.float64)
+        means.append(ratio(times @ filled, times @ weights))
+    low, high = np.nanquantile(np.concatenate(means), [0.025, 0.975], axis=0)
+    return low, high
+
+
+def _means(table: pa.Table, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    values = np.stack([_numbers(table[name]) for name in columns], axis=1)
+    together = np.isin(columns, TOGETHER)
+    incomplete = np.asarray(np.isnan(values[:, together]).any(axis=1))
+    values[incomplete[:, None] & together] = np.nan
+    counts = (~np.isnan(values)).sum(axis=0)
+    if not counts.any():
+        return []
+    present = np.flatnonzero(counts)
+    rows = []
+    for place, low, high in zip(present, *mean_intervals(values[:, present]), strict=True):
+        name, n, mean = columns[place], int(counts[place]), float(np.nanmean(values[:, place]))
+        interval = (float(low), float(high))
+        if name in SHARES:
+            wilson = stats.binomtest(round(mean * n), n).proportion_ci(method="wilson")
+            interval = (float(wilson.low), float(wilson.high))
+        rows.append(_row(name, mean, n, interval=interval))
+    return rows
+
+
+def _box_accuracies(counts: Mapping[str, FoundCounts]) -> Iterator[dict[str, Any]]:
+    for metric in BOX_METRICS:
+        accuracy = best_thresholds(counts.get(metric, NOTHING_FOUND))
+        if not accuracy.samples:
+            continue
+        yield _row(metric, accuracy.mean, accuracy.samples)
+        for level, share, threshold in zip(accuracy.levels, accuracy.accuracy, accuracy.thresholds, strict=True):
+            yield _row(f"{metric}_{100 * level:.0f}", share, accuracy.samples, threshold=threshold)
+
+
+def _row(
+    metric: str, value: float, n: int, *, interval: tuple[float, float] | None = None, threshold: float | None = None
+) -> dict[str, Any]:
+    low, high = interval or (None, None)
+    return {"metric": metric, "value": value, "low": low, "high": high, "threshold": threshold, "n": n}
+
+
+def _counts_of(run: Run, method: str) -> dict[str, dict[str, FoundCounts]]:
+    """The counts of all parts of a method, added up."""
+    whole: dict[str, dict[str, FoundCounts]] = defaultdict(lambda: defaultdict(lambda: NOTHING_FOUND))
+    for part in run.parts("scores", method):
+        stored = json.loads((run.part_metadata(part) or {}).get(BOX_COUNTS, "{}"))
+        for target, metrics in stored.items():
+            for metric, own in metrics.items():
+                found = np.array(own["found"], dtype=np.int64).reshape(len(IOU_LEVELS), len(THRESHOLDS))
+                whole[target][metric] += FoundCounts(own["samples"], found)
+    return whole
+
+
+def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
