@@ -78,7 +78,7 @@ lint: setup-dev  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: setup-dev  ## the benchmarks, each ending in a table
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
+	@for name in explain_speed score_speed explain_quality; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 clean:  ## remove .venv, the demo and its run
 	rm -rf .venv demo runs/demo
