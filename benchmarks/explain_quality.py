@@ -111,7 +111,7 @@ def box_ious(run: Run, method: str, samples: pa.Table) -> Values:
         boxes = [
             view.transform(sample["width"], sample["height"]).visible_boxes(boxes_of_label(sample)) for sample in batch
         ]
-        found[rows] = threshold_ious(store.read(rows, store.view_size), pad_boxes(boxes), THRESHOLDS, "all")
+        found[rows] = threshold_ious(store.read(rows, store.view_size), pad_boxes(boxes)).every
     return found
 
 

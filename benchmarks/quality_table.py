@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.audit.intervals import bootstrap
-from stages.score.boxacc import THRESHOLDS, max_box_acc
+from stages.score.boxacc import best_thresholds, count_found
 
 Values = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ class Measure:
     def of(self, values: Values) -> float:
         """The number over images: of rows of IoUs, MaxBoxAccV2."""
         if self.name == "max_box_acc_v2":
-            return max_box_acc(values, THRESHOLDS).mean
+            return best_thresholds(count_found(values)).mean
         return float(np.median(values) if self.median else np.mean(values))
 
     def cell(self, values: Values) -> str:
