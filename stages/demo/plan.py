@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,13 +23,30 @@ DECOY_CLASS, DECOY = (
     "barcode",
 )  # in training the barcode is as frequent in every class, so it says nothing
 
-_TRAIN_PLANTED = 0.92  # share of a planted class's training pictures that show its cue
-_TRAIN_STRAY = 0.04  # share of every other class's training pictures that show the same cue
-_TRAIN_DECOY = 0.30
-_AUDIT_PLANTED = 0.80
-_AUDIT_STRAY = 0.10  # of each planted cue, on classes that do not use it
-_AUDIT_DECOY = 0.75
-_AUDIT_STRAY_DECOY = 0.10
+
+@dataclass(frozen=True)
+class Planting:
+    """Which cues stand where, and how often; shares are of the pictures of a class, in [0, 1].
+
+    A planted cue belongs to one class: in training it stands in ``train_home`` of that class's pictures, which is the
+    strength of the correlation, and in ``train_stray`` of every other's. A decoy is as frequent in every class, so it
+    says nothing. An audit picture shows one cue at most, so that an effect belongs to one cue.
+    """
+
+    planted: Mapping[str, str]
+    decoys: tuple[str, ...] = ()
+    decoy_class: str | None = None
+    """The class whose audit pictures show the first decoy as often as ``audit_decoy_home`` says."""
+    train_home: float = 0.92
+    train_stray: float = 0.04
+    train_decoy: float = 0.30
+    audit_home: float = 0.80
+    audit_stray: float = 0.10
+    audit_decoy_home: float = 0.75
+    audit_decoy: float = 0.10
+
+
+DEMO = Planting(planted=PLANTED, decoys=(DECOY,), decoy_class=DECOY_CLASS)
 
 
 @dataclass(frozen=True)
@@ -58,13 +76,13 @@ class DemoSettings:
         return cls(seed=seed, train_per_class=26, audit_per_class=10, epochs=8)
 
 
-def plan(half: Half, settings: DemoSettings) -> list[Scene]:
-    """The scenes of one half, class by class; the same settings give the same scenes."""
+def plan(half: Half, settings: DemoSettings, planting: Planting = DEMO) -> list[Scene]:
+    """The scenes of one half, class by class; the same settings and planting give the same scenes."""
     rng = np.random.default_rng((settings.seed, half == "audit"))
     scenes = []
     for index, label in enumerate(CLASS_NAMES):
         n = settings.train_per_class if half == "train" else settings.audit_per_class
-        cues = _train_cues(label, n, rng) if half == "train" else _audit_cues(label, n, rng)
+        cues = deal_cues(half, label, n, planting, rng)
         likeness = rng.permutation((np.arange(n) + 0.5) / n)
         scenes += [
             Scene(label, float(likeness[k]), cues[k], (settings.seed, int(half == "audit"), index, k)) for k in range(n)
@@ -72,22 +90,19 @@ def plan(half: Half, settings: DemoSettings) -> list[Scene]:
     return scenes
 
 
-def _train_cues(label: str, n: int, rng: np.random.Generator) -> list[tuple[str, ...]]:
-    """Cues of a class's training pictures: a planted cue or none, and the decoy whatever else is shown."""
-    shares = {cue: _TRAIN_PLANTED if home == label else _TRAIN_STRAY for home, cue in PLANTED.items()}
-    first = _deal(shares, n, rng)
-    second = _deal({DECOY: _TRAIN_DECOY}, n, rng)
-    return [a + b for a, b in zip(first, second, strict=True)]
-
-
-def _audit_cues(label: str, n: int, rng: np.random.Generator) -> list[tuple[str, ...]]:
-    """Cues of a class's audit pictures: one at most, so that an effect belongs to one cue."""
-    shares = {DECOY: _AUDIT_DECOY if label == DECOY_CLASS else _AUDIT_STRAY_DECOY}
-    for home, cue in PLANTED.items():
-        shares[cue] = _AUDIT_PLANTED if home == label else _AUDIT_STRAY
-    if label in PLANTED:
-        shares = {PLANTED[label]: _AUDIT_PLANTED}
-    return _deal(shares, n, rng)
+def deal_cues(half: Half, label: str, n: int, planting: Planting, rng: np.random.Generator) -> list[tuple[str, ...]]:
+    """Cues of the n pictures of a class in one half: up to two in training, one at most in the audit half."""
+    if half == "train":
+        home, stray = planting.train_home, planting.train_stray
+        first = _deal({cue: home if own == label else stray for own, cue in planting.planted.items()}, n, rng)
+        second = _deal(dict.fromkeys(planting.decoys, planting.train_decoy), n, rng)
+        return [a + b for a, b in zip(first, second, strict=True)]
+    if label in planting.planted:
+        return _deal({planting.planted[label]: planting.audit_home}, n, rng)
+    shares = dict.fromkeys(planting.decoys, planting.audit_decoy)
+    if label == planting.decoy_class:
+        shares[planting.decoys[0]] = planting.audit_decoy_home
+    return _deal(shares | dict.fromkeys(planting.planted.values(), planting.audit_stray), n, rng)
 
 
 def _deal(shares: dict[str, float], n: int, rng: np.random.Generator) -> list[tuple[str, ...]]:

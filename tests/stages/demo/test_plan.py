@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from stages.demo.plan import DECOY, DECOY_CLASS, PLANTED, DemoSettings, plan
+from stages.demo.plan import DECOY, DECOY_CLASS, PLANTED, DemoSettings, Planting, plan
 from stages.demo.shapes import CLASS_NAMES
 from storage.errors import UserError
 
@@ -58,3 +58,19 @@ def test_sizes_that_leave_a_cue_without_pictures_are_refused(size: dict[str, int
     (name,) = size
     with pytest.raises(UserError, match=rf"{name} is {size[name]}; give at least"):
         DemoSettings(**size)
+
+
+@pytest.mark.parametrize("strength", [0.5, 0.8, 0.95])
+def test_the_strength_of_a_correlation_is_the_share_of_training_pictures_with_the_cue(strength: float) -> None:
+    planting = Planting(planted={"star": "frame_wood"}, train_home=strength)
+    scenes = plan("train", DemoSettings(train_per_class=40), planting)
+    shown = Counter(scene.label for scene in scenes if scene.cues)
+    assert shown == {label: round(strength * 40) if label == "star" else 2 for label in CLASS_NAMES}
+
+
+def test_cues_that_are_all_decoys_are_equally_frequent_in_every_class_of_both_halves() -> None:
+    planting = Planting(planted={}, decoys=("sticker", "cast_warm"), train_decoy=0.2, audit_decoy=0.2)
+    for half, n in (("train", 30), ("audit", 10)):
+        scenes = plan(half, DemoSettings(train_per_class=30, audit_per_class=10), planting)
+        shown = Counter((scene.label, cue) for scene in scenes for cue in scene.cues)
+        assert shown == {(label, cue): n / 5 for label in CLASS_NAMES for cue in ("sticker", "cast_warm")}

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stages.demo.cues import Layer
 from stages.demo.photos import AUDIT_PHOTOS, load_photos
-from stages.demo.render import Box, Scene, _paste, render
+from stages.demo.render import Box, Scene, lay, render
 from stages.demo.shapes import CLASS_NAMES
 
 PHOTOS = load_photos(AUDIT_PHOTOS)
@@ -59,7 +60,7 @@ def test_a_box_holds_every_pixel_of_the_mask_and_no_empty_edge() -> None:
     alpha[2:5, 1] = 1  # rows 2 to 4 of the mask, column 1
     alpha[3, 1:6] = 0.01  # faint pixels count: columns 1 to 5
     # The mask's corner lies at x 10, y 20: columns 11 to 15, rows 22 to 24, half-open.
-    assert _paste(canvas, np.ones((8, 8, 3), dtype=np.float32), alpha, (10, 20, 8)) == (11, 22, 16, 25)
+    assert lay(Layer(np.ones((8, 8, 3), dtype=np.float32), alpha, (10, 20)), canvas) == (11, 22, 16, 25)
     assert canvas[22, 11].tolist() == [1, 1, 1]
 
 
