@@ -78,7 +78,8 @@ lint: setup-dev  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: setup-dev  ## the benchmarks, each ending in a table
-	@for name in explain_speed score_speed explain_quality; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
+	@for name in explain_speed score_speed explain_quality "audit_truth --quick"; do \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 clean:  ## remove .venv, the demo and its run
 	rm -rf .venv demo runs/demo

@@ -1,0 +1,196 @@
+"""Ways of finding shortcuts, from the columns of the finished experiments: scores to rank by and rules that flag."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from benchmarks.planted.experiment import Outcome, cheap_and_costly
+from benchmarks.planted.measure import UNINFORMED
+from benchmarks.planted.plan import CONTROL
+from stages.audit.classes import COLUMNS, class_table
+from stages.audit.rules import RULES, Rule
+from stages.audit.settings import AuditSettings
+
+_MAP_COLUMNS = ("energy_lift", "energy_in", "border_energy", "entropy", "p_crop_outside")
+_RELIES = next(rule for rule in RULES if rule.id == "relies_on_outside")
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Audit pictures of several experiments: truth, columns, and which experiment each is of."""
+
+    table: pa.Table
+    experiment: NDArray[np.str_]
+    kind: NDArray[np.str_]
+
+    @property
+    def truth(self) -> Bools:
+        """Whether the picture relies on its cue."""
+        return np.asarray(self.table["positive"].to_numpy(zero_copy_only=False), dtype=bool)
+
+    def column(self, name: str) -> Floats:
+        """Values of a column, NaN where undefined or unseen."""
+        return np.asarray(self.table[name].to_numpy(zero_copy_only=False), dtype=np.float64)
+
+    def where(self, keep: Bools) -> Rows:
+        """Some of the pictures."""
+        return Rows(self.table.filter(pa.array(keep)), self.experiment[keep], self.kind[keep])
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A score that flags from a threshold on, and the passes through the network that it costs a picture, beside the
+    one for p of the whole picture."""
+
+    name: str
+    score: Floats
+    forward: float
+    backward: float
+
+
+def pool(outcomes: Sequence[Outcome]) -> Rows:
+    """The pictures of the experiments that were not refused."""
+    tables = [(outcome, outcome.table) for outcome in outcomes if outcome.table is not None]
+    return Rows(
+        pa.concat_tables([table.replace_schema_metadata() for _, table in tables]),
+        np.concatenate([np.full(table.num_rows, outcome.experiment.name) for outcome, table in tables]),
+        np.concatenate([np.full(table.num_rows, outcome.experiment.kind) for outcome, table in tables]),
+    )
+
+
+def main_locators() -> list[str]:
+    """Names of the maps that see every picture, Opti-CAM's first."""
+    return [f"opti_cam {profile}" for profile in cheap_and_costly()[0]] + ["grad_cam"]
+
+
+def costly_locators(rows: Rows) -> list[str]:
+    """Names of the maps that see a few pictures."""
+    names = [name.partition("/")[0] for name in rows.table.column_names if name.endswith("/drop_outside")]
+    return [name for name in names if name not in (*main_locators(), *UNINFORMED)]
+
+
+def detectors(rows: Rows, locators: Sequence[str]) -> list[Detector]:
+    """Ways to find what the model relies on outside the boxes, each a drop of p: maps, no maps, and both together.
+
+    The second locator after Opti-CAM is Grad-CAM; what costs more of the two is what the pipeline stores.
+    """
+    maps = [_of_map(rows, name) for name in (*locators, *UNINFORMED)]
+    scans = [Detector(f"occlusion scan {n} x {n}", rows.column(f"/scan_{n}x{n}"), n * n, 0) for n in (3, 5)]
+    blunt = [
+        Detector("p - p(box alone, rest black)", rows.column("/minus_p_box"), 1, 0),
+        Detector("p - p(box alone, rest blurred)", rows.column("/minus_p_box_blurred"), 1, 0),
+        Detector("p(context alone, box black)", rows.column("/p_context"), 1, 0),
+        Detector("p(context alone, box blurred)", rows.column("/p_context_blurred"), 1, 0),
+        Detector("p(context) / (p(box) + p(context)), rest black", rows.column("/context_reliance"), 2, 0),
+    ]
+    of = {one.name: one for one in (*maps, *scans)}
+    first, second = (of[name] for name in (locators[0], "grad_cam"))
+    coarse, full = scans
+    combined = [
+        largest(first, second),
+        largest(first, second, coarse),
+        largest(first, second, full),
+        largest(second, full),
+    ]
+    margin = [
+        Detector(f"{one.name}, less the random drop", one.score - of["random"].score, one.forward + 1, one.backward)
+        for one in (first, second)
+    ]
+    return [*maps[: len(locators)], *combined, *margin, *scans, *blunt, *maps[len(locators) :]]
+
+
+def largest(*parts: Detector) -> Detector:
+    """The largest drop that any of them finds; one that is undefined says nothing."""
+    return Detector(
+        "largest of " + ", ".join(part.name for part in parts),
+        np.fmax.reduce([part.score for part in parts]),
+        sum(part.forward for part in parts),
+        sum(part.backward for part in parts),
+    )
+
+
+def _of_map(rows: Rows, name: str) -> Detector:
+    passes = [float(np.nanmean(rows.column(f"{name}/passes_{way}"))) for way in ("forward", "backward")]
+    return Detector(name, rows.column(f"{name}/drop_outside"), *passes)
+
+
+def shipped_drop(rows: Rows) -> Floats:
+    """``drop_outside`` as the pipeline stores it by default: the larger drop of its map's and Grad-CAM's proposals."""
+    first, second = main_locators()[0], "grad_cam"
+    return np.fmax(rows.column(f"{first}/drop_outside"), rows.column(f"{second}/drop_outside"))
+
+
+def rules_of_label() -> list[Rule]:
+    """The shipped rules that look at the map of the label, which is what the truth is about."""
+    return [rule for rule in RULES if "label" in rule.targets]
+
+
+def flagged_by(rule: Rule, rows: Rows, locator: str, drop: Floats, settings: AuditSettings) -> Bools:
+    """Which pictures a rule flags by its own SQL, with the map of a locator and ``drop`` for ``drop_outside``."""
+    label, predicted = (rows.table[name].to_numpy(zero_copy_only=False) for name in ("label", "predicted"))
+    numbers = {name: rows.column(f"{locator}/{name}") for name in _MAP_COLUMNS}
+    # As the table ``scores`` has them: a drop of exactly .3 counts here and there.
+    numbers |= {"drop_outside": drop, "drop_random": rows.column("random/drop_outside")}
+    pointing = rows.column(f"{locator}/pointing_hit")
+    taken_for_label = rows.column(f"{locator}/crop_outside_is_label")
+    view = pa.table(
+        {
+            **{name: pa.array(values.astype(np.float32), from_pandas=True) for name, values in numbers.items()},
+            "pointing_hit": pa.array([None if np.isnan(hit) else hit == 1 for hit in pointing], pa.bool_()),
+            "pred_crop_outside": pa.array(np.where(taken_for_label == 1, 1, 0)),
+            "explain_class_index": pa.array(np.ones(len(rows), dtype=int)),
+            "correct": pa.array(label == predicted),
+            "pred_prob": rows.table["pred_prob"],
+            "p_full": rows.table["/p_full"],
+            "place": pa.array(range(len(rows))),
+        }
+    )
+    condition = rule.condition(settings.thresholds())
+    with duckdb.connect() as connection:
+        connection.register("audit", view)
+        places = connection.sql(f"SELECT place FROM audit WHERE {condition}").fetchall()
+    flagged = np.zeros(len(rows), dtype=bool)
+    flagged[[place for (place,) in places]] = True
+    return flagged
+
+
+def rank_of_cued(outcome: Outcome, settings: AuditSettings) -> list[int]:
+    """Ranks of the cued classes in the table ``classes``, the most reliant class being 1."""
+    rows = pool([outcome])
+    drop, first = shipped_drop(rows), main_locators()[0]
+    relies = flagged_by(_RELIES, rows, first, drop, settings)
+    label, predicted = (rows.table[name].to_pylist() for name in ("label", "predicted"))
+    index = {name: k for k, name in enumerate(sorted(set(label)))}
+    records = [
+        {
+            **dict.fromkeys(COLUMNS),
+            "sample_id": str(k),
+            "target": "label",
+            "label": own,
+            "samples_class_index": index[own],
+            "pred_index": index.get(predicted[k], -1),
+            "correct": own == predicted[k],
+            "evaluable": True,
+            "relies": None if np.isnan(drop[k]) else bool(relies[k]),
+        }
+        for k, own in enumerate(label)
+    ]
+    order = class_table(records, {}, settings)["label"].to_pylist()
+    return sorted(order.index(own) + 1 for own in outcome.cued)
+
+
+def planted_rows(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The experiments that count: not refused, and no control."""
+    return [one for one in outcomes if not one.refused and one.experiment.kind != CONTROL]

@@ -1,0 +1,99 @@
+"""The experiments: which cue, how strong a correlation, how many cued classes, from which seed.
+
+The development seeds are for choosing rules, thresholds and locators; the report seeds are for the numbers that are
+printed. Neither they nor their cues overlap, and the thresholds are the defaults of ``AuditSettings``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from stages.demo.cues import CUE_KINDS
+
+DEVELOPMENT_SEEDS = (11, 12, 13)
+REPORT_SEEDS = (70_001, 70_002)
+
+Role = Literal["development", "report"]
+Source = Literal["scenes", "photos"]
+
+CONTROL = "none"
+"""Kind of the control: every cue is as frequent in every class, so none of them says anything."""
+
+_KINDS = ("sticker", "text", "companion", "cast", "border")
+_CUES = {
+    "development": {kind: CUE_KINDS[kind][:2] for kind in _KINDS},
+    "report": {kind: CUE_KINDS[kind][2:4] for kind in _KINDS},
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large an experiment is; numbers of pictures are per class."""
+
+    train: int = 30
+    audit: int = 12
+    measured: int = 12
+    """Audit pictures that are measured; the truth is checked on all."""
+    costly: int = 4
+    """Audit pictures that the costly maps see, the same for all of them."""
+    epochs: int = 8
+
+
+SIZES: dict[Source, Sizes] = {"scenes": Sizes(), "photos": Sizes(train=60)}
+"""Real photos are few: each is cropped several times."""
+QUICK = Sizes(train=26, audit=10, measured=3, costly=1, epochs=5)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One dataset and its classifier, with one cue for each cued class."""
+
+    source: Source
+    kind: str
+    strength: float
+    """Share of a cued class's training pictures that show its cue, [0, 1]; elsewhere it is rare."""
+    cues: tuple[str, ...]
+    seed: int
+    sizes: Sizes = Sizes()
+    methods: tuple[str, ...] = ()
+    """Further methods of a run whose maps are made of the pictures that the costly maps see."""
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+        if self.kind == CONTROL:
+            return f"{self.source}, control"
+        classes = "1 class" if len(self.cues) == 1 else f"{len(self.cues)} classes"
+        return f"{self.source}, {self.kind} {self.strength:g}, {classes}"
+
+
+def experiments(master_seed: int, source: Source, sizes: Sizes) -> list[Experiment]:
+    """The experiments of a master seed; which cues they show follows from the seed's role.
+
+    Every kind of cue once at .95 on one class and once at .8 on two; at .5, which most models do not learn to use, the
+    two kinds that the seed picks; and one control.
+    """
+    cues = _CUES[role_of(master_seed)]
+    designs = [(kind, 0.95, cues[kind][:1]) for kind in _KINDS]
+    designs += [(kind, 0.8, cues[kind]) for kind in _KINDS]
+    generator = np.random.default_rng((master_seed, 0))
+    designs += [(_KINDS[k], 0.5, cues[_KINDS[k]][1:]) for k in sorted(generator.permutation(len(_KINDS))[:2])]
+    designs.append((CONTROL, 0.0, tuple(own[0] for own in cues.values())))
+    seeds = np.random.SeedSequence((master_seed, source == "photos")).generate_state(len(designs))
+    return [
+        Experiment(source, kind, strength, chosen, int(seed), sizes)
+        for (kind, strength, chosen), seed in zip(designs, seeds, strict=True)
+    ]
+
+
+def quick_experiment(source: Source) -> Experiment:
+    """One small experiment of the first development seed, to see that all works."""
+    return experiments(DEVELOPMENT_SEEDS[0], source, QUICK)[0]
+
+
+def role_of(master_seed: int) -> Role:
+    """What a seed is for: a seed is for development unless it is reserved for the report."""
+    return "report" if master_seed in REPORT_SEEDS else "development"
