@@ -12,6 +12,9 @@ from rich.table import Table
 from stages.audit.compare import Comparison
 from stages.audit.paired import RuleChange, ScoreChange
 
+TABLE_WIDTH = 200
+"""Columns a table may take: a terminal wraps its lines, and in a file they stay whole."""
+
 
 def comparison_json(comparison: Comparison) -> str:
     """Everything, the lists of samples included; undefined is null."""
@@ -28,24 +31,28 @@ def print_comparison(comparison: Comparison, console: Console, top: int) -> None
 
 
 def _print_what(comparison: Comparison, console: Console) -> None:
-    one = comparison
-    console.print(f"A           {escape(one.run_a)}, {one.method_a}", highlight=False)
-    console.print(f"B           {escape(one.run_b)}, {one.method_b}; the target is {one.target}", highlight=False)
+    console.print(f"A           {escape(comparison.run_a)}, {comparison.method_a}", highlight=False)
+    console.print(
+        f"B           {escape(comparison.run_b)}, {comparison.method_b}; the target is {comparison.target}",
+        highlight=False,
+    )
     notes = {
-        "only in A": one.only_a,
-        "only in B": one.only_b,
-        "of one name with other files": one.changed,
+        "only in A": comparison.only_a,
+        "only in B": comparison.only_b,
+        "of one name with other files": comparison.changed,
     }
     rest = "".join(f", {count} {what}" for what, count in notes.items() if count)
-    console.print(f"samples     {one.shared} shared{rest}", highlight=False)
-    if one.relabelled or one.reboxed:
+    console.print(f"samples     {comparison.shared} shared{rest}", highlight=False)
+    if comparison.relabelled or comparison.reboxed:
         console.print(
-            f"            of the shared ones {one.relabelled} have another label and {one.reboxed} other boxes",
+            f"            of the shared ones {comparison.relabelled} have another label and {comparison.reboxed} other boxes",
             highlight=False,
         )
-    for index, difference in enumerate(one.differences):
+    for index, difference in enumerate(comparison.differences):
         values = f"{_value(difference.a)} -> {_value(difference.b)}"
         console.print(f"{'' if index else 'settings':12}{escape(difference.key)}: {escape(values)}", highlight=False)
+    for note in comparison.notes:
+        console.print(f"note        {escape(note)}", highlight=False)
 
 
 def _print_accuracy(comparison: Comparison, console: Console) -> None:
@@ -68,9 +75,13 @@ def _print_scores(comparison: Comparison, console: Console) -> None:
     for name in ("score", "n", "left out", "mean A", "mean B", "B - A", "95% interval", ""):
         table.add_column(name, justify="left" if name in ("score", "") else "right")
     for score in comparison.scores:
-        table.add_row(*_score_cells(score))
+        if score.n:
+            table.add_row(*_score_cells(score))
     console.print("\n[bold]Scores[/], means over the samples on which both are defined", highlight=False)
-    console.print(table)
+    console.print(table, width=TABLE_WIDTH)
+    undefined = [score.score for score in comparison.scores if not score.n]
+    if undefined:
+        console.print(f"defined on no sample in both: {', '.join(undefined)}", highlight=False)
     console.print("* the interval leaves out 0; about one in 20 does so by chance", highlight=False)
 
 
@@ -94,7 +105,7 @@ def _print_rules(comparison: Comparison, console: Console, top: int) -> None:
         table.add_column(name, justify="right" if name in lists else "left")
     for rule in comparison.rules:
         table.add_row(escape(rule.rule), rule.kind, *(str(len(getattr(rule, name))) for name in lists))
-    console.print(table)
+    console.print(table, width=TABLE_WIDTH)
     for rule in comparison.rules:
         for name in ("fixed", "broken"):
             _print_samples(rule, name, console, top)

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 NOT_COMPARED = {"box_area_frac", "box_kept_frac", "n_boxes", "evaluable"}
 """Columns of ``scores`` that describe the boxes and not what the map or the network does with them."""
 
-NEEDS_NO_BOX = {"p_full", "ad", "ai", "ag", "saliency_metric", "border_energy", "entropy"}
+OF_EXPLAIN = ("p_full", "insertion", "deletion")
+"""Columns of ``explain`` that are compared beside the scores."""
+
+NEEDS_NO_BOX = {*OF_EXPLAIN, "ad", "ai", "ag", "saliency_metric", "border_energy", "entropy"}
 """Scores that are compared wherever they are defined; all others on samples that are evaluable in both runs."""
 
 MUST_AGREE = {
@@ -45,7 +48,7 @@ MUST_AGREE = {
     "fill": "explain",
 }
 """What the maps must have in common, with the section of the config that says it: the view they lie in, and what is put
-in place of what is masked."""
+in place of what is masked. Null stands for a method that masks nothing to make its maps."""
 
 _SECTIONS = ("model", "view", "explain", "score", "audit")
 _WITHOUT_EFFECT = {"explain.method", "explain.methods", "explain.batch_size", "explain.shard_size"}
@@ -69,7 +72,8 @@ class Comparison:
     """What :func:`compare` found. ``only_a`` and ``only_b`` count samples that the other run lacks.
 
     ``changed`` counts samples of one name whose files differ or cannot be read; ``relabelled`` and ``reboxed`` count
-    shared samples with another label or other boxes: their files are the same, and they are compared.
+    shared samples with another label or other boxes: their files are the same, and they are compared. ``notes`` say in
+    words what the reader of the numbers must know.
     """
 
     run_a: str
@@ -84,6 +88,7 @@ class Comparison:
     relabelled: int
     reboxed: int
     differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
     accuracy: AccuracyChange
     scores: tuple[ScoreChange, ...]
     rules: tuple[RuleChange, ...]
@@ -163,6 +168,7 @@ def compare(
         relabelled=sum(a.samples[name]["label"] != b.samples[name]["label"] for name in shared),
         reboxed=sum(a.samples[name]["boxes"] != b.samples[name]["boxes"] for name in shared),
         differences=_differences(source_a, source_b),
+        notes=_notes(source_a, source_b),
         accuracy=accuracy_change(
             [(a["correct"], b["correct"]) for a, b in pairs if None not in (a["correct"], b["correct"])]
         ),
@@ -177,9 +183,9 @@ def compare(
 
 
 def compared_scores() -> tuple[str, ...]:
-    """Names of the numbers that are compared: ``p_full``, and every measure of the table ``scores``."""
+    """Names of the numbers that are compared: three of ``explain``, and every measure of the table ``scores``."""
     measures = [field.name for field in SCORES if pa.types.is_floating(field.type) or pa.types.is_boolean(field.type)]
-    return ("p_full", *(name for name in measures if name not in NOT_COMPARED))
+    return (*OF_EXPLAIN, *(name for name in measures if name not in NOT_COMPARED))
 
 
 def _open(run: Run, method: str, target: str) -> _Source:
@@ -223,10 +229,11 @@ def _refuse_different_views(a: _Source, b: _Source) -> None:
     for name, section in MUST_AGREE.items():
         if name == "resize" and a.attribute("geometry") == "squash":
             continue  # not used
-        if a.attribute(name) != b.attribute(name):
+        in_a, in_b = a.attribute(name), b.attribute(name)
+        if in_a is not None and in_b is not None and in_a != in_b:
             raise UserError(
-                f"cannot compare: {section}.{name} is {a.attribute(name)} in {a.run.url} ({a.method}) and "
-                f"{b.attribute(name)} in {b.run.url} ({b.method}), so their maps and scores mean different things; "
+                f"cannot compare: {section}.{name} is {in_a} in {a.run.url} ({a.method}) and "
+                f"{in_b} in {b.run.url} ({b.method}), so their maps and scores mean different things; "
                 f"run one of them again with the other's {section}.{name}, in a run of its own"
             )
 
@@ -245,6 +252,16 @@ def _differences(a: _Source, b: _Source) -> tuple[Difference, ...]:
     in_a, in_b = a.settings(), b.settings()
     values = [(key, in_a.get(key), in_b.get(key)) for key in sorted(in_a.keys() | in_b.keys())]
     return tuple(Difference(key, of_a, of_b) for key, of_a, of_b in values if of_a != of_b)
+
+
+def _notes(a: _Source, b: _Source) -> tuple[str, ...]:
+    scans = [bool(source.config.get("explain", {}).get("scan")) for source in (a, b)]
+    if scans[0] == scans[1]:
+        return ()
+    return (
+        f"explain.scan is on in {'A' if scans[0] else 'B'} alone: its drop_outside is the largest of more proposals, "
+        "and higher for that reason",
+    )
 
 
 def _defined(score: str, pairs: list[_Pair]) -> list[tuple[float, float]]:

@@ -29,6 +29,7 @@ COMPARISON = Comparison(
     relabelled=3,
     reboxed=4,
     differences=(Difference("weights_digest", "a" * 64, "b" * 64), Difference("model.checkpoint", None, "b[1].pt")),
+    notes=("one thing to know",),
     accuracy=AccuracyChange(40, 0.5, 0.75, 2, 12, 0.0129),
     scores=(
         ScoreChange("ad", 38, 2, 0.5, 0.25, -0.25, (-0.3, -0.2)),
@@ -52,10 +53,11 @@ def test_the_printed_comparison_says_what_was_left_out_and_what_is_sure() -> Non
     assert lines[3] == "of the shared ones 3 have another label and 4 other boxes"
     assert lines[4] == "settings weights_digest: aaaaaaaaaaaa... -> bbbbbbbbbbbb..."
     assert lines[5] == "model.checkpoint: - -> b[1].pt"
-    assert lines[6] == "accuracy 50.0% -> 75.0% of 40; 2 right in A alone, 12 in B alone, McNemar p 0.013"
+    assert lines[6] == "note one thing to know"
+    assert lines[7] == "accuracy 50.0% -> 75.0% of 40; 2 right in A alone, 12 in B alone, McNemar p 0.013"
     assert "ad 38 2 0.500 0.250 -0.250 [-0.300, -0.200] *" in lines
     assert "ag 38 2 0.500 0.501 +0.001 [-0.100, +0.100]" in lines
-    assert "pixel_f1 0 40 - - - -" in lines
+    assert "defined on no sample in both: pixel_f1" in lines
     assert "relies_on_outside evidence 3 0 1 1" in lines
     assert "relies_on_outside fixed: x.jpg, y.jpg and 1 more (--format json has all)" in lines
     assert (

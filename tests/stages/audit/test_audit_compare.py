@@ -219,10 +219,26 @@ def test_another_view_or_mask_is_refused_with_the_key(pair, section, key, values
         compare(*runs)
 
 
+def test_a_scan_on_one_side_alone_is_noted(pair) -> None:
+    a, b = pair([{}], [{}])
+    assert compare(a, b).notes == ()
+    b.write_info({"config": {"explain": {"scan": True}}})
+    (note,) = compare(a, b).notes
+    assert "explain.scan is on in B alone" in note
+
+
 def test_a_resize_that_squash_does_not_use_may_differ(pair) -> None:
     runs = pair([{}], [{}])
     for run, resize in zip(runs, (256, 300), strict=True):
         run.create_maps("opti_cam", "label", rows=1, grid=(2, 2), attributes={"geometry": "squash", "resize": resize})
+    assert compare(*runs).shared == 1
+
+
+def test_a_method_that_masks_nothing_compares_with_any_mask(pair) -> None:
+    runs = pair([{}], [{}])
+    for run, fill in zip(runs, ("blur", None), strict=True):
+        run.create_maps("opti_cam", "label", rows=1, grid=(2, 2), attributes={"fill": fill})
+    runs[1].write_info({"config": {"explain": {"fill": "black"}}})
     assert compare(*runs).shared == 1
 
 
@@ -243,5 +259,5 @@ def test_a_method_or_target_that_a_run_lacks_is_told_with_those_it_has(pair) -> 
 
 def test_boxes_themselves_are_no_scores() -> None:
     names = compared_scores()
-    assert {"p_full", "ad", "energy_lift", "drop_outside", "pointing_hit", "entropy"} <= set(names)
+    assert {"p_full", "insertion", "ad", "energy_lift", "drop_outside", "pointing_hit", "entropy"} <= set(names)
     assert not {"box_area_frac", "box_kept_frac", "n_boxes", "evaluable", "row"} & set(names)
