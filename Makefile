@@ -23,7 +23,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export SQL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev pipeline demo app query compare test lint bench clean
+.PHONY: help setup setup-dev pipeline demo app query compare sanity test lint bench clean
 
 help:  ## show the targets
 	@echo "Sightline: audit where an image classifier looks"
@@ -67,6 +67,9 @@ query: setup  ## ask RUN: SQL="SELECT ...", or a canned NAME=worst_classes; ARGS
 	@if [ -n "$$SQL" ]; then $(SIGHTLINE) query $(RUN) "$$SQL" $(ARGS); \
 	elif [ -n "$(ARGS)" ]; then $(SIGHTLINE) query $(RUN) $(ARGS); \
 	else $(SIGHTLINE) query $(RUN) --name $(NAME); fi
+
+sanity: setup  ## check that the maps of RUN depend on the network: random weights must change them
+	@$(SIGHTLINE) sanity $(RUN) $(ARGS)
 
 compare: setup  ## compare RUN with RUN_B; of one run ARGS="--method-b grad_cam" compares two methods
 	@$(SIGHTLINE) compare $(RUN) $(RUN_B) $(ARGS)

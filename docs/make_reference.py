@@ -34,6 +34,8 @@ ROWS = {
     "Definitions: [definitions.md](definitions.md#metrics-of-the-dataset).",
     "findings": "One row for each time a rule holds.",
     "classes": "One row a class of the labels, of the audited method.",
+    "sanity": "One row a method, target, check and metric; `sightline sanity` writes it. "
+    "Formulas: [definitions.md](definitions.md#sanity-of-a-method).",
     "reviews": "Schema of the verdicts of people. No command writes this table yet.",
 }
 

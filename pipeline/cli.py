@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
@@ -139,6 +139,56 @@ def compare(
         sys.stdout.write(comparison_json(found) + "\n")
     else:
         print_comparison(found, console, top)
+
+
+@app.command()
+def sanity(
+    run: RunPath,
+    method: Annotated[str, typer.Option(help="Saliency method; by default the one the run was last made with.")] = "",
+    target: Annotated[str, typer.Option(help="Which class's maps: label, predicted ...")] = "label",
+    samples: Annotated[int, typer.Option(help="Images, a seeded choice.")] = 16,
+    levels: Annotated[int, typer.Option(help="Blocks, at most, that are randomised one after the other.")] = 6,
+    noise: Annotated[float, typer.Option(help="Standard deviation of the input noise; pixels are in [0, 1].")] = 4
+    / 255,
+    survives: Annotated[
+        float, typer.Option(help="A fault from this median correlation on, with all weights random.")
+    ] = 0.5,
+    survives_head: Annotated[
+        float, typer.Option(help="The same with the weights after the target layer random.")
+    ] = 0.9,
+    seed: Annotated[int, typer.Option(help="Seed of the images, the weights and the noise.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Check that a run's maps depend on the network: make some again with random weights, and compare.
+
+    Weights are randomised from the output down, block by block (Adebayo et al., 2018). Maps that survive it show the
+    image, not the network, and the last line says so. Makes about nine maps an image. Writes the table `sanity`.
+    """
+    from pipeline.config import stored_config
+    from pipeline.progress import Progress
+    from pipeline.sanity import print_sanity
+    from stages.explain.plan import Device
+    from stages.explain.sanity import SanitySettings, check_sanity
+    from storage import Run
+
+    settings = SanitySettings(samples, levels, noise, survives, survives_head, seed)
+    if device not in get_args(Device):
+        raise UserError(f"no device {device!r}; devices are {', '.join(get_args(Device))}")
+    opened = Run.open(run)
+    config = stored_config(opened)
+    explain = replace(config.explain, method=method or config.explain.method)  # type: ignore[arg-type]
+    with Progress(console, "sanity", "maps") as progress:
+        report = check_sanity(
+            opened,
+            config.model,
+            config.view,
+            explain,
+            settings,
+            target=target,
+            device=device,  # type: ignore[arg-type]
+            progress=progress.update,
+        )
+    print_sanity(report, console)
 
 
 @app.command("app")

@@ -44,10 +44,8 @@ def _print_what(comparison: Comparison, console: Console) -> None:
     rest = "".join(f", {count} {what}" for what, count in notes.items() if count)
     console.print(f"samples     {comparison.shared} shared{rest}", highlight=False)
     if comparison.relabelled or comparison.reboxed:
-        console.print(
-            f"            of the shared ones {comparison.relabelled} have another label and {comparison.reboxed} other boxes",
-            highlight=False,
-        )
+        differ = f"{comparison.relabelled} have another label and {comparison.reboxed} other boxes"
+        console.print(f"            of the shared ones {differ}", highlight=False)
     for index, difference in enumerate(comparison.differences):
         values = f"{_value(difference.a)} -> {_value(difference.b)}"
         console.print(f"{'' if index else 'settings':12}{escape(difference.key)}: {escape(values)}", highlight=False)

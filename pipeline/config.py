@@ -20,6 +20,7 @@ from stages.explain.view import ViewSettings
 from stages.ingest.settings import DatasetSettings
 from stages.review.settings import ReviewSettings
 from stages.score.settings import ScoreSettings
+from storage import Run
 from storage.errors import UserError
 
 
@@ -68,6 +69,22 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except ValidationError as error:
         raise UserError("\n".join(_explain(path, content, dict(problem)) for problem in error.errors())) from None
     return _resolve_paths(config, path.resolve().parent)
+
+
+def stored_config(run: Run) -> Config:
+    """The config that a run was made with, from its run.json; raises UserError for none, or another version's."""
+    try:
+        return Config.model_validate(run.info["config"])
+    except KeyError:
+        raise UserError(
+            f"{run.url} was not finished: its run.json has no config; `sightline run CONFIG` makes it"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"{run.url}/run.json: {key}: {first['msg']}; run the pipeline again with this version"
+        ) from None
 
 
 def _override(content: dict[str, Any], override: str) -> None:

@@ -264,6 +264,24 @@ REVIEWS = pa.schema(
     ]
 )
 
+SANITY = pa.schema(
+    [
+        _KEYS[2],
+        _KEYS[3],
+        _text("check", "What the stored maps were compared with.", "again | weights | noise | class | reference"),
+        _field(
+            "level", pa.int32(), "Blocks of random weights, from the output down; null for other checks.", "", ">= 1"
+        ),
+        _text("layer", "The modules whose weights this level randomised on top of those before; or which reference."),
+        _text("metric", "Similarity of two maps of one image.", "spearman | ssim | hog"),
+        _real("median", "Median over images; null where it is defined for none.", "[-1, 1]"),
+        _real("low", "Lower end of its 95% bootstrap interval; null below two images.", "[-1, 1]"),
+        _real("high", "Upper end.", "[-1, 1]"),
+        _count("n", "Images on which the metric is defined: not where a map is constant, except for ssim."),
+        _field("seed", pa.int64(), "Seed of the choice of images, the weights and the noise.", "", ">= 0"),
+    ]
+)
+
 SCHEMAS: dict[str, pa.Schema] = {
     "samples": SAMPLES,
     "explain": EXPLAIN,
@@ -272,6 +290,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "findings": FINDINGS,
     "classes": CLASSES,
     "reviews": REVIEWS,
+    "sanity": SANITY,
 }
 
 PARTED = ("explain", "scores")

@@ -1,0 +1,55 @@
+"""A sanity check of a method as a person reads it."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.comparison import TABLE_WIDTH
+from stages.explain.sanity import Check, SanityReport, Similarity
+from stages.explain.similarity import METRICS
+
+_SECTIONS = {
+    "weights": "random weights, from the output down",
+    "noise": "input noise",
+    "class": "same network",
+    "reference": "the stored maps against",
+}
+
+
+def print_sanity(report: SanityReport, console: Console) -> None:
+    """Print the similarities of a check, and in words whether the maps pass."""
+    unread = f"; {report.unreadable} could not be read" if report.unreadable else ""
+    console.print(
+        f"[bold]Sanity[/] of {report.method}, target {report.target}, layer {escape(report.layer)}: "
+        f"{report.samples} images (seed {report.settings.seed}){unread}",
+        highlight=False,
+    )
+    console.print("Similarity to the stored maps: median over images [95% bootstrap interval]", highlight=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("maps made")
+    for metric in (*METRICS, "n"):
+        table.add_column(metric, justify="right")
+    section = None
+    for check in report.checks:
+        if check.check != section and check.check in _SECTIONS:
+            table.add_row(f"[dim]{_SECTIONS[check.check]}[/]")
+        section = check.check
+        cells = (_cell(check.metrics[metric]) for metric in METRICS)
+        table.add_row(escape(_name(check)), *cells, str(check.metrics["spearman"].n))
+    console.print(table, width=TABLE_WIDTH)
+    if report.fault:
+        console.print(f"[red]FAULT[/]  {escape(report.fault)}", highlight=False)
+    else:
+        console.print("[green]passes[/]  random weights change the maps", highlight=False)
+
+
+def _name(check: Check) -> str:
+    if check.check == "again":
+        return "again, as in the run"
+    return f"  {check.level} {'' if check.level == 1 else '+ '}{check.layer}" if check.level else f"  {check.layer}"
+
+
+def _cell(similarity: Similarity) -> str:
+    return "-" if similarity.median is None else str(similarity)
