@@ -12,9 +12,6 @@ from rich.table import Table
 from stages.audit.compare import Comparison
 from stages.audit.paired import RuleChange, ScoreChange
 
-TABLE_WIDTH = 200
-"""Columns a table may take: a terminal wraps its lines, and in a file they stay whole."""
-
 
 def comparison_json(comparison: Comparison) -> str:
     """Everything, the lists of samples included; undefined is null."""
@@ -76,7 +73,7 @@ def _print_scores(comparison: Comparison, console: Console) -> None:
         if score.n:
             table.add_row(*_score_cells(score))
     console.print("\n[bold]Scores[/], means over the samples on which both are defined", highlight=False)
-    console.print(table, width=TABLE_WIDTH)
+    console.print(table)
     undefined = [score.score for score in comparison.scores if not score.n]
     if undefined:
         console.print(f"defined on no sample in both: {', '.join(undefined)}", highlight=False)
@@ -103,7 +100,7 @@ def _print_rules(comparison: Comparison, console: Console, top: int) -> None:
         table.add_column(name, justify="right" if name in lists else "left")
     for rule in comparison.rules:
         table.add_row(escape(rule.rule), rule.kind, *(str(len(getattr(rule, name))) for name in lists))
-    console.print(table, width=TABLE_WIDTH)
+    console.print(table)
     for rule in comparison.rules:
         for name in ("fixed", "broken"):
             _print_samples(rule, name, console, top)

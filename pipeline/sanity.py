@@ -6,8 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.comparison import TABLE_WIDTH
-from stages.explain.sanity import Check, SanityReport, Similarity
+from stages.explain.sanity import Check, SanityReport
 from stages.explain.similarity import METRICS
 
 _SECTIONS = {
@@ -26,7 +25,7 @@ def print_sanity(report: SanityReport, console: Console) -> None:
         f"{report.samples} images (seed {report.settings.seed}){unread}",
         highlight=False,
     )
-    console.print("Similarity to the stored maps: median over images [95% bootstrap interval]", highlight=False)
+    console.print("Similarity to the stored maps: median over images [95% interval]", highlight=False)
     table = Table(box=None, pad_edge=False)
     table.add_column("maps made")
     for metric in (*METRICS, "n"):
@@ -36,9 +35,10 @@ def print_sanity(report: SanityReport, console: Console) -> None:
         if check.check != section and check.check in _SECTIONS:
             table.add_row(f"[dim]{_SECTIONS[check.check]}[/]")
         section = check.check
-        cells = (_cell(check.metrics[metric]) for metric in METRICS)
-        table.add_row(escape(_name(check)), *cells, str(check.metrics["spearman"].n))
-    console.print(table, width=TABLE_WIDTH)
+        first, *others = (check.metrics[metric] for metric in METRICS)
+        medians = ("-" if other.median is None else f"{other.median:.2f}" for other in others)
+        table.add_row(escape(_name(check)), "-" if first.median is None else str(first), *medians, str(first.n))
+    console.print(table)
     if report.fault:
         console.print(f"[red]FAULT[/]  {escape(report.fault)}", highlight=False)
     else:
@@ -49,7 +49,3 @@ def _name(check: Check) -> str:
     if check.check == "again":
         return "again, as in the run"
     return f"  {check.level} {'' if check.level == 1 else '+ '}{check.layer}" if check.level else f"  {check.layer}"
-
-
-def _cell(similarity: Similarity) -> str:
-    return "-" if similarity.median is None else str(similarity)

@@ -206,10 +206,13 @@ def _read(source: _Source, settings: AuditSettings) -> _Side:
     run, method, target = source.run, source.method, source.target
     samples = run.table("samples", ["sample_id", "digest", "status", "label", "boxes"]).to_pylist()
     with connect(run) as connection:
-        wanted = ["sample_id", "row", "explain_status", "target_label", "correct", "evaluable", *compared_scores()]
+        columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
+        # A run of an earlier version may lack scores of this one; they are undefined there.
+        scores = [name for name in compared_scores() if name in columns]
+        wanted = ["sample_id", "row", "explain_status", "target_label", "correct", "evaluable", *scores]
         sql = f"SELECT {', '.join(wanted)} FROM audit WHERE method = ? AND target = ?"
         rows = _rows(connection, sql, method, target)
-        found = _findings(connection, method, target, settings)
+        found = _findings(connection, columns, method, target, settings)
     return _Side(
         samples={sample["sample_id"]: sample for sample in samples if sample["status"] != "removed"},
         rows={row["sample_id"]: row for row in rows},
@@ -270,18 +273,17 @@ def _defined(score: str, pairs: list[_Pair]) -> list[tuple[float, float]]:
     return [
         (float(a[score]), float(b[score]))
         for a, b in pairs
-        if a[score] is not None and b[score] is not None and (boxless or (a["evaluable"] and b["evaluable"]))
+        if a.get(score) is not None and b.get(score) is not None and (boxless or (a["evaluable"] and b["evaluable"]))
     ]
 
 
 def _findings(
-    connection: duckdb.DuckDBPyConnection, method: str, target: str, settings: AuditSettings
+    connection: duckdb.DuckDBPyConnection, columns: tuple[str, ...], method: str, target: str, settings: AuditSettings
 ) -> dict[tuple[str, str], set[str]]:
     """Samples that each rule, (id, kind), finds on the target.
 
     Where two targets explain one class, the audit lets the first speak for both; so it does here.
     """
-    columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
     rows = _rows(connection, "SELECT sample_id, target, explain_class_index FROM audit WHERE method = ?", method)
     classes = {(row["sample_id"], row["target"]): row["explain_class_index"] for row in rows}
     found: dict[tuple[str, str], set[str]] = {}

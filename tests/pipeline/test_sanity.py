@@ -51,9 +51,8 @@ def test_the_printed_report_has_a_row_a_check_and_a_verdict_in_words() -> None:
     lines = printed(REPORT)
     assert lines[0] == ("Sanity of opti_cam, target label, layer features[1]: 4 images (seed 3); 2 could not be read")
     cells = {line.rpartition("  ")[2] for line in lines}
-    half, quarter = "0.50 [0.38, 0.50]", "0.25 [0.12, 0.25]"
-    assert f"1 head {half} {half} {half} 4" in cells
-    assert f"2 + features {quarter} {quarter} {quarter} 3" in cells
+    assert "1 head 0.50 [0.38, 0.50] 0.50 0.50 4" in cells
+    assert "2 + features 0.25 [0.12, 0.25] 0.25 0.25 3" in cells
     assert "uniform - - - 0" in cells
     assert lines[-1] == "passes random weights change the maps"
 

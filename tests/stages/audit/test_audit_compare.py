@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from stages.audit.compare import Comparison, compare, compared_scores
@@ -183,6 +185,17 @@ def test_other_labels_and_boxes_are_counted_and_compared(pair) -> None:
     a, b = pair([{}, {}, {}], [{}, {"label": "cat", "boxes": [box]}, {"boxes": [box]}])
     comparison = compare(a, b)
     assert (comparison.shared, comparison.relabelled, comparison.reboxed) == (3, 1, 2)
+
+
+def test_a_score_that_an_earlier_version_did_not_have_is_undefined(pair) -> None:
+    a, b = pair([{"pixel_f1": 0.5}, {}], [{"pixel_f1": 0.75}, {}])
+    part = next(a.parts("scores"))
+    sink = io.BytesIO()
+    pq.write_table(a.read_part(part).drop_columns(["pixel_f1"]), sink)
+    a.directory.write(part.path, sink.getvalue())
+    comparison = compare(a, b)
+    assert (score_of(comparison, "pixel_f1").n, score_of(comparison, "pixel_f1").left_out) == (0, 2)
+    assert score_of(comparison, "ad").n == 2
 
 
 def test_a_run_compared_with_itself_has_not_changed(pair) -> None:
