@@ -42,7 +42,17 @@ def print_sanity(report: SanityReport, console: Console) -> None:
     if report.fault:
         console.print(f"[red]FAULT[/]  {escape(report.fault)}", highlight=False)
     else:
-        console.print("[green]passes[/]  random weights change the maps", highlight=False)
+        console.print(f"[green]passes[/]  {_left(report)}", highlight=False)
+
+
+def _left(report: SanityReport) -> str:
+    """What random weights leave of the maps, beside what would be a fault."""
+    levels = [check.metrics["spearman"] for check in report.checks if check.check == "weights"]
+    said = f"with all weights random {levels[-1]} is left (a fault from {report.settings.survives:g} on)"
+    if report.after_layer:
+        after, limit = levels[report.after_layer - 1], report.settings.survives_head
+        said += f", with those after the target layer {after} (from {limit:g} on)"
+    return said
 
 
 def _name(check: Check) -> str:

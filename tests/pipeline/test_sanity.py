@@ -54,7 +54,10 @@ def test_the_printed_report_has_a_row_a_check_and_a_verdict_in_words() -> None:
     assert "1 head 0.50 [0.38, 0.50] 0.50 0.50 4" in cells
     assert "2 + features 0.25 [0.12, 0.25] 0.25 0.25 3" in cells
     assert "uniform - - - 0" in cells
-    assert lines[-1] == "passes random weights change the maps"
+    assert lines[-1] == (
+        "passes with all weights random 0.25 [0.12, 0.25] is left (a fault from 0.5 on), "
+        "with those after the target layer 0.50 [0.38, 0.50] (from 0.9 on)"
+    )
 
 
 def test_a_fault_is_the_last_line() -> None:
