@@ -23,9 +23,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from stages.explain.ascent import Adam
 from stages.explain.fold import fold_batch_norms
 from stages.explain.layer import TargetLayer, capture, find_target_layer
-from stages.explain.opticam import Adam, to_masks
+from stages.explain.opticam import to_masks
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -97,7 +98,7 @@ class Iteration:
         logit = self.network(inputs).gather(1, self.targets[:, None])
         (slope,) = torch.autograd.grad(logit.float().sum(), grid)
         gradient = weights * torch.bmm(self.features.flatten(2), slope.flatten(1)[:, :, None])[:, :, 0]
-        self.u = self.adam.ascend(self.u, gradient)
+        self.u = self.u + self.adam.step(gradient)
 
     def _plain(self) -> None:
         """As the authors' code does it: full-resolution features weighted, f(x) kept in the graph, two backwards."""

@@ -7,11 +7,13 @@ input is normalised with mean .498 and std .502. As ``model.source`` it is
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from stages.explain import Classifier, ModelSettings, load_classifier
 from storage.errors import UserError
 
 LITE_MEAN = (0.498, 0.498, 0.498)
@@ -31,3 +33,22 @@ def efficientnet_lite0() -> nn.Module:
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return network
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--model``, ``--weights`` and ``--device``."""
+    parser.add_argument("--model", default="torchvision:mobilenet_v2", help="model.source of a pipeline.yaml")
+    parser.add_argument("--weights", default="IMAGENET1K_V1", help="model.weights (torchvision only)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+
+
+def classifier_of(options: argparse.Namespace, size: int) -> Classifier:
+    """The classifier that the arguments name; EfficientNet-Lite0 with its own normalisation."""
+    lite = options.model.endswith(":efficientnet_lite0")
+    settings = ModelSettings(
+        source=options.model,
+        weights=options.weights,
+        mean=LITE_MEAN if lite else None,
+        std=LITE_STD if lite else None,
+    )
+    return load_classifier(settings, size)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.explain.ascent import Optimizer, make_ascent
 from stages.explain.blur import blur
 from stages.explain.fold import fold_batch_norms
 from stages.explain.gradcam import grad_cam
@@ -40,6 +41,9 @@ class OptiCamSettings:
 
     steps: int = 100
     learning_rate: float = 0.1
+    optimizer: Optimizer = "adam"
+    """``adam``: on u, as in the paper. ``projected``: Adam on the map itself, projected back onto the combinations of
+    the feature maps; the learning rate is in units of the map's range and decays over the steps."""
     tolerance: float = 1e-10
     """An image stops when its objective changes by less than this between two steps."""
     objective: Objective = "mask"
@@ -55,6 +59,11 @@ class OptiCamSettings:
             raise ValueError(f"steps is {self.steps}; take at least 1")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; take a positive number (the paper's is 0.1)")
+        if self.optimizer == "projected" and self.normalization != "range":
+            raise ValueError(
+                f"the optimizer projected needs the normalization range, not {self.normalization}; "
+                "take the optimizer adam (profile paper)"
+            )
         if self.mask_space == "normalized" and self.fill != "black":
             raise ValueError(
                 "mask_space normalized is a fill of its own (the training set's mean colour); leave fill out"
@@ -191,7 +200,7 @@ class OptiCam:
         return self.maximize(images, features.maps, torch.as_tensor(targets, device=self.device))
 
     def maximize(self, images: Tensor, features: Tensor, targets: Tensor) -> Saliency:
-        """Maximise the objective of ``targets`` (N,) over u, keeping the best iterate of each image.
+        """Maximise the objective of ``targets`` (N,), keeping the best iterate of each image.
 
         ``features`` (N, K, h, w) are the images' feature maps A, from :meth:`features`: one pass serves every target.
         Raises ValueError if the targets do not fit the batch or the network's classes.
@@ -199,14 +208,19 @@ class OptiCam:
         images = self.prepare(images)
         self._check_targets(targets, len(images), self.classes)
         maps = features.flatten(2)
-        count, channels, _ = maps.shape
+        count = len(maps)
         grid_size = features.shape[2:]
         view_size = (int(images.shape[2]), int(images.shape[3]))
         masking = self._masking(images)
         full = self.logits(images).detach() if self.settings.objective in ("diff", "iodiff") else images.new_empty(0)
 
-        u = torch.zeros(count, channels, device=self.device, dtype=self.dtype)
-        adam = Adam(u, self.settings.learning_rate)
+        ascent = make_ascent(
+            self.settings.optimizer,
+            maps,
+            self.settings.learning_rate,
+            self.settings.steps,
+            scale_invariant=self.settings.normalization in SCALE_INVARIANT,
+        )
         alive = torch.isfinite(maps).all(2).all(1)
         running = alive.clone()
         iterations = torch.zeros(count, device=self.device, dtype=torch.int64)
@@ -216,8 +230,7 @@ class OptiCam:
 
         for step in range(self.settings.steps + 1):
             last = step == self.settings.steps
-            weights = torch.softmax(u, 1)
-            grid = torch.bmm(weights[:, None], maps).view(count, *grid_size)
+            grid = ascent.combination().view(count, *grid_size)
             with torch.set_grad_enabled(not last):
                 if not last:
                     grid.requires_grad_()
@@ -236,8 +249,7 @@ class OptiCam:
             if last or not bool(running.any()):
                 break
             (slope,) = torch.autograd.grad(objective.sum(), grid)
-            gradient = self._gradient(weights, torch.bmm(maps, slope.flatten(1)[:, :, None])[:, :, 0])
-            u = torch.where(running[:, None], adam.ascend(u, gradient), u)
+            ascent.ascend(slope.flatten(1), running)
             iterations += running
 
         trace += [trace[-1]] * (self.settings.steps + 1 - len(trace))
@@ -267,16 +279,6 @@ class OptiCam:
             complement = self.folded(torch.addcmul(offset, scale, 1 - mask))
         return objective_value(self.settings.objective, targets, full, masked, complement)
 
-    def _gradient(self, weights: Tensor, slope: Tensor) -> Tensor:
-        """dF/du (N, K) from the weights w = softmax(u) and ``slope`` dF/dw_k = <A_k, dF/dS>.
-
-        It is w_k (dF/dw_k - sum_j w_j dF/dw_j). Where the mask does not change with the scale of S, the sum is zero,
-        and leaving it out leaves out its round-off.
-        """
-        if self.settings.normalization not in SCALE_INVARIANT:
-            slope = slope - (weights * slope).sum(1, keepdim=True)
-        return weights * slope
-
     @staticmethod
     def _check_targets(targets: Tensor, count: int, classes: int) -> None:
         if targets.shape != (count,):
@@ -284,21 +286,3 @@ class OptiCam:
         if bool(((targets < 0) | (targets >= classes)).any()):
             raise ValueError(f"targets {targets.tolist()} are not all among the network's {classes} classes")
 
-
-class Adam:
-    """Adam (Kingma and Ba, 2015) for maximisation, with the state of each row its own."""
-
-    def __init__(self, u: Tensor, learning_rate: float) -> None:
-        self.learning_rate = learning_rate
-        self.step = 0
-        self.first = torch.zeros_like(u)
-        self.second = torch.zeros_like(u)
-
-    def ascend(self, u: Tensor, gradient: Tensor) -> Tensor:
-        """``u`` one step up the gradient; beta = (.9, .999), epsilon = 1e-8."""
-        self.step += 1
-        self.first.lerp_(gradient, 1 - 0.9)
-        self.second.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
-        denominator = self.second.sqrt() / (1 - 0.999**self.step) ** 0.5 + 1e-8
-        moved: Tensor = u + self.learning_rate / (1 - 0.9**self.step) * self.first / denominator
-        return moved
