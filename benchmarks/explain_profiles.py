@@ -75,9 +75,7 @@ def pictures(source: DatasetSettings, class_names: tuple[str, ...], view: ViewSe
         transform = view.transform(*image.size)
         placed = transform.visible_boxes(boxes)
         if len(placed):
-            found.append(
-                Picture(render_view(image, view), sample["class_index"], transform.coverage(boxes), placed)
-            )
+            found.append(Picture(render_view(image, view), sample["class_index"], transform.coverage(boxes), placed))
     return found
 
 
@@ -172,7 +170,7 @@ def with_interval(values: np.ndarray, form: str) -> str:
 
 
 COLUMNS = (
-    "passes", "objective", "paired gain", ">= first", "AD", "AI", "AG", "energy in", "F1", "pointing", "IoU", "rank corr.",
+    "passes", "objective", "paired gain", ">= first", "AD", "AI", "AG", "energy", "F1", "pointing", "IoU", "rank corr.",
 )  # fmt: skip
 
 
@@ -195,7 +193,7 @@ def main() -> None:
     source = DatasetSettings(reader="imagenet", path=options.images)
     found = pictures(source, classifier.class_names, view, options.half)
     table = Table(
-        title=f"{options.model}, {len(found)} images ({options.half}), {view.geometry}; AD, AI, AG, pointing in percent",
+        title=f"{options.model}, {len(found)} images ({options.half}), {view.geometry}; AD, AI, AG, pointing: percent",
         title_justify="left",
     )
     for column in ("profile", *COLUMNS):

@@ -33,6 +33,7 @@ from stages.explain.objective import (
 )
 
 Fill = Literal["black", "mean", "blur"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class OptiCamSettings:
     mask_space: Literal["pixel", "normalized"] = "pixel"
     """``normalized`` masks after mean and std were taken off, so what is masked becomes the mean colour of the
     training set; it stands in place of ``fill``."""
+    precision: Precision = "float32"
+    """``bfloat16`` runs the network's passes of the optimisation under autocast; everything else stays as it is."""
+    compile: bool = False
+    """Run those passes through torch.compile."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -166,6 +171,7 @@ class OptiCam:
         # The iterations run a copy of their own: frozen, batch norms folded, channels last.
         self.folded = fold_batch_norms(network, example).requires_grad_(False)
         self.folded = self.folded.to(memory_format=torch.channels_last)
+        self.iterated = torch.compile(self.folded, dynamic=False) if self.settings.compile else self.folded
         with torch.no_grad():
             self.classes = int(self.folded(example).shape[1])
 
@@ -273,11 +279,17 @@ class OptiCam:
 
     def _objective(self, masking: tuple[Tensor, Tensor], mask: Tensor, targets: Tensor, full: Tensor) -> Tensor:
         scale, offset = masking
-        masked = self.folded(torch.addcmul(offset, scale, mask))
+        masked = self._iterate(torch.addcmul(offset, scale, mask))
         complement = None
         if self.settings.objective in NEEDS_COMPLEMENT:
-            complement = self.folded(torch.addcmul(offset, scale, 1 - mask))
+            complement = self._iterate(torch.addcmul(offset, scale, 1 - mask))
         return objective_value(self.settings.objective, targets, full, masked, complement)
+
+    def _iterate(self, inputs: Tensor) -> Tensor:
+        """Logits (N, C) of a pass of the optimisation, in the network's dtype."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
+            logits: Tensor = self.iterated(inputs)
+        return logits.to(self.dtype)
 
     @staticmethod
     def _check_targets(targets: Tensor, count: int, classes: int) -> None:
@@ -285,4 +297,3 @@ class OptiCam:
             raise ValueError(f"{targets.numel()} targets for a batch of {count}: give one class index per image")
         if bool(((targets < 0) | (targets >= classes)).any()):
             raise ValueError(f"targets {targets.tolist()} are not all among the network's {classes} classes")
-

@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from stages.explain.device import Device
 from stages.explain.layer import TargetLayer
 from stages.explain.methods import optimizes, require, store_shape
 from stages.explain.model import Classifier, ModelSettings, load_classifier
@@ -27,8 +28,6 @@ from storage.run import Part
 
 EXPLAIN_VERSION = 1
 """Raised by hand when the code changes what a map is; a golden-output test guards it."""
-
-Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -194,13 +193,6 @@ def make_opticam(
         settings=settings.opticam if settings else None,
         input_size=(view.size, view.size),
     )
-
-
-def pick_device(device: Device) -> torch.device:
-    """The device to work on; ``auto`` takes a GPU where there is one."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
 
 
 def pending_shards(run: Run, plan: ExplainPlan, samples: pa.Table) -> list[int]:

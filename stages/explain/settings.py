@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from stages.explain.methods import Method, map_normalization, optimizes
 from stages.explain.objective import Normalization, Objective
-from stages.explain.opticam import Fill, OptiCamSettings
+from stages.explain.opticam import Fill, OptiCamSettings, Precision
 
 PROFILES = {
     "paper": OptiCamSettings(steps=100, learning_rate=0.1),
@@ -50,14 +50,19 @@ class ExplainSettings:
     forward passes, for what no map points at."""
     curves: bool = False
     """Also take insertion and deletion curves: 450 more forward passes at 224 px."""
+    precision: Precision = "float32"
+    """Arithmetic of the network while optimising: ``float32`` or ``bfloat16`` (autocast). Probes are in float32."""
+    compile: bool = False
+    """Run the network through torch.compile while optimising; needs a C++ compiler, and a minute at the start."""
     batch_size: int = 16
-    """Images on the device at a time."""
+    """Images on the device at a time. 0: 16 on a CPU, on a GPU what its free memory holds. Out of memory, a worker
+    goes on with half of it."""
     shard_size: int = 64
     """Samples a task; a multiple of 32, the rows of a Zarr chunk."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}; take at least 1")
+        if self.batch_size < 0:
+            raise ValueError(f"batch_size is {self.batch_size}; take at least 1, or 0 for what the device holds")
         if self.shard_size < 1 or self.shard_size % 32:
             raise ValueError(f"shard_size is {self.shard_size}; take a multiple of 32 (the rows of a Zarr chunk)")
         unknown = [target for target in self.targets if not _TARGET.fullmatch(target)]
@@ -87,4 +92,6 @@ class ExplainSettings:
             normalization=self.normalization,
             fill=self.fill,
             mask_space=self.mask_space,
+            precision=self.precision,
+            compile=self.compile,
         )

@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.explain.device import batch_for, halving, pick_device
 from stages.explain.evidence import Explained, defined, evidence
 from stages.explain.methods import TRACE, MethodMaps, maps_of
 from stages.explain.opticam import OptiCam, to_masks, upsample
@@ -27,7 +28,6 @@ from stages.explain.plan import (
     combined_checksum,
     load_plan_classifier,
     maps_checksum,
-    pick_device,
 )
 from stages.explain.view import ViewSettings, render_view
 from stages.geometry import ViewTransform
@@ -82,10 +82,20 @@ class _Output:
     maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
+@dataclass
+class _Worker:
+    """What a worker process keeps from shard to shard."""
+
+    opticam: OptiCam
+    batch: int
+    """Images at a time: what the settings say or the device holds, halved where that was too many."""
+
+
 @lru_cache(maxsize=1)
-def _worker_opticam(plan: ExplainPlan, device: torch.device) -> OptiCam:
+def _worker(plan: ExplainPlan, device: torch.device) -> _Worker:
     """The model of this worker process, loaded once."""
-    return load_plan_classifier(plan, device)[1]
+    opticam = load_plan_classifier(plan, device)[1]
+    return _Worker(opticam, plan.explain.batch_size or batch_for(opticam, plan.view.size))
 
 
 def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardReport:
@@ -99,14 +109,13 @@ def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardRepo
     part, rows = plan.part(index), plan.shard(index)
     fingerprints = plan.fingerprints(samples)
     kept = _reusable(run, plan, index, fingerprints.maps, samples)
-    opticam = _worker_opticam(plan, pick_device(plan.device))
-    shape = (len(rows), *plan.store_shape)
-    output = _Output(maps={target: np.full(shape, np.nan, np.float32) for target in plan.explain.targets})
+    worker = _worker(plan, pick_device(plan.device))
 
-    items = _items(plan, opticam, samples.to_pylist(), output)
-    for batch in _batched(items, plan.explain.batch_size):
-        _explain_batch(plan, opticam, batch, rows.start, output, kept)
+    def explain(batch_size: int) -> _Output:
+        sized = replace(plan, explain=replace(plan.explain, batch_size=batch_size))
+        return _explain_samples(sized, worker.opticam, rows, samples.to_pylist(), kept)
 
+    output, worker.batch = halving(explain, worker.batch)
     if kept is None:
         run.discard_part(part)
         for target, maps in output.maps.items():
@@ -122,6 +131,16 @@ def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardRepo
         seconds=time.perf_counter() - began,
         statuses=dict(Counter(row["status"] for row in output.rows)),
     )
+
+
+def _explain_samples(
+    plan: ExplainPlan, opticam: OptiCam, rows: range, samples: list[dict[str, Any]], kept: _Kept | None
+) -> _Output:
+    shape = (len(rows), *plan.store_shape)
+    output = _Output(maps={target: np.full(shape, np.nan, np.float32) for target in plan.explain.targets})
+    for batch in _batched(_items(plan, opticam, samples, output), plan.explain.batch_size):
+        _explain_batch(plan, opticam, batch, rows.start, output, kept)
+    return output
 
 
 @dataclass(frozen=True)
@@ -296,8 +315,10 @@ def _row(
 
 def _to_tensor(pixels: Sequence[NDArray[np.uint8]], size: int, opticam: OptiCam) -> Tensor:
     """Views (N, 3, H, W) in [0, 1] on the device, padded to ``size`` images."""
-    stacked = torch.from_numpy(np.stack(pixels))
-    return opticam.prepare(_pad(stacked, size).to(opticam.device, opticam.dtype) / 255)
+    stacked = _pad(torch.from_numpy(np.stack(pixels)), size)
+    if opticam.device.type == "cuda":  # from pinned memory the copy does not wait for what the device is doing
+        stacked = stacked.pin_memory()
+    return opticam.prepare(stacked.to(opticam.device, non_blocking=True).to(opticam.dtype) / 255)
 
 
 def _pad(batch: Tensor, size: int) -> Tensor:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from scipy.optimize import nnls
 
 from stages.explain import OptiCam, OptiCamSettings
-from stages.explain.ascent import ProjectedAscent, project_on_cone
+from stages.explain.ascent import FeatureMaps, ProjectedAscent, project_on_cone
 from tests.stages.explain.networks import mobilenet, resnet, resnet_features, tiny
 from tests.stages.explain.plain_loop import MEAN, STD
 from tests.stages.explain.test_opticam import IMAGENET, pictures
@@ -26,7 +26,9 @@ def projected_of_one(network, feature_maps, image, target, *, steps, learning_ra
     trace, best, best_saliency = [], -float("inf"), None
     for step in range(steps + 1):
         saliency = (torch.from_numpy(weights)[:, None] * features).sum(0).requires_grad_()
-        mask = F.interpolate(saliency.view(1, 1, side, side), size=image.shape[2:], mode="bilinear", align_corners=False)
+        mask = F.interpolate(
+            saliency.view(1, 1, side, side), size=image.shape[2:], mode="bilinear", align_corners=False
+        )
         mask = (mask - mask.min()) / (mask.max() - mask.min())
         value = network((image * mask - MEAN) / STD)[0, target]
         trace.append(value.item())
@@ -73,7 +75,7 @@ def test_the_projection_reaches_the_distance_of_non_negative_least_squares(seed)
     maps, goal = generator.random((6, 9)), generator.random(9)
     _, least = nnls(maps.T, goal)
     start = torch.full((1, 6), 1 / 6, dtype=torch.float64)
-    stack, wanted = torch.from_numpy(maps)[None], torch.from_numpy(goal)[None]
+    stack, wanted = FeatureMaps(torch.from_numpy(maps)[None]), torch.from_numpy(goal)[None]
     distances = [
         float(np.linalg.norm(project_on_cone(stack, wanted, start, updates)[0].numpy() @ maps - goal))
         for updates in (0, 1, 5, 50, 20000)
@@ -125,6 +127,24 @@ def test_its_maps_do_not_depend_on_batch_mates_and_survive_a_neighbour_of_nan():
     assert result.status == ("ok", "non_finite", "ok", "ok")
     for place in (0, 2, 3):
         assert torch.equal(result.grid[place], clean.grid[place])
+
+
+@pytest.mark.parametrize(("channels", "places"), [(1280, 49), (777, 49), (512, 196), (2048, 9), (5, 4)])
+def test_products_do_not_depend_on_the_place_in_the_batch(channels, places):
+    generator = torch.Generator().manual_seed(0)
+    for trial in range(16):
+        maps, mates = torch.rand(2, 16, channels, places, generator=generator)
+        weights, other = torch.rand(2, 16, channels, generator=generator)
+        here, there = trial, (5 * trial + 3) % 16
+        mates[there], other[there] = maps[here], weights[here]
+        first, second = FeatureMaps(maps), FeatureMaps(mates)
+        one, two = first.combine(weights), second.combine(other)
+        torch.testing.assert_close(one[here], weights[here] @ maps[here])
+        assert torch.equal(one[here], two[there])
+        pattern = torch.rand(16, places, generator=generator)
+        another = pattern.roll(there - here, 0)
+        torch.testing.assert_close(first.correlate(pattern)[here], maps[here] @ pattern[here])
+        assert torch.equal(first.correlate(pattern)[here], second.correlate(another)[there])
 
 
 @pytest.mark.parametrize("normalization", ["max", "sigmoid"])

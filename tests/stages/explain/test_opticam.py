@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 
@@ -129,3 +131,24 @@ def test_targets_that_do_not_fit_are_refused(targets, message):
     opticam = OptiCam(tiny(), input_size=(32, 32))
     with pytest.raises(ValueError, match=message):
         opticam(pictures(2, 32, torch.float32), targets)
+
+
+def test_bfloat16_concerns_the_passes_of_the_optimisation_alone():
+    images, targets = pictures(4, 32, torch.float32), torch.tensor([0, 1, 2, 0])
+    exact = OptiCam(tiny(), settings=OptiCamSettings(steps=6), input_size=(32, 32))
+    rough = OptiCam(tiny(), settings=OptiCamSettings(steps=6, precision="bfloat16"), input_size=(32, 32))
+    assert torch.equal(exact.logits(images), rough.logits(images))
+    expected, result = exact(images, targets), rough(images, targets)
+    assert result.grid.dtype == torch.float32
+    # Eight bits of mantissa: the logits agree to a percent of their size, and are not the same.
+    scale = exact.logits(images).abs().amax()
+    assert 0 < (result.trace[0] - expected.trace[0]).abs().max() < 0.02 * scale
+    assert result.status == ("ok",) * 4
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_gives_the_same_objective():
+    images, targets = pictures(2, 32, torch.float32), torch.tensor([0, 1])
+    plain = OptiCam(tiny(), settings=OptiCamSettings(steps=2), input_size=(32, 32))(images, targets)
+    compiled = OptiCam(tiny(), settings=OptiCamSettings(steps=2, compile=True), input_size=(32, 32))(images, targets)
+    torch.testing.assert_close(compiled.trace, plain.trace, rtol=1e-4, atol=1e-5)

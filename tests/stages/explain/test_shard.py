@@ -2,8 +2,11 @@ import hashlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from stages.explain import OptiCam
+from stages.explain.device import CPU_BATCH
 from stages.explain.plan import EXPLAIN_VERSION, pending_shards
 from storage import Run
 from tests.stages.explain.shards import (
@@ -413,3 +416,29 @@ def test_the_maps_of_a_network_written_by_hand_are_those_of_this_explain_version
 
 GOLDEN_GRIDS = [[1.004009, 0.387144, 0.316452], [1.611398, 0.305394, 0.382222], [0.0, 0.384176, 1.066124]]
 GOLDEN_OBJECTIVES = [1.550087, 0.772829, 0.286452]
+
+
+def test_a_device_that_runs_out_of_memory_gives_what_half_the_batch_gives(images, tmp_path, monkeypatch):
+    samples = samples_of(images, range(10))
+    run, _ = explain(str(tmp_path / "four"), samples, settings(batch_size=4))
+    maximize, tried = OptiCam.maximize, []
+
+    def small_device(self, pictures, features, targets):
+        tried.append(len(pictures))
+        if len(pictures) > 4:
+            raise torch.OutOfMemoryError("out of memory")
+        return maximize(self, pictures, features, targets)
+
+    monkeypatch.setattr(OptiCam, "maximize", small_device)
+    halved, _ = explain(str(tmp_path / "halved"), samples, settings(batch_size=16))
+    assert tried[:3] == [16, 8, 4]
+    assert rows_by_key(halved) == rows_by_key(run)
+    for target in ("label", "predicted"):
+        assert np.array_equal(halved.maps(target).read(slice(0, 10)), run.maps(target).read(slice(0, 10)))
+
+
+def test_a_batch_size_of_zero_takes_what_suits_the_device(images, tmp_path):
+    samples = samples_of(images, range(3))
+    run, _ = explain(str(tmp_path / "auto"), samples, settings(batch_size=0))
+    other, _ = explain(str(tmp_path / "sixteen"), samples, settings(batch_size=CPU_BATCH))
+    assert rows_by_key(run) == rows_by_key(other)
