@@ -236,11 +236,12 @@ def _tell_of_others(others: OtherMethods, console: Console) -> None:
 
 def _optimizer(plan: ExplainPlan) -> str:
     settings = plan.explain.opticam
-    said = f"Adam lr {settings.learning_rate:g}, {settings.steps} steps, best iterate"
+    name = "Adam" if settings.optimizer == "adam" else "projected Adam"
+    said = f"{name} lr {settings.learning_rate:g}, {settings.steps} steps, best iterate"
     default = type(settings)()
     unusual = [
         f"{name} {getattr(settings, name)}"
-        for name in ("objective", "normalization", "fill", "mask_space")
+        for name in ("objective", "normalization", "fill", "mask_space", "precision")
         if getattr(settings, name) != getattr(default, name)
     ]
     return ", ".join([said, *unusual])

@@ -10,9 +10,11 @@ The library face needs torch, torchvision, numpy and scipy alone:
 
 from stages.explain.model import Classifier, ModelSettings, load_classifier
 from stages.explain.opticam import OptiCam, OptiCamSettings, Saliency
+from stages.explain.settings import PROFILES
 from stages.explain.view import ViewSettings
 
 __all__ = [
+    "PROFILES",
     "Classifier",
     "ModelSettings",
     "OptiCam",
