@@ -53,15 +53,19 @@ class WeightAscent:
         self.weights = torch.softmax(self.u, 1)
         return self.maps.combine(self.weights)
 
-    def ascend(self, slope: Tensor, running: Tensor) -> None:
-        """One step of Adam up dF/du_k = w_k (dF/dw_k - sum_j w_j dF/dw_j), with w = softmax(u), dF/dw_k = <A_k, slope>.
+    def gradient(self, slope: Tensor) -> Tensor:
+        """dF/du (N, K): w_k (dF/dw_k - sum_j w_j dF/dw_j), with w = softmax(u) and dF/dw_k = <A_k, slope>.
 
         Where F does not change with the scale of S the sum is zero, and leaving it out leaves out its round-off.
         """
-        gradient = self.maps.correlate(slope)
+        by_weight = self.maps.correlate(slope)
         if not self.scale_invariant:
-            gradient = gradient - (self.weights * gradient).sum(1, keepdim=True)
-        self.u = torch.where(running[:, None], self.u + self.adam.step(self.weights * gradient), self.u)
+            by_weight = by_weight - (self.weights * by_weight).sum(1, keepdim=True)
+        return self.weights * by_weight
+
+    def ascend(self, slope: Tensor, running: Tensor) -> None:
+        """One step of Adam up dF/du."""
+        self.u = torch.where(running[:, None], self.u + self.adam.step(self.gradient(slope)), self.u)
 
 
 class ProjectedAscent:

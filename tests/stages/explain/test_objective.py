@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from stages.explain import OptiCam, OptiCamSettings
+from stages.explain.ascent import WeightAscent
 from stages.explain.objective import normalize, objective_value
 from tests.stages.explain.networks import tiny
 from tests.stages.explain.plain_loop import MEAN, STD, opticam_of_one
@@ -105,13 +106,14 @@ def test_the_gradient_of_u_is_that_of_finite_differences(normalization):
         )
         return network((image * mask[:, None] - MEAN) / STD)[0, 1]
 
-    weights = torch.softmax(u, 1)
-    grid = torch.bmm(weights[:, None], maps).view(1, 8, 8).requires_grad_()
+    ascent = WeightAscent(maps, 0.1, scale_invariant=normalization != "sigmoid")
+    ascent.u = u
+    grid = ascent.combination().view(1, 8, 8).requires_grad_()
     mask = normalize(
         torch.nn.functional.interpolate(grid[:, None], size=(32, 32), mode="bilinear")[:, 0], normalization
     )
     (slope,) = torch.autograd.grad(network((image * mask[:, None] - MEAN) / STD)[0, 1], grid)
-    analytic = opticam._gradient(weights, torch.bmm(maps, slope.flatten(1)[:, :, None])[:, :, 0])
+    analytic = ascent.gradient(slope.flatten(1))
     step = 1e-6
     numeric = [
         (objective_at(u + step * unit) - objective_at(u - step * unit)).item() / (2 * step)
@@ -137,6 +139,8 @@ def test_dead_channels_do_not_move():
     opticam = OptiCam(network, settings=OptiCamSettings(steps=10), input_size=(32, 32))
     features = opticam.features(pictures(2, 32))
     assert torch.equal(features.maps[:, 2], torch.zeros_like(features.maps[:, 2]))
-    weights = torch.full((2, 8), 1 / 8, dtype=torch.float64)
-    slope = torch.bmm(features.maps.flatten(2), torch.randn(2, 64, 1, dtype=torch.float64))[:, :, 0]
-    assert torch.equal(opticam._gradient(weights, slope)[:, 2], torch.zeros(2, dtype=torch.float64))
+    ascent = WeightAscent(features.maps.flatten(2), 0.1, scale_invariant=True)
+    ascent.combination()
+    gradient = ascent.gradient(torch.randn(2, 64, dtype=torch.float64))
+    assert torch.equal(gradient[:, 2], torch.zeros(2, dtype=torch.float64))
+    assert (gradient[:, :2] != 0).any()
