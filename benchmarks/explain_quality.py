@@ -30,6 +30,7 @@ from rich.console import Console
 from benchmarks.quality_table import CURVES, FAITHFULNESS, LOCALISATION, Measure, Values, table
 from pipeline.config import load_config
 from pipeline.progress import Progress
+from stages.explain.device import pick_device
 from stages.explain.methods import NULLS, Method
 from stages.explain.model import Classifier, ModelSettings, load_classifier
 from stages.explain.others import settle_other_methods
@@ -39,7 +40,6 @@ from stages.explain.plan import (
     discard_misplaced_parts,
     make_plan,
     pending_shards,
-    pick_device,
     shard_samples,
 )
 from stages.explain.settings import PROFILES, ExplainSettings

@@ -167,7 +167,7 @@ def sanity(
     from pipeline.config import stored_config
     from pipeline.progress import Progress
     from pipeline.sanity import print_sanity
-    from stages.explain.plan import Device
+    from stages.explain.device import Device
     from stages.explain.sanity import SanitySettings, check_sanity
     from storage import Run
 

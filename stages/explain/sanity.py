@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from stages.explain.device import Device, pick_device
 from stages.explain.methods import NULLS, Method, maps_of, null_map, require
 from stages.explain.model import Classifier, ModelSettings, load_classifier
 from stages.explain.opticam import OptiCam, to_masks
-from stages.explain.plan import Device, make_opticam, pick_device
+from stages.explain.plan import make_opticam
 from stages.explain.randomize import Block, blocks_of, cascade
 from stages.explain.settings import ExplainSettings
 from stages.explain.similarity import METRICS
