@@ -1,13 +1,14 @@
 """Every family of torchvision's classifiers, and the transformers of timm: random weights, one table."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 import torchvision
 from torch import nn
 
-from stages.explain import OptiCam, OptiCamSettings
+from stages.explain import PROFILES, OptiCam, OptiCamSettings
 
 IMAGE = torch.nn.functional.interpolate(
     torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0)), size=(224, 224), mode="bicubic"
@@ -84,6 +85,15 @@ def test_timm(name, layer, channels, grid):
         warnings.simplefilter("ignore")  # timm's own deprecations
         network = timm.create_model(name, pretrained=False)
     check(network, layer, channels, grid)
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "swin_t", "densenet121"])
+def test_the_fast_profile_climbs_on_layers_with_negative_values_too(name):
+    torch.manual_seed(0)
+    network = with_signal(torchvision.models.get_model(name, weights=None))
+    result = OptiCam(network, settings=replace(PROFILES["fast"], steps=3, learning_rate=0.1))(IMAGE)
+    assert result.status == ("ok",)
+    assert result.objective_best[0] > result.objective_start[0]
 
 
 class Unfit(nn.Module):
