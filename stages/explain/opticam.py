@@ -46,7 +46,7 @@ class OptiCamSettings:
     """``adam``: on u, as in the paper. ``projected``: Adam on the map itself, projected back onto the combinations of
     the feature maps; the learning rate is in units of the map's range and decays over the steps."""
     tolerance: float = 1e-10
-    """An image stops when its objective changes by less than this between two steps."""
+    """An image stops when its objective changes by less than this between two steps; never in bfloat16."""
     objective: Objective = "mask"
     normalization: Normalization = "range"
     fill: Fill = "black"
@@ -233,6 +233,8 @@ class OptiCam:
         best = torch.full((count,), -torch.inf, device=self.device, dtype=self.dtype)
         best_grid = torch.full((count, *grid_size), torch.nan, device=self.device, dtype=self.dtype)
         trace: list[Tensor] = []
+        # Two logits in a row are often the same number in bfloat16, and say nothing about having arrived.
+        tolerance = self.settings.tolerance if self.settings.precision == "float32" else 0.0
 
         for step in range(self.settings.steps + 1):
             last = step == self.settings.steps
@@ -245,7 +247,7 @@ class OptiCam:
             value = objective.detach()
             if trace:
                 value = torch.where(running, value, trace[-1])
-                running = running & ~((value - trace[-1]).abs() < self.settings.tolerance)
+                running = running & ~((value - trace[-1]).abs() < tolerance)
             trace.append(value)
             alive = alive & torch.isfinite(value)
             running = running & alive
