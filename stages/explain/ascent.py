@@ -83,8 +83,9 @@ class ProjectedAscent:
     def __init__(self, maps: Tensor, learning_rate: float, steps: int) -> None:
         self.tiny = torch.finfo(maps.dtype).tiny
         shifted = maps - maps.amin(2, keepdim=True)
+        self.height = shifted.amax((1, 2)).clamp(min=self.tiny)[:, None]
         self.maps = FeatureMaps(maps)
-        self.shifted = FeatureMaps(shifted / shifted.amax((1, 2), keepdim=True).clamp(min=self.tiny))
+        self.shifted = FeatureMaps(shifted / self.height[:, :, None])
         self.weights = maps.new_full(maps.shape[:2], 1 / maps.shape[1])
         self.learning_rate, self.steps, self.step = learning_rate, steps, 0
         self.adam = Adam(maps[:, 0], 1.0, momentum=_MOMENTUM)
@@ -96,13 +97,12 @@ class ProjectedAscent:
 
     def ascend(self, slope: Tensor, running: Tensor) -> None:
         """One step of Adam on the map in units of its range, and the projection of where it leads."""
-        low = self.current.amin(1, keepdim=True)
-        span = self.current.amax(1, keepdim=True) - low
-        unit = (self.current - low) / span.clamp(min=self.tiny)
+        span = (self.current.amax(1, keepdim=True) - self.current.amin(1, keepdim=True)).clamp(min=self.tiny)
+        in_ranges = self.weights * (self.height / span)
         rate = self.learning_rate * (_DECAYED + (1 - _DECAYED) * 0.5 * (1 + math.cos(math.pi * self.step / self.steps)))
         self.step += 1
-        goal = (unit + rate * self.adam.step(slope * span)).clamp(min=0)
-        projected = project_on_cone(self.shifted, goal, self.weights / span.clamp(min=self.tiny))
+        goal = (self.shifted.combine(in_ranges) + rate * self.adam.step(slope * span)).clamp(min=0)
+        projected = project_on_cone(self.shifted, goal, in_ranges)
         total = projected.sum(1, keepdim=True)
         usable = running[:, None] & torch.isfinite(total) & (total > 0)
         self.weights = torch.where(usable, projected / torch.where(usable, total, torch.ones_like(total)), self.weights)

@@ -19,7 +19,6 @@ def projected_of_one(network, feature_maps, image, target, *, steps, learning_ra
         features = feature_maps((image - MEAN) / STD)[0].flatten(1)
     side = int(features.shape[1] ** 0.5)
     shifted = (features - features.min(1, keepdim=True).values).numpy()
-    shifted = shifted / shifted.max()
     weights = np.full(len(features), 1 / len(features))
     place = torch.zeros(features.shape[1], dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([place], lr=1.0, betas=(0.6, 0.999))
@@ -44,7 +43,7 @@ def projected_of_one(network, feature_maps, image, target, *, steps, learning_ra
         adam.step()
         move = (place.detach() - before).numpy()
         rate = learning_rate * (0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * step / steps)))
-        goal = np.maximum((values - values.min()) / span + rate * move, 0)
+        goal = np.maximum(weights @ shifted / span + rate * move, 0)
         weights = weights / span
         for _ in range(50):
             weights = weights * (shifted @ goal) / np.maximum(shifted @ (weights @ shifted), 1e-300)
