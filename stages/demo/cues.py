@@ -31,10 +31,10 @@ a frame or strip at the picture's edge."""
 
 _KIND_OF = {name: kind for kind, names in CUE_KINDS.items() for name in names}
 _CASTS = {
-    "cast_warm": (1.10, 0.94, 0.66),
-    "cast_green": (0.74, 1.08, 0.80),
-    "cast_blue": (0.68, 0.90, 1.14),
-    "cast_magenta": (1.08, 0.70, 1.02),
+    "cast_warm": (1.14, 0.90, 0.48),
+    "cast_green": (0.58, 1.12, 0.64),
+    "cast_blue": (0.50, 0.86, 1.18),
+    "cast_magenta": (1.10, 0.54, 1.04),
 }
 
 

@@ -92,14 +92,14 @@ def _pennant(side: int) -> Image.Image:
 
 
 def _word(text: str, colour: tuple[int, int, int]) -> Callable[[int], Image.Image]:
-    """A bold word across the square; 60% opaque."""
+    """A bold word across the square; 75% opaque."""
 
     def draw(side: int) -> Image.Image:
         image, pen = _canvas(side, colour)
         left, _, right, _ = pen.textbbox((0, 0), text, font=ImageFont.load_default(100), stroke_width=5)
         size = 100 * 0.94 * side / (right - left)
         font, bold = ImageFont.load_default(size), size / 20
-        pen.text((side / 2, side / 2), text, font=font, fill=(*colour, 153), anchor="mm", stroke_width=bold)
+        pen.text((side / 2, side / 2), text, font=font, fill=(*colour, 191), anchor="mm", stroke_width=bold)
         return image
 
     return draw

@@ -73,7 +73,7 @@ def test_a_cast_is_a_multiple_of_the_canvas_where_no_object_is() -> None:
     opacity[1, 2] = 1
     layer = cue_layer("cast_warm", canvas, (0, 0, 3), opacity, np.random.default_rng(0))
     np.testing.assert_array_equal(layer.opacity, 1 - opacity)
-    np.testing.assert_allclose(layer.colour[0, 0], 0.5 * np.array((1.10, 0.94, 0.66)), rtol=0.031)
+    np.testing.assert_allclose(layer.colour[0, 0], 0.5 * np.array((1.14, 0.90, 0.48)), rtol=0.031)
 
 
 def test_a_word_lets_the_picture_through() -> None:
@@ -81,7 +81,7 @@ def test_a_word_lets_the_picture_through() -> None:
     layer = cue_layer("word_demo", canvas, (5, 7, 60), canvas[..., 0], np.random.default_rng(0))
     assert layer.opacity.shape == (60, 60)
     assert layer.corner == (5, 7)
-    assert 0.55 < layer.opacity.max() < 0.65  # 60%, and what turning the word adds at its edges
+    assert 0.7 < layer.opacity.max() < 0.8  # 75%, and what turning the word adds at its edges
 
 
 @pytest.mark.parametrize("cue", CUES)
