@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.planted.experiment import Outcome, cheap_and_costly
-from benchmarks.planted.measure import UNINFORMED
+from benchmarks.planted.measure import OFF_THE_BOXES, UNINFORMED
 from benchmarks.planted.plan import CONTROL
 from stages.audit.classes import COLUMNS, class_table
 from stages.audit.rules import RULES, Rule
@@ -91,6 +91,7 @@ def detectors(rows: Rows, locators: Sequence[str]) -> list[Detector]:
     blunt = [
         Detector("p - p(box alone, rest black)", rows.column("/minus_p_box"), 1, 0),
         Detector("p - p(box alone, rest blurred)", rows.column("/minus_p_box_blurred"), 1, 0),
+        Detector("p - p(box and 16 px alone, rest blurred)", rows.column("/minus_p_near_blurred"), 1, 0),
         Detector("p(context alone, box black)", rows.column("/p_context"), 1, 0),
         Detector("p(context alone, box blurred)", rows.column("/p_context_blurred"), 1, 0),
         Detector("p(context) / (p(box) + p(context)), rest black", rows.column("/context_reliance"), 2, 0),
@@ -104,11 +105,18 @@ def detectors(rows: Rows, locators: Sequence[str]) -> list[Detector]:
         largest(first, second, full),
         largest(second, full),
     ]
+    clear = [
+        Detector(
+            f"{one.name}, 16 px off the boxes", rows.column(f"{one.name}/{OFF_THE_BOXES}"), one.forward, one.backward
+        )
+        for one in (first, second)
+    ]
+    combined += [largest(*clear), largest(*clear, full)]
     margin = [
         Detector(f"{one.name}, less the random drop", one.score - of["random"].score, one.forward + 1, one.backward)
         for one in (first, second)
     ]
-    return [*maps[: len(locators)], *combined, *margin, *scans, *blunt, *maps[len(locators) :]]
+    return [*maps[: len(locators)], *clear, *combined, *margin, *scans, *blunt, *maps[len(locators) :]]
 
 
 def largest(*parts: Detector) -> Detector:

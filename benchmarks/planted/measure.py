@@ -33,7 +33,13 @@ FILLS = ("blur", "black", "mean")
 """What the ablation puts in the place of hidden pixels; the audit takes the blur."""
 BLEED = 16
 """px: half a cell of a 7 x 7 grid in a view of 224, as far as a map bleeds out of the box that it lights up."""
-OFF_THE_BOX = f"area {HIDDEN_FRACTION:g}, blur, {BLEED} px off the boxes"
+CELLS = {
+    **{f"{area:.1%}, blurred": (area, "blur", 0) for area in AREAS},
+    **{f"10.0%, {fill}": (HIDDEN_FRACTION, fill, 0) for fill in FILLS[1:]},
+    **{f"{area:.1%}, blurred, {gap} px off the boxes": (area, "blur", gap) for gap in (16, 32) for area in (0.1, 0.2)},
+}
+"""What the ablation hides: area, fill, and the gap in px that it leaves around the boxes."""
+OFF_THE_BOXES = f"10.0%, blurred, {BLEED} px off the boxes"
 GRADIENT_FREE = ("score_cam", "ablation_cam")
 UNINFORMED = ("random", "uniform")
 SCORES = (
@@ -169,11 +175,13 @@ def measure_without_maps(opticam: OptiCam, audited: Audited) -> Columns:
     for batch in batches(opticam, audited):
         inside, p, full = batch.coverage[:, None], batch.probabilities, batch.p_full
         box, context = p(batch.images * inside), p(batch.images * (1 - inside))
+        near = _grown(~batch.outside, BLEED)[:, None].to(inside)
         scan = _scan(batch)
         columns = {
             "p_full": full,
             "minus_p_box": full - box,
             "minus_p_box_blurred": full - p(batch.images * inside + batch.blurred * (1 - inside)),
+            "minus_p_near_blurred": full - p(batch.images * near + batch.blurred * (1 - near)),
             "p_context": context,
             "p_context_blurred": p(batch.images * (1 - inside) + batch.blurred * inside),
             "context_reliance": context / (box + context),
@@ -238,13 +246,16 @@ def _ablation(batch: Batch, ranking: Tensor) -> Columns:
         "black": torch.zeros_like(batch.images),
         "mean": batch.images.mean((2, 3), keepdim=True).expand_as(batch.images),
     }
-    cells = [(area, "blur") for area in AREAS] + [(HIDDEN_FRACTION, fill) for fill in FILLS[1:]]
     columns = {}
-    for area, fill in cells:
-        columns[f"area {area:g}, {fill}"] = _values(_drop_with(batch, ranking, batch.outside, area, fills[fill]))
-    near = F.max_pool2d((~batch.outside).to(ranking)[:, None], 2 * BLEED + 1, stride=1, padding=BLEED)[:, 0] > 0
-    columns[OFF_THE_BOX] = _values(_drop_with(batch, ranking, ~near, HIDDEN_FRACTION, batch.blurred))
+    for title, (area, fill, gap) in CELLS.items():
+        allowed = ~_grown(~batch.outside, gap)
+        columns[title] = _values(_drop_with(batch, ranking, allowed, area, fills[fill]))
     return columns
+
+
+def _grown(inside: Tensor, gap: int) -> Tensor:
+    """Regions (N, H, W), bool, and what lies within ``gap`` px of them along both axes."""
+    return F.max_pool2d(inside.float()[:, None], 2 * gap + 1, stride=1, padding=gap)[:, 0] > 0
 
 
 def _drop_with(batch: Batch, ranking: Tensor, allowed: Tensor, area: float, fill: Tensor) -> Tensor:

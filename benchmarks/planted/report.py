@@ -23,7 +23,7 @@ from benchmarks.planted.detect import (
     shipped_drop,
 )
 from benchmarks.planted.experiment import Outcome
-from benchmarks.planted.measure import AREAS, FILLS, OFF_THE_BOX
+from benchmarks.planted.measure import CELLS
 from benchmarks.planted.plan import CONTROL
 from benchmarks.planted.statistics import auroc, average_precision, estimate, precision, recall
 from stages.audit.settings import AuditSettings
@@ -188,11 +188,9 @@ def kind_table(rows: Rows) -> Table:
 
 def ablation_table(rows: Rows, clean: Rows | None) -> Table:
     """Other hidden areas and fills than the audit's."""
-    cells = [f"area {area:g}, blur" for area in AREAS] + [f"area 0.1, {fill}" for fill in FILLS[1:]]
-    cells.append(OFF_THE_BOX)
     main = main_locators()
     table = [["hidden", "map", "AUROC", "AP", "precision", "recall", "flagged on the control"]]
-    for cell in cells:
+    for cell in CELLS:
         for name in (*main, BOTH):
             score = _hiding(rows, cell, name)
             flags = score >= SETTINGS.drop_outside

@@ -92,9 +92,11 @@ def test_passes_are_counted_as_the_network_runs_them(
 
 def test_the_ablation_at_the_audits_own_area_and_fill_is_the_drop(opticam: OptiCam, audited: Audited) -> None:
     columns = measure_locator(opticam, audited, "grad_cam", ablate=True)
-    np.testing.assert_allclose(columns["area 0.1, blur"], columns["drop_outside"], atol=1e-6)
-    assert (columns["area 0.2, blur"] != columns["area 0.05, blur"]).any()
-    assert (columns["area 0.1, black"] != columns["area 0.1, blur"]).any()
+    np.testing.assert_allclose(columns["10.0%, blurred"], columns["drop_outside"], atol=1e-6)
+    for other in ("20.0%, blurred", "10.0%, black", "10.0%, mean"):
+        assert (columns[other] != columns["10.0%, blurred"]).any()
+    # A view of 32 px has nothing 32 px off its box.
+    assert np.isnan(columns["10.0%, blurred, 32 px off the boxes"]).all()
 
 
 def test_hiding_what_a_prediction_rests_on_is_found_by_the_scan_and_by_the_box_alone() -> None:
