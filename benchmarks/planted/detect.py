@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.planted.experiment import Outcome, cheap_and_costly
-from benchmarks.planted.measure import OFF_THE_BOXES, UNINFORMED
+from benchmarks.planted.measure import BLEED, OFF_THE_BOXES, UNINFORMED
 from benchmarks.planted.plan import CONTROL
 from stages.audit.classes import COLUMNS, class_table
 from stages.audit.rules import RULES, Rule
@@ -105,12 +105,7 @@ def detectors(rows: Rows, locators: Sequence[str]) -> list[Detector]:
         largest(first, second, full),
         largest(second, full),
     ]
-    clear = [
-        Detector(
-            f"{one.name}, 16 px off the boxes", rows.column(f"{one.name}/{OFF_THE_BOXES}"), one.forward, one.backward
-        )
-        for one in (first, second)
-    ]
+    clear = [_clear_of_the_boxes(rows, one) for one in (first, second)]
     combined += [largest(*clear), largest(*clear, full)]
     margin = [
         Detector(f"{one.name}, less the random drop", one.score - of["random"].score, one.forward + 1, one.backward)
@@ -127,6 +122,12 @@ def largest(*parts: Detector) -> Detector:
         sum(part.forward for part in parts),
         sum(part.backward for part in parts),
     )
+
+
+def _clear_of_the_boxes(rows: Rows, of: Detector) -> Detector:
+    """The same map, hiding what it lights up clear of the boxes: a map bleeds out of the box that it lights up."""
+    name = f"{of.name}, {BLEED} px off the boxes"
+    return Detector(name, rows.column(f"{of.name}/{OFF_THE_BOXES}"), of.forward, of.backward)
 
 
 def _of_map(rows: Rows, name: str) -> Detector:
