@@ -111,10 +111,12 @@ class Run:
         if name not in SCHEMAS:
             raise UserError(f"no table {name!r}; tables are {', '.join(SCHEMAS)}")
         if name in PARTED:
-            tables = [self.read_part(part) for part in self.parts(name)]
+            order = ("method", "row", "target")
+            read = sorted({*columns, *order}) if columns else None
+            tables = [self.read_part(part, read) for part in self.parts(name)]
             whole = pa.concat_tables(tables) if tables else SCHEMAS[name].empty_table()
             whole = whole.replace_schema_metadata(None)
-            whole = whole.sort_by([("method", "ascending"), ("row", "ascending"), ("target", "ascending")])
+            whole = whole.sort_by([(key, "ascending") for key in order])
             return whole.select(columns) if columns else whole
         if not self.directory.exists(f"{name}.parquet"):
             raise UserError(f"{self.url} has no {name} table yet; `sightline run CONFIG` makes it")
@@ -145,9 +147,9 @@ class Run:
         """Commit a part: its rows, and in its metadata what it vouches for."""
         self.directory.write(part.path, encode(table, SCHEMAS[part.table], metadata))
 
-    def read_part(self, part: Part) -> pa.Table:
+    def read_part(self, part: Part, columns: list[str] | None = None) -> pa.Table:
         """Rows of a committed part."""
-        return decode(self.directory.read(part.path))
+        return decode(self.directory.read(part.path), columns)
 
     def part_metadata(self, part: Part) -> dict[str, str] | None:
         """What a part vouches for; None if it is not committed."""

@@ -110,6 +110,12 @@ EXPLAIN = pa.schema(
             f"{_BLUR}; null unless explain.scan.",
         ),
         _field("scan_box", REGION, "The window of p_hide_scan, upright image.", "px"),
+        _field("hidden_box", REGION, "Box of the largest connected part that p_hide_outside hid, upright image.", "px"),
+        _field(
+            "outside_features",
+            pa.list_(pa.float16()),
+            "The layer's feature maps averaged over what p_hide_outside hid, one number a channel; not in SQL.",
+        ),
         _real("p_hide_inside", f"p with the most salient 10% of the view's pixels inside the boxes {_BLUR}."),
         _real(
             "p_hide_random",
@@ -252,6 +258,44 @@ CLASSES = pa.schema(
     ]
 )
 
+ENRICHED = pa.struct(
+    [
+        pa.field("label", pa.string()),
+        pa.field("n", pa.int32()),
+        pa.field("p", pa.float64()),
+        pa.field("q", pa.float64()),
+    ]
+)
+
+EXEMPLAR = pa.struct([pa.field("sample_id", pa.string()), pa.field("target", pa.string()), pa.field("box", REGION)])
+
+CUES = pa.schema(
+    [
+        _text("cue_id", "Name of the cue; it keeps it from audit to audit while half of its samples stay together."),
+        _KEYS[3],
+        _field("rank", pa.int32(), "1 for the cue whose hiding costs most.", "", ">= 1"),
+        _count("size", "Samples in it."),
+        _real("mean_drop", "Mean drop_outside of its samples: what hiding it costs.", "[-1, 1]"),
+        _real("mean_drop_low", "Lower end of its 95% bootstrap interval.", "[-1, 1]"),
+        _real("mean_drop_high", "Upper end.", "[-1, 1]"),
+        _real("mean_drop_random", "Mean drop_random of the same samples: the matched null.", "[-1, 1]"),
+        _field(
+            "classes",
+            pa.list_(ENRICHED),
+            "Classes more frequent in it than in the other samples: n in the cue, one-sided Fisher p, and q after "
+            "Benjamini-Hochberg over all cues and classes, at most .05.",
+        ),
+        _field("sample_ids", pa.list_(pa.string()), "Its samples, the most central first."),
+        _field(
+            "exemplars",
+            pa.list_(EXEMPLAR),
+            "The first of them: the target whose class relies on the cue, and hidden_box, what to look at.",
+            "px",
+        ),
+        _field("centroid", pa.list_(pa.float32()), "Mean direction of its samples' outside_features; not in SQL."),
+    ]
+)
+
 REVIEWS = pa.schema(
     [
         _KEYS[0],
@@ -289,6 +333,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "metrics": METRICS,
     "findings": FINDINGS,
     "classes": CLASSES,
+    "cues": CUES,
     "reviews": REVIEWS,
     "sanity": SANITY,
 }

@@ -1,4 +1,4 @@
-"""The audit itself: rules over the view ``audit`` become findings and classes."""
+"""The audit itself: rules over the view ``audit`` become findings, classes and cues."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from stages.audit.classes import COLUMNS, class_table, count_evidence
+from stages.audit.cues import cue_table, find_cues
 from stages.audit.query import connect, execute
 from stages.audit.rules import Rule, rules_of
 from stages.audit.settings import AuditSettings
@@ -29,10 +30,11 @@ class AuditReport:
     method: str
     findings: pa.Table
     classes: pa.Table
+    cues: pa.Table
 
 
 def audit(run: Run, settings: AuditSettings) -> AuditReport:
-    """Apply the rules to a scored run and write its tables ``findings`` and ``classes``.
+    """Apply the rules to a scored run and write its tables ``findings``, ``classes`` and ``cues``.
 
     Findings are sorted: evidence before descriptions, then by severity, then by rule and sample. The same
     scores give the same tables. Raises UserError for a run without scores, or a mistake in a user's rule.
@@ -42,19 +44,25 @@ def audit(run: Run, settings: AuditSettings) -> AuditReport:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
         rules, thresholds = rules_of(settings, columns), settings.thresholds()
         found = [finding for rule in rules for finding in apply(rule, connection, method, thresholds)]
-        found.sort(key=_order)
-        findings = pa.Table.from_pylist(found, schema=FINDINGS)
         relies = next(rule for rule in rules if rule.id == "relies_on_outside").condition(thresholds)
+        cues = find_cues(run, connection, method, settings)
         rows = connection.execute(
             f"SELECT {', '.join(COLUMNS)}, {relies} AS relies FROM audit WHERE method = ? ORDER BY row, target",
             [method],
         ).fetchall()
+    cue_of = {(member.sample_id, member.target): cue.cue_id for cue in cues for member in cue.members}
+    for finding in found:
+        if finding["kind"] == "evidence":
+            finding["cue_id"] = cue_of.get((finding["sample_id"], finding["target"]))
+    found.sort(key=_order)
+    findings = pa.Table.from_pylist(found, schema=FINDINGS)
     records = [dict(zip((*COLUMNS, "relies"), row, strict=True)) for row in rows]
     flags = count_evidence(findings, {record["sample_id"]: record["label"] for record in records})
     classes = class_table(records, flags, settings)
-    run.write_table("findings", findings)
-    run.write_table("classes", classes)
-    return AuditReport(method, findings, classes)
+    tables = {"cues": cue_table(cues, method), "findings": findings, "classes": classes}
+    for name, table in tables.items():
+        run.write_table(name, table)
+    return AuditReport(method, **tables)
 
 
 def audited_method(run: Run, method: str = "") -> str:

@@ -37,13 +37,16 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
     samples. A column that several of them have is prefixed by its table. It adds ``target_label`` and
     ``pred_label`` (class names), ``correct`` (the prediction is the label; null without a class) and
     ``p_label`` (p of the label's class, also beside other targets). The connection reads the tables through
-    the run, wherever that is, and cannot touch files or settings.
+    the run, wherever that is, and cannot touch files or settings. Columns of vectors are left out: nobody reads a
+    thousand channels, and DuckDB has no half-precision numbers.
     """
     connection = duckdb.connect(
         ":memory:",
         config={"enable_external_access": "false", "python_enable_replacements": "false"},
     )
-    tables = {name: run.table(name) for name in SCHEMAS if run.has_table(name)}
+    tables = {name: run.table(name, _readable(schema)) for name, schema in SCHEMAS.items() if run.has_table(name)}
+    if "findings" not in tables:
+        tables.pop("cues", None)  # kept for the names in it: it is of the audit before
     for name, table in tables.items():
         connection.register(name, table)
     if {"samples", "explain", "scores"} <= tables.keys():
@@ -51,6 +54,15 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
         connection.execute(audit_view({name: tables[name].column_names for name in ("samples", "explain", "scores")}))
     connection.execute("SET lock_configuration = true")
     return connection
+
+
+def _readable(schema: pa.Schema) -> list[str]:
+    """The columns that SQL sees: not the vectors."""
+    return [
+        field.name
+        for field in schema
+        if not (pa.types.is_list(field.type) and pa.types.is_floating(field.type.value_type))
+    ]
 
 
 def audit_view(columns: dict[str, list[str]]) -> str:

@@ -62,8 +62,16 @@ class AuditSettings:
     grid has .73, upsampled to 224 px; four cells have .81."""
     min_class_size: int = 10
     """Evaluable samples below which nothing is claimed about a class."""
+    cue_drop: float = 0.1
+    """Samples with this drop or more are grouped into cues by what was hidden."""
+    cue_min_size: int | None = None
+    """Samples that make a cue; by default one in a hundred of those with such a drop, at least 5 and at most 25."""
     rules: tuple[CustomRule, ...] = ()
     """A user's own rules."""
+
+    def __post_init__(self) -> None:
+        if self.cue_min_size is not None and self.cue_min_size < 2:
+            raise ValueError(f"cue_min_size is {self.cue_min_size}; take at least 2, or leave it out")
 
     def thresholds(self) -> dict[str, float]:
         """The numbers that rules refer to by name, ``{drop_outside}`` and the like."""

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from stages.explain.blur import blur
 from stages.explain.curves import insertion_deletion
-from stages.explain.probes import PROBES, Softmax, crop_outside, hidden_pixels, outside_of, probe
-from stages.explain.scan import scan
+from stages.explain.pooling import pool
+from stages.explain.probes import PROBES, Softmax, crop_outside, hidden_pixels, most_salient, outside_of, probe
+from stages.explain.scan import Window, scan
 from stages.explain.settings import ExplainSettings
-from stages.geometry import ViewTransform, clip_boxes
+from stages.geometry import ViewTransform, clip_boxes, largest_component_box
 
 MASK_PROBES = ("p_saliency", "p_saliency_in_box", "p_saliency_in_context")
 """Columns that show the network the map's mask: a map of zeros leaves them undefined."""
@@ -43,6 +45,8 @@ class Explained:
 
     images: Tensor
     """(N, 3, H, W) in [0, 1]."""
+    features: Tensor
+    """The layer's feature maps of the images, (N, K, h, w)."""
     targets: Tensor
     """Index of each image's explained class, (N,)."""
     maps: Tensor
@@ -70,9 +74,9 @@ def evidence(
     ``grid`` is that of the maps. Every forward pass is one of N images: a convolution rounds differently from one batch
     size to another.
     """
-    columns = _columns(softmax, batch, grid, settings)
+    columns, hidden = _columns(softmax, batch, grid, settings)
     constant = (batch.maps.amax((1, 2)) == batch.maps.amin((1, 2))).tolist()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place, status in enumerate(batch.status):
         row = {name: values[place] for name, values in columns.items()}
         if status == "degenerate_map":
@@ -80,13 +84,15 @@ def evidence(
         if status == "degenerate_map" or constant[place]:
             row |= dict.fromkeys(PLACE_PROBES)
         rows.append({} if status == "non_finite" else row | _costliest(row, settings.method))
-    return rows
+    locators = [row.get("hide_locator") for row in rows]
+    return [row | what for row, what in zip(rows, _what_was_hidden(batch, hidden, locators), strict=True)]
 
 
 def _columns(
     softmax: Softmax, batch: Explained, grid: tuple[int, int], settings: ExplainSettings
-) -> dict[str, list[Any]]:
-    """Name to a value an image, whatever the status of its map; None where undefined."""
+) -> tuple[dict[str, list[Any]], dict[str, Tensor]]:
+    """Name to a value an image, whatever the status of its map; None where undefined. And locator to the pixels
+    (N, H, W), bool, that it proposes to hide."""
 
     def probabilities(pictures: Tensor) -> Tensor:
         return softmax(pictures).gather(1, batch.targets[:, None])[:, 0]
@@ -102,16 +108,20 @@ def _columns(
         None if p is None else index for p, index in zip(columns["p_crop_outside"], predicted.tolist(), strict=True)
     ]
     columns["crop_outside_box"] = _in_image(parts.tolist(), batch.transforms)
+    tenth = hidden_pixels(*outside.shape[1:])
+    saliency = {"grad_cam": batch.second, settings.method: maps}
+    hidden = {locator: most_salient(own, outside, tenth)[0] for locator, own in saliency.items()}
     if settings.scan:
         # Undefined where the maps' proposals are: a tenth of the view must lie outside.
-        enough = outside.flatten(1).sum(1) >= hidden_pixels(*outside.shape[1:])
+        enough = outside.flatten(1).sum(1) >= tenth
         p_scan, windows = scan(probabilities, images, blurred, outside & enough[:, None, None])
         columns["p_hide_scan"] = _values(p_scan)
         columns["scan_box"] = _in_image(windows, batch.transforms)
+        hidden["scan"] = outside & _inside(windows, outside)
     if settings.curves:
         insertion, deletion = insertion_deletion(probabilities, images, maps)
         columns |= {"insertion": _values(insertion), "deletion": _values(deletion)}
-    return columns
+    return columns, hidden
 
 
 def _costliest(row: Mapping[str, Any], method: str) -> dict[str, Any]:
@@ -121,6 +131,32 @@ def _costliest(row: Mapping[str, Any], method: str) -> dict[str, Any]:
     proposals = [(row["p_hide_map"], method), (row["p_hide_second"], "grad_cam"), (row.get("p_hide_scan"), "scan")]
     p, locator = min((proposal for proposal in proposals if proposal[0] is not None), key=lambda proposal: proposal[0])
     return {"p_hide_outside": p, "hide_locator": locator}
+
+
+def _what_was_hidden(
+    batch: Explained, hidden: Mapping[str, Tensor], locators: Sequence[str | None]
+) -> list[dict[str, Any]]:
+    """Where each image's locator hid something, and what the layer's features are there; None without a locator."""
+    region = torch.zeros_like(batch.maps, dtype=torch.bool)
+    for place, locator in enumerate(locators):
+        if locator is not None:
+            region[place] = hidden[locator][place]
+    boxes = _in_image(largest_component_box(region.float().cpu().numpy()).tolist(), batch.transforms)
+    vectors = pool(batch.features, region).half().cpu().numpy()
+    return [
+        {"hidden_box": box, "outside_features": vector if np.isfinite(vector).all() else None}
+        for box, vector in zip(boxes, vectors, strict=False)  # a padded batch has vectors to spare
+    ]
+
+
+def _inside(windows: Sequence[Window | None], like: Tensor) -> Tensor:
+    """Pixels (N, H, W), bool as ``like``, of each image's window."""
+    inside = torch.zeros_like(like)
+    for place, window in enumerate(windows):
+        if window is not None:
+            x0, y0, x1, y1 = window
+            inside[place, y0:y1, x0:x1] = True
+    return inside
 
 
 def _in_image(

@@ -18,7 +18,7 @@ from torch import Tensor
 from stages.explain.opticam import upsample
 from stages.geometry import EIGHT_NEIGHBOURS, Boxes, largest_component_box
 
-PROBES_VERSION = 3
+PROBES_VERSION = 4
 HIDDEN_FRACTION = 0.1
 """Share of the view's pixels that the hiding probes replace."""
 

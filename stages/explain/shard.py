@@ -252,8 +252,8 @@ def _explain_batch(
     size = plan.explain.batch_size
     images = _pad(torch.stack([item.image for item in items]), size)
     targets = _pad(torch.tensor([item.class_index for item in items], device=opticam.device), size)
+    features = _pad(torch.stack([item.features for item in items]), size)
     if kept is None:
-        features = _pad(torch.stack([item.features for item in items]), size)
         made = maps_of(plan.explain.method, opticam, images, features, targets, len(items))
     else:
         stored = [kept.rows[item.view.sample["row"], item.targets[0]] for item in items]
@@ -280,7 +280,7 @@ def _explain_batch(
         second = upsample(opticam.grad_cam(images, targets), view_size)
     own = made.status[: len(items)]
     transforms = [item.view.transform for item in items]
-    explained = Explained(images, targets, maps, second, coverage, has_box, seeds, own, transforms)
+    explained = Explained(images, features, targets, maps, second, coverage, has_box, seeds, own, transforms)
     probes = evidence(softmax, explained, plan.layer.grid, plan.explain)
     # A network that turned to NaN half-way has a best iterate, but not one to believe.
     grids_out = made.grid[: len(items)].float().cpu().numpy().copy()

@@ -1,0 +1,268 @@
+"""Cues: what is relied on outside the boxes, grouped by what it looks like to the network.
+
+A sample stands for what was hidden in it: the layer's features averaged there, ``outside_features``. Samples whose class
+loses probability are clustered by the direction of these features; each cluster is a cue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import HDBSCAN
+
+from stages.audit.intervals import benjamini_hochberg, bootstrap, fisher_greater
+from stages.audit.settings import AuditSettings
+from storage.tables import CUES
+
+if TYPE_CHECKING:
+    from storage import Run
+
+MOST = 5000
+"""Samples with a drop that are clustered, the largest drops first: time and memory grow with the square."""
+CONTRAST = (100, 1000)
+"""At least and at most so many samples without a drop stand beside them; in between, as many as they are."""
+NEIGHBOURS = 5
+"""A place is as dense as its fifth neighbour is near: ``min_samples`` of HDBSCAN."""
+ENRICHED = 0.05
+"""A class is enriched in a cue up to this q."""
+EXEMPLARS = 6
+"""Samples of a cue that its row in the table shows."""
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A sample, and the class that loses most when something outside its boxes is hidden."""
+
+    sample_id: str
+    row: int
+    target: str
+    digest: str
+    label: str
+    """Name of that class."""
+    drop: float
+    drop_random: float | None
+    box: dict[str, float] | None
+    """Where most of it was hidden, px of the upright image."""
+
+
+@dataclass(frozen=True)
+class Cue:
+    """Samples in which the same was hidden, the most central first."""
+
+    cue_id: str
+    members: tuple[Hidden, ...]
+    centroid: Vectors
+    """Mean direction of their features, unit length."""
+    classes: tuple[dict[str, Any], ...]
+    """Classes more frequent among them than among the others: label, n, p, q."""
+
+
+def find_cues(run: Run, connection: duckdb.DuckDBPyConnection, method: str, settings: AuditSettings) -> list[Cue]:
+    """The cues of a method, the costliest first; none where too few samples lose probability, or no two look alike.
+
+    ``connection`` is one of :func:`stages.audit.query.connect`. A cue keeps the name that it has in the run's present
+    table ``cues`` (:func:`name_cues`).
+    """
+    everyone = hidden_parts(connection, method)
+    with_drop, without = choose(everyone, settings.cue_drop)
+    minimum = settings.cue_min_size or default_size(len(with_drop))
+    if len(with_drop) < minimum:
+        return []
+    features = read_features(run, method, with_drop + without)
+    known = [(sample, feature) for sample, feature in zip(with_drop + without, features, strict=True) if usable(feature)]
+    if not known:
+        return []
+    samples = [sample for sample, _ in known]
+    directions = unit(np.stack([feature for _, feature in known]))
+    groups = cluster(directions, sum(usable(feature) for feature in features[: len(with_drop)]), minimum)
+    found = [(tuple(samples[index] for index in group), unit(directions[group].mean(0))) for group in groups]
+    found.sort(key=lambda group: (-mean_drop(group[0]), group[0][0].sample_id))
+    members = [group for group, _ in found]
+    names = name_cues(members, former_members(run, method))
+    classes = enriched(members, everyone)
+    return [
+        Cue(name, group, centroid, own)
+        for name, (group, centroid), own in zip(names, found, classes, strict=True)
+    ]
+
+
+def cue_table(cues: Sequence[Cue], method: str) -> pa.Table:
+    """The table ``cues``, in the order given."""
+    rows = []
+    for rank, cue in enumerate(cues, start=1):
+        low, high = bootstrap(np.array([member.drop for member in cue.members]), np.mean) or (None, None)
+        random = [member.drop_random for member in cue.members if member.drop_random is not None]
+        rows.append(
+            {
+                "cue_id": cue.cue_id,
+                "method": method,
+                "rank": rank,
+                "size": len(cue.members),
+                "mean_drop": mean_drop(cue.members),
+                "mean_drop_low": low,
+                "mean_drop_high": high,
+                "mean_drop_random": float(np.mean(random)) if random else None,
+                "classes": list(cue.classes),
+                "sample_ids": [member.sample_id for member in cue.members],
+                "exemplars": [
+                    {"sample_id": member.sample_id, "target": member.target, "box": member.box}
+                    for member in cue.members[:EXEMPLARS]
+                ],
+                "centroid": cue.centroid,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=CUES)
+
+
+def hidden_parts(connection: duckdb.DuckDBPyConnection, method: str) -> list[Hidden]:
+    """The evaluable samples of a method, each with its class of largest drop, by digest: in no order that means anything,
+    and in the same one whatever rows they have."""
+    found = connection.execute(
+        """
+        SELECT sample_id, row, target, digest, target_label, drop_outside, drop_random, hidden_box
+        FROM audit
+        WHERE method = ? AND evaluable AND target IN ('label', 'predicted') AND drop_outside IS NOT NULL
+        QUALIFY row_number() OVER (PARTITION BY sample_id ORDER BY drop_outside DESC, target) = 1
+        ORDER BY digest, sample_id
+        """,
+        [method],
+    )
+    return [Hidden(*values) for values in found.fetchall()]
+
+
+def choose(samples: Sequence[Hidden], least: float) -> tuple[list[Hidden], list[Hidden]]:
+    """The samples with a drop of ``least`` or more that are clustered, and those that stand beside them."""
+    # The tables hold float32, and so compare the rules: a drop of exactly .1 counts here and there.
+    with_drop = [sample for sample in samples if sample.drop >= np.float32(least)]
+    if len(with_drop) > MOST:
+        with_drop = sorted(with_drop, key=lambda sample: -sample.drop)[:MOST]
+    without = [sample for sample in samples if sample.drop < np.float32(least)]
+    return with_drop, without[: min(max(len(with_drop), CONTRAST[0]), CONTRAST[1])]
+
+
+def default_size(n: int) -> int:
+    """Samples that make a cue, of ``n`` with a drop: one in a hundred, at least 5 and at most 25."""
+    return min(max(n // 100, 5), 25)
+
+
+def read_features(run: Run, method: str, samples: Sequence[Hidden]) -> list[Vectors | None]:
+    """``outside_features`` of the samples, each (K,); None where they are null."""
+    wanted = pa.array([sample.row for sample in samples], pa.int64())
+    by_key: dict[tuple[int, str], Vectors] = {}
+    for part in run.parts("explain", method):
+        table = run.read_part(part, ["row", "target", "outside_features"])
+        table = table.filter(pc.field("row").isin(wanted) & pc.field("outside_features").is_valid())
+        if table.num_rows:
+            # Not to_pylist: a thousand channels of thousands of samples would be millions of Python floats.
+            values = table["outside_features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            keys = zip(table["row"].to_pylist(), table["target"].to_pylist(), strict=True)
+            by_key |= zip(keys, values.astype(np.float32).reshape(table.num_rows, -1), strict=True)
+    return [by_key.get((sample.row, sample.target)) for sample in samples]
+
+
+def usable(feature: Vectors | None) -> bool:
+    """Whether features have a direction."""
+    return feature is not None and bool(np.isfinite(feature).all()) and bool(feature.any())
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Vectors (..., K) at unit length."""
+    scaled: Vectors = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return scaled
+
+
+def cluster(directions: Vectors, count: int, minimum: int) -> list[NDArray[np.intp]]:
+    """Clusters among the first ``count`` of unit vectors (N, K), as indices, the most central first.
+
+    HDBSCAN (Campello, Moulavi, Sander, 2013) with Euclidean distances, which on unit vectors order as cosines do. The
+    vectors after the first ``count`` are contrast: HDBSCAN sees a cluster only beside something else, and without them
+    the one cue of a run would be noise. A cluster counts if ``minimum`` of the first ``count`` are in it.
+    """
+    if len(directions) < max(minimum, NEIGHBOURS) or count < minimum:
+        return []
+    model = HDBSCAN(min_cluster_size=minimum, min_samples=NEIGHBOURS, algorithm="brute", copy=True)
+    labels = model.fit(directions).labels_[:count]
+    groups = []
+    for label in range(labels.max() + 1):
+        members = np.flatnonzero(labels == label)
+        if len(members) >= minimum:
+            centrality = directions[members] @ directions[members].mean(0)
+            groups.append(members[np.argsort(-centrality, kind="stable")])
+    return groups
+
+
+def mean_drop(members: Sequence[Hidden]) -> float:
+    """What hiding a cue costs, on average."""
+    return float(np.mean([member.drop for member in members]))
+
+
+def enriched(cues: Sequence[Sequence[Hidden]], everyone: Sequence[Hidden]) -> list[tuple[dict[str, Any], ...]]:
+    """For each cue, the classes that are more frequent in it than among the other samples, the surest first.
+
+    One-sided Fisher tests, with Benjamini-Hochberg over every cue and class, those too that a cue does not have.
+    """
+    whole = Counter(sample.label for sample in everyone)
+    tests = []
+    for cue in cues:
+        inside = Counter(member.label for member in cue)
+        rest = len(everyone) - len(cue)
+        for label, total in whole.items():
+            n = inside[label]
+            p = fisher_greater(n, len(cue), total - n, rest) if n else 1.0
+            tests.append({"label": label, "n": n, "p": p})
+    corrected = benjamini_hochberg([test["p"] for test in tests])
+    found = []
+    for place in range(len(cues)):
+        own = slice(place * len(whole), (place + 1) * len(whole))
+        pairs = zip(tests[own], corrected[own], strict=True)
+        kept = [test | {"q": q} for test, q in pairs if q is not None and q <= ENRICHED]
+        found.append(tuple(sorted(kept, key=lambda test: (test["p"], test["label"]))))
+    return found
+
+
+def former_members(run: Run, method: str) -> dict[str, set[str]]:
+    """The cues of a method in the run's present table, name to samples."""
+    if not run.has_table("cues"):
+        return {}
+    rows = run.table("cues", ["cue_id", "method", "sample_ids"]).to_pylist()
+    return {row["cue_id"]: set(row["sample_ids"]) for row in rows if row["method"] == method}
+
+
+def name_cues(cues: Sequence[Sequence[Hidden]], former: dict[str, set[str]]) -> list[str]:
+    """A name for each cue: that of the former cue which it shares samples with, else one from its most central sample.
+
+    Former and present cues are paired so that most samples stay where they were; a pair counts if it shares half of
+    the samples of the smaller of the two. A name that was in use is not given to anything else.
+    """
+    names: dict[int, str] = {}
+    members = [{member.sample_id for member in cue} for cue in cues]
+    shared = np.array([[len(own & old) for old in former.values()] for own in members], int)
+    shared = shared.reshape(len(cues), len(former))
+    for own, old in zip(*linear_sum_assignment(shared, maximize=True), strict=True):
+        name, samples = list(former.items())[old]
+        if 2 * shared[own, old] >= min(len(members[own]), len(samples)):
+            names[int(own)] = name
+    taken = set(former)
+    for index, cue in enumerate(cues):
+        if index not in names:
+            names[index] = _new_name(cue[0].digest, taken)
+            taken.add(names[index])
+    return [names[index] for index in range(len(cues))]
+
+
+def _new_name(digest: str, taken: Iterable[str]) -> str:
+    digests = (hashlib.sha256(f"{digest} {attempt}".encode()).hexdigest() for attempt in count())
+    return next(name for digest in digests if (name := f"cue-{digest[:4]}") not in taken)
