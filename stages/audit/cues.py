@@ -1,7 +1,7 @@
 """Cues: what is relied on outside the boxes, grouped by what it looks like to the network.
 
-A sample stands for what was hidden in it: the layer's features averaged there, ``outside_features``. Samples whose class
-loses probability are clustered by the direction of these features; each cluster is a cue.
+A sample stands for what was hidden in it: the layer's features averaged there, ``outside_features``. The samples whose
+class loses probability are clustered by the direction of these features; each cluster is a cue.
 """
 
 from __future__ import annotations
@@ -57,6 +57,11 @@ class Hidden:
     box: dict[str, float] | None
     """Where most of it was hidden, px of the upright image."""
 
+    @property
+    def key(self) -> tuple[int, str]:
+        """Row and target."""
+        return self.row, self.target
+
 
 @dataclass(frozen=True)
 class Cue:
@@ -78,25 +83,20 @@ def find_cues(run: Run, connection: duckdb.DuckDBPyConnection, method: str, sett
     """
     everyone = hidden_parts(connection, method)
     with_drop, without = choose(everyone, settings.cue_drop)
+    features = read_features(run, method, with_drop + without)
+    with_drop = [sample for sample in with_drop if sample.key in features]
+    samples = with_drop + [sample for sample in without if sample.key in features]
     minimum = settings.cue_min_size or default_size(len(with_drop))
     if len(with_drop) < minimum:
         return []
-    features = read_features(run, method, with_drop + without)
-    known = [(sample, feature) for sample, feature in zip(with_drop + without, features, strict=True) if usable(feature)]
-    if not known:
-        return []
-    samples = [sample for sample, _ in known]
-    directions = unit(np.stack([feature for _, feature in known]))
-    groups = cluster(directions, sum(usable(feature) for feature in features[: len(with_drop)]), minimum)
+    directions = unit(np.stack([features[sample.key] for sample in samples]))
+    groups = cluster(directions, len(with_drop), minimum)
     found = [(tuple(samples[index] for index in group), unit(directions[group].mean(0))) for group in groups]
     found.sort(key=lambda group: (-mean_drop(group[0]), group[0][0].sample_id))
     members = [group for group, _ in found]
     names = name_cues(members, former_members(run, method))
     classes = enriched(members, everyone)
-    return [
-        Cue(name, group, centroid, own)
-        for name, (group, centroid), own in zip(names, found, classes, strict=True)
-    ]
+    return [Cue(name, group, centroid, own) for name, (group, centroid), own in zip(names, found, classes, strict=True)]
 
 
 def cue_table(cues: Sequence[Cue], method: str) -> pa.Table:
@@ -128,8 +128,10 @@ def cue_table(cues: Sequence[Cue], method: str) -> pa.Table:
 
 
 def hidden_parts(connection: duckdb.DuckDBPyConnection, method: str) -> list[Hidden]:
-    """The evaluable samples of a method, each with its class of largest drop, by digest: in no order that means anything,
-    and in the same one whatever rows they have."""
+    """The evaluable samples of a method, each with its class of largest drop.
+
+    They are sorted by digest: an order that means nothing, and that does not change when samples are added.
+    """
     found = connection.execute(
         """
         SELECT sample_id, row, target, digest, target_label, drop_outside, drop_random, hidden_box
@@ -158,24 +160,22 @@ def default_size(n: int) -> int:
     return min(max(n // 100, 5), 25)
 
 
-def read_features(run: Run, method: str, samples: Sequence[Hidden]) -> list[Vectors | None]:
-    """``outside_features`` of the samples, each (K,); None where they are null."""
+def read_features(run: Run, method: str, samples: Sequence[Hidden]) -> dict[tuple[int, str], Vectors]:
+    """``outside_features`` (K,) of the samples by (row, target), of those that have a direction: not null, not zero."""
     wanted = pa.array([sample.row for sample in samples], pa.int64())
-    by_key: dict[tuple[int, str], Vectors] = {}
+    features: dict[tuple[int, str], Vectors] = {}
     for part in run.parts("explain", method):
         table = run.read_part(part, ["row", "target", "outside_features"])
         table = table.filter(pc.field("row").isin(wanted) & pc.field("outside_features").is_valid())
         if table.num_rows:
             # Not to_pylist: a thousand channels of thousands of samples would be millions of Python floats.
             values = table["outside_features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            vectors = values.astype(np.float32).reshape(table.num_rows, -1)
             keys = zip(table["row"].to_pylist(), table["target"].to_pylist(), strict=True)
-            by_key |= zip(keys, values.astype(np.float32).reshape(table.num_rows, -1), strict=True)
-    return [by_key.get((sample.row, sample.target)) for sample in samples]
-
-
-def usable(feature: Vectors | None) -> bool:
-    """Whether features have a direction."""
-    return feature is not None and bool(np.isfinite(feature).all()) and bool(feature.any())
+            features |= {
+                key: vector for key, vector in zip(keys, vectors, strict=True) if 0 < np.linalg.norm(vector) < np.inf
+            }
+    return features
 
 
 def unit(vectors: Vectors) -> Vectors:
@@ -214,23 +214,22 @@ def enriched(cues: Sequence[Sequence[Hidden]], everyone: Sequence[Hidden]) -> li
 
     One-sided Fisher tests, with Benjamini-Hochberg over every cue and class, those too that a cue does not have.
     """
-    whole = Counter(sample.label for sample in everyone)
-    tests = []
-    for cue in cues:
-        inside = Counter(member.label for member in cue)
-        rest = len(everyone) - len(cue)
-        for label, total in whole.items():
-            n = inside[label]
-            p = fisher_greater(n, len(cue), total - n, rest) if n else 1.0
-            tests.append({"label": label, "n": n, "p": p})
-    corrected = benjamini_hochberg([test["p"] for test in tests])
-    found = []
-    for place in range(len(cues)):
-        own = slice(place * len(whole), (place + 1) * len(whole))
-        pairs = zip(tests[own], corrected[own], strict=True)
-        kept = [test | {"q": q} for test, q in pairs if q is not None and q <= ENRICHED]
-        found.append(tuple(sorted(kept, key=lambda test: (test["p"], test["label"]))))
-    return found
+    totals = Counter(sample.label for sample in everyone)
+    inside = [Counter(member.label for member in cue) for cue in cues]
+    p = np.ones((len(cues), len(totals)))
+    for own, (cue, counts) in enumerate(zip(cues, inside, strict=True)):
+        for place, (label, total) in enumerate(totals.items()):
+            if n := counts[label]:
+                p[own, place] = fisher_greater(n, len(cue), total - n, len(everyone) - len(cue))
+    q = np.array(benjamini_hochberg(p.ravel().tolist()), float).reshape(p.shape)
+    return [
+        tuple(
+            {"label": label, "n": counts[label], "p": float(p[own, place]), "q": float(q[own, place])}
+            for _, label, place in sorted((p[own, place], label, place) for place, label in enumerate(totals))
+            if q[own, place] <= ENRICHED
+        )
+        for own, counts in enumerate(inside)
+    ]
 
 
 def former_members(run: Run, method: str) -> dict[str, set[str]]:

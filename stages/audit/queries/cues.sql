@@ -1,7 +1,7 @@
 -- Cues
--- What is relied on outside the boxes: groups of samples in which the same kind of thing was hidden, what hiding it costs, and in which classes?
+-- What is relied on outside the boxes: which samples have the same kind of thing hidden, what does that cost, and in which classes?
 SELECT cue_id, size, mean_drop, mean_drop_low, mean_drop_high, mean_drop_random,
-    array_to_string(list_transform(classes, c -> c.label || ' (' || c.n || ')'), ', ') AS enriched_classes,
-    array_to_string(list_transform(exemplars[1:3], e -> e.sample_id), ', ') AS exemplars
+    array_to_string([c.label || ' (' || c.n || ')' FOR c IN classes], ', ') AS more_frequent_in,
+    array_to_string([e.sample_id FOR e IN exemplars[1:3]], ', ') AS exemplars
 FROM cues
 ORDER BY rank
