@@ -95,7 +95,8 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     console.print(f"[green]explain[/]  {_method(plan, config)}", highlight=False)
     _tell_of_others(others, console)
     changed = others.methods | ({plan.explain.method} if pending else set())
-    # An interrupted run must not show new maps beside old verdicts: what follows from the maps goes first.
+    # An interrupted run must not show new maps beside old verdicts: what follows from the maps goes first. Cues stay,
+    # for their names; without findings nobody shows them.
     if changed:
         run.discard_table("metrics")
     if chosen_method({*run.methods(), plan.explain.method}, config.audit.method) in changed:
@@ -115,7 +116,9 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     with timings.measure("audit"), console.status("audit"):
         report = audit(run, config.audit)
     console.print(
-        f"[green]audit[/]    {report.findings.num_rows} findings, {report.classes.num_rows} classes", highlight=False
+        f"[green]audit[/]    {report.findings.num_rows} findings, {report.classes.num_rows} classes, "
+        f"{report.cues.num_rows} cues",
+        highlight=False,
     )
 
     run.write_info(_info(run, config, plan, samples, timings, reports))

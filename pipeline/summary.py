@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import PurePosixPath
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +13,9 @@ from pipeline.runner import STAGES
 from stages.audit.summary import Share, Summary, summarise
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from storage import Run
+
+SHOWN_CUES = 10
+"""Cues that the summary prints; `sightline query RUN --name cues` shows all."""
 
 
 def print_summary(run: Run, console: Console, shown_path: str) -> None:
@@ -23,6 +27,7 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     _print_faithfulness(summary, info, console)
     _print_localisation(summary, console)
     _print_rules(summary, console)
+    _print_cues(summary, console)
     truth = config.get("dataset", {}).get("truth")
     if truth:
         _print_truth(against_truth(run, read_truth(truth)), console)
@@ -125,6 +130,26 @@ def _print_rules(summary: Summary, console: Console) -> None:
         console.print(f"  {kind} [bold]{rule.rule}[/] {rule.count}: {escape(rule.title)}", highlight=False)
         for finding in rule.top if rule.kind == "evidence" else rule.top[:1]:
             console.print(f"      {escape(finding.sample_id)}: {escape(finding.reason)}", highlight=False)
+
+
+def _print_cues(summary: Summary, console: Console) -> None:
+    if not summary.cues:
+        return
+    shown = summary.cues[:SHOWN_CUES]
+    rest = f", {len(shown)} of {len(summary.cues)}" if len(shown) < len(summary.cues) else ""
+    console.print(
+        f"\n[bold]Cues[/] (samples that rely on the same kind of thing outside the boxes{rest})", highlight=False
+    )
+    for cue in shown:
+        null = f"; an equal random area costs {cue.mean_drop_random:.2f}" if cue.mean_drop_random is not None else ""
+        classes = escape(", ".join(cue.classes)) or "no class in particular"
+        console.print(
+            f"  [bold]{cue.cue_id}[/] {cue.size} samples, {classes}: hiding it costs "
+            f"{_interval(cue.mean_drop, cue.interval)}{null}",
+            highlight=False,
+        )
+        names = ", ".join(PurePosixPath(sample).name for sample in cue.exemplars)
+        console.print(f"      {escape(names)}", highlight=False)
 
 
 def _print_truth(report: TruthReport, console: Console) -> None:

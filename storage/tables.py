@@ -341,6 +341,15 @@ SCHEMAS: dict[str, pa.Schema] = {
 PARTED = ("explain", "scores")
 
 
+def without_vectors(schema: pa.Schema) -> list[str]:
+    """Columns of a table for people and SQL: all but the lists of numbers, which only the audit's clustering reads."""
+    return [
+        field.name
+        for field in schema
+        if not (pa.types.is_list(field.type) and pa.types.is_floating(field.type.value_type))
+    ]
+
+
 def encode(table: pa.Table, schema: pa.Schema, metadata: dict[str, str] | None = None) -> bytes:
     """Parquet bytes of ``table`` cast to ``schema``, the same bytes for the same content.
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.errors import UserError
-from storage.tables import SCHEMAS
+from storage.tables import SCHEMAS, without_vectors
 
 if TYPE_CHECKING:
     from storage import Run
@@ -44,7 +44,7 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
         ":memory:",
         config={"enable_external_access": "false", "python_enable_replacements": "false"},
     )
-    tables = {name: run.table(name, _readable(schema)) for name, schema in SCHEMAS.items() if run.has_table(name)}
+    tables = {name: run.table(name, without_vectors(schema)) for name, schema in SCHEMAS.items() if run.has_table(name)}
     if "findings" not in tables:
         tables.pop("cues", None)  # kept for the names in it: it is of the audit before
     for name, table in tables.items():
@@ -54,15 +54,6 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
         connection.execute(audit_view({name: tables[name].column_names for name in ("samples", "explain", "scores")}))
     connection.execute("SET lock_configuration = true")
     return connection
-
-
-def _readable(schema: pa.Schema) -> list[str]:
-    """The columns that SQL sees: not the vectors."""
-    return [
-        field.name
-        for field in schema
-        if not (pa.types.is_list(field.type) and pa.types.is_floating(field.type.value_type))
-    ]
 
 
 def audit_view(columns: dict[str, list[str]]) -> str:

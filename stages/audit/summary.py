@@ -14,6 +14,7 @@ from stages.audit.findings import audited_method
 from stages.audit.intervals import bootstrap, wilson
 from stages.audit.query import connect
 from stages.audit.rules import RULES
+from storage.tables import CUES, without_vectors
 
 if TYPE_CHECKING:
     from storage import Run
@@ -86,6 +87,19 @@ class RuleCount:
 
 
 @dataclass(frozen=True)
+class CueCount:
+    """A cue as the summary lists it; ``classes`` are those it is more frequent in, ``exemplars`` sample ids."""
+
+    cue_id: str
+    size: int
+    mean_drop: float
+    interval: Interval
+    mean_drop_random: float | None
+    classes: tuple[str, ...]
+    exemplars: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Summary:
     """A run in numbers. Shares are fractions in [0, 1]; the misses and the lift are of the target ``label``.
 
@@ -105,6 +119,7 @@ class Summary:
     lift_median: float | None
     lift_interval: Interval | None
     rules: tuple[RuleCount, ...]
+    cues: tuple[CueCount, ...]
 
 
 def summarise(run: Run, method: str = "", *, top: int = 3) -> Summary:
@@ -159,6 +174,7 @@ def summarise(run: Run, method: str = "", *, top: int = 3) -> Summary:
         lift_median=float(np.median(lifts)) if len(lifts) else None,
         lift_interval=bootstrap(lifts),
         rules=_count_rules(findings, top),
+        cues=_count_cues(run, method, top),
     )
 
 
@@ -192,6 +208,23 @@ def _count_rules(findings: list[dict[str, Any]], top: int) -> tuple[RuleCount, .
         )
         counts.append(RuleCount(rule, title, kind, len(found), listed))
     return tuple(counts)
+
+
+def _count_cues(run: Run, method: str, top: int) -> tuple[CueCount, ...]:
+    """The cues of a method, the costliest first."""
+    return tuple(
+        CueCount(
+            cue_id=cue["cue_id"],
+            size=cue["size"],
+            mean_drop=cue["mean_drop"],
+            interval=(cue["mean_drop_low"], cue["mean_drop_high"]),
+            mean_drop_random=cue["mean_drop_random"],
+            classes=tuple(enriched["label"] for enriched in cue["classes"]),
+            exemplars=tuple(exemplar["sample_id"] for exemplar in cue["exemplars"][:top]),
+        )
+        for cue in run.table("cues", without_vectors(CUES)).to_pylist()
+        if cue["method"] == method
+    )
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str, *parameters: str) -> list[dict[str, Any]]:

@@ -136,7 +136,7 @@ def _costliest(row: Mapping[str, Any], method: str) -> dict[str, Any]:
 def _what_was_hidden(
     batch: Explained, hidden: Mapping[str, Tensor], locators: Sequence[str | None]
 ) -> list[dict[str, Any]]:
-    """Where each image's locator hid something, and what the layer's features are there; None without a locator."""
+    """Where each image's locator hid something, and what the layer's features are there; nothing without a locator."""
     region = torch.zeros_like(batch.maps, dtype=torch.bool)
     for place, locator in enumerate(locators):
         if locator is not None:
@@ -144,8 +144,10 @@ def _what_was_hidden(
     boxes = _in_image(largest_component_box(region.float().cpu().numpy()).tolist(), batch.transforms)
     vectors = pool(batch.features, region).half().cpu().numpy()
     return [
-        {"hidden_box": box, "outside_features": vector if np.isfinite(vector).all() else None}
-        for box, vector in zip(boxes, vectors, strict=False)  # a padded batch has vectors to spare
+        {"hidden_box": box, "outside_features": vector.tolist() if np.isfinite(vector).all() else None}
+        if locator
+        else {}
+        for locator, box, vector in zip(locators, boxes, vectors, strict=False)  # a padded batch has vectors to spare
     ]
 
 

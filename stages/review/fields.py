@@ -123,6 +123,7 @@ def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[
             if crops
             else []
         ),
+        Field("hidden_box", "detections", IMAGE, "Largest part that was hidden outside the boxes, for drop_outside."),
         Field("saliency", "heatmap", IMAGE, "Map of the label's class."),
         Field("saliency_predicted", "heatmap", IMAGE, "Map of the predicted class, where it is not the label."),
         Field("correct", "flag", PREDICTION, "The prediction is the label."),
@@ -135,6 +136,7 @@ def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[
             AUDIT,
             "What to look at first: 1 + worst where there is evidence, else the highest severity of what is described.",
         ),
+        Field("cue", "text", AUDIT, "Cue that the sample relies on: others have the same kind of thing hidden."),
         *(Field(severity_path(rule), "real", AUDIT, f"Severity of the finding {rule}.") for rule in rules),
         *number_fields(),
         *(number_fields(PREDICTED) if both_targets else []),

@@ -75,7 +75,7 @@ def load(
         dataset.create_index("priority")
     report = _bring_up_to_date(dataset, fields, contents, records(contents, heatmaps))
     lay_out(dataset, fields, opacity=settings.heatmap_opacity)
-    save_views(dataset, rules or {})
+    save_views(dataset, rules or {}, contents.cues)
     if tell:
         tell(report)
     return dataset

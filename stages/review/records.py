@@ -20,11 +20,12 @@ from stages.review.settings import ReviewSettings
 from storage.errors import UserError
 from storage.maps import MapStore
 from storage.run import Run
-from storage.tables import EXPLAIN, SCORES
+from storage.tables import CUES, EXPLAIN, SCHEMAS, SCORES, without_vectors
 
 TARGETS = ("label", "predicted")
 NOT_SHOWN = ("unreadable", "removed")
 SALIENT = "salient"
+HIDDEN = "hidden"
 VIEW = "view"
 
 ROUNDING = 0.01
@@ -57,6 +58,17 @@ class Measured:
         return self.values.get(key, {})
 
 
+@dataclass(frozen=True)
+class Cue:
+    """A cue that the audit found, and the samples that rely on it."""
+
+    cue_id: str
+    classes: tuple[str, ...]
+    """Classes that it is more frequent in; there may be none."""
+    mean_drop: float
+    samples: tuple[str, ...]
+
+
 @dataclass
 class Contents:
     """All that is read of a run before its samples are shown, worst findings first."""
@@ -73,6 +85,8 @@ class Contents:
     maps: dict[str, MapStore]
     class_names: Sequence[str]
     views: dict[str, ViewTransform] = field(default_factory=dict)
+    cues: list[Cue] = field(default_factory=list)
+    """The costliest first."""
 
     @property
     def rules(self) -> list[str]:
@@ -111,6 +125,7 @@ def read_contents(run: Run, settings: ReviewSettings) -> Contents:
             sample.key: ViewTransform.make(geometry, sample.width, sample.height, size=size, resize=resize)
             for sample in samples
         },
+        cues=_cues(run, method),
     )
 
 
@@ -140,13 +155,14 @@ def make_heatmaps(run: Run, contents: Contents, settings: ReviewSettings) -> dic
 def records(contents: Contents, heatmaps: dict[str, dict[str, Heatmap]]) -> Iterator[tuple[Sample, Record]]:
     """Each sample with its values by field, as plain values (see :func:`stages.review.fields.encode`)."""
     own = next(iter(contents.measured))
+    cue_of = {key: cue.cue_id for cue in contents.cues for key in cue.samples}
     for sample in contents.samples:
         main = contents.measured[own].get(sample.key)
         other = contents.measured["predicted"].get(sample.key) if "predicted" in contents.measured else {}
-        record: Record = {KEY: sample.key, "split": sample.values["split"]}
+        record: Record = {KEY: sample.key, "split": sample.values["split"], "cue": cue_of.get(sample.key)}
         record |= _classes(contents, sample, main, other)
         record |= _audit(contents.findings.get(sample.key, []))
-        record |= _regions(contents, sample, heatmaps)
+        record |= _regions(contents, sample, main, heatmaps)
         record |= _statuses(sample, main)
         for name in _NUMBERS:
             record[name] = main.get(name)
@@ -201,7 +217,7 @@ def _measured(run: Run, method: str, target: str) -> Measured:
     for name in ("explain", "scores"):
         if not run.has_table(name):
             continue
-        table = run.table(name)
+        table = run.table(name, without_vectors(SCHEMAS[name]))
         table = table.filter((pc.field("method") == method) & (pc.field("target") == target))
         for values in _without_nan(table).to_pylist():
             row = merged[values["sample_id"]]
@@ -230,6 +246,19 @@ def _findings(run: Run, method: str) -> dict[str, list[dict[str, Any]]]:
         if all(finding["rule"] != earlier["rule"] for earlier in before):
             before.append(finding)
     return dict(found)
+
+
+def _cues(run: Run, method: str) -> list[Cue]:
+    """Cues of a method, the costliest first; without findings the table is of an earlier audit."""
+    if not run.has_table("cues") or not run.has_table("findings"):
+        return []
+    return [
+        Cue(
+            row["cue_id"], tuple(found["label"] for found in row["classes"]), row["mean_drop"], tuple(row["sample_ids"])
+        )
+        for row in run.table("cues", without_vectors(CUES)).to_pylist()
+        if row["method"] == method
+    ]
 
 
 def _rank(finding: dict[str, Any]) -> tuple[bool, float]:
@@ -273,7 +302,9 @@ def _classes(contents: Contents, sample: Sample, main: dict[str, Any], other: di
     }
 
 
-def _regions(contents: Contents, sample: Sample, heatmaps: dict[str, dict[str, Heatmap]]) -> Record:
+def _regions(
+    contents: Contents, sample: Sample, main: dict[str, Any], heatmaps: dict[str, dict[str, Heatmap]]
+) -> Record:
     own = heatmaps.get("label", {}).get(sample.key)
     predicted = heatmaps.get("predicted", {}).get(sample.key)
     strongest = own or predicted
@@ -287,6 +318,7 @@ def _regions(contents: Contents, sample: Sample, heatmaps: dict[str, dict[str, H
             for box in sample.values["boxes"] or ()
         ],
         "salient_box": [Box(SALIENT, *strongest.box)] if strongest and strongest.box else None,
+        "hidden_box": [Box(HIDDEN, **main["hidden_box"])] if main.get("hidden_box") else None,
         "view_box": None if _is_whole(view) else [Box(VIEW, *view.view_box)],
     }
 

@@ -1,4 +1,4 @@
-"""How the dataset looks in the App: what is visible at first, colours, sidebar groups, one saved view a rule."""
+"""How the dataset looks in the App: what is visible at first, colours, sidebar groups, saved views."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fiftyone import ViewField
 from fiftyone.core.odm.dataset import ActiveFields, SidebarGroupDocument
 
 from stages.review.fields import EXPANDED, GROUPS, Field, severity_path
+from stages.review.records import Cue
 from stages.review.settings import RuleText
 
 VISIBLE = ("ground_truth", "salient_box", "view_box", "prediction", "label", "saliency")
@@ -21,6 +22,7 @@ COLOURS = {
     "ground_truth": "#0098d8",
     "salient_box": "#d08a00",
     "view_box": "#8c929c",
+    "hidden_box": "#b5261e",
     "prediction": "#5b3df5",
     "label": "#0098d8",
 }
@@ -30,6 +32,9 @@ OURS = "views"
 """Key of the dataset's info that lists the saved views made here."""
 
 EVERYTHING = "Everything, worst first"
+
+CUE_VIEWS = 20
+"""Cues that get a saved view; the field ``cue`` filters for any."""
 
 
 def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
@@ -70,8 +75,8 @@ def first_view(dataset: Any) -> Any:
     return dataset.load_saved_view(dataset.info[OURS][0])
 
 
-def save_views(dataset: Any, rules: Mapping[str, RuleText]) -> dict[str, str]:
-    """Save a view of each rule that found something, and one of everything; returns rule -> name of its view.
+def save_views(dataset: Any, rules: Mapping[str, RuleText], cues: Sequence[Cue] = ()) -> dict[str, str]:
+    """Save a view of each rule that found something, of each cue, and of everything; returns rule -> name of its view.
 
     Names carry counts, so views of an earlier load are replaced. Views that people saved are left alone.
     """
@@ -89,6 +94,22 @@ def save_views(dataset: Any, rules: Mapping[str, RuleText]) -> dict[str, str]:
         names[rule] = f"{text.title} ({counts[rule]})"
         view = dataset.match(ViewField("findings").contains([rule])).sort_by(severity_path(rule), reverse=True)
         dataset.save_view(names[rule], view, description=text.meaning or None, overwrite=True)
-    dataset.info[OURS] = [everything, *names.values()]
+    dataset.info[OURS] = [everything, *names.values(), *_save_cues(dataset, cues)]
     dataset.save()
+    return names
+
+
+def _save_cues(dataset: Any, cues: Sequence[Cue]) -> list[str]:
+    """Save a view of each cue that samples of the dataset rely on, those it costs most first; returns their names."""
+    counts = dataset.count_values("cue")
+    names = []
+    for cue in [cue for cue in cues if cue.cue_id in counts][:CUE_VIEWS]:
+        name = f"Cue: {', '.join(cue.classes) or 'no class in particular'}, {cue.cue_id} ({counts[cue.cue_id]})"
+        text = (
+            f"Hiding something outside the boxes lowers the probability of their class by {cue.mean_drop:.2f} on "
+            "average, and what was hidden looks alike to the network: see hidden_box."
+        )
+        view = dataset.match(ViewField("cue") == cue.cue_id).sort_by("priority", reverse=True)
+        dataset.save_view(name, view, description=text, overwrite=True)
+        names.append(name)
     return names

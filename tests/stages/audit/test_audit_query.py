@@ -13,7 +13,8 @@ from stages.audit.query import list_queries, load_query, render, run_query
 from stages.audit.settings import AuditSettings
 from storage.errors import UserError
 from storage.run import Run
-from tests.stages.audit.conftest import measured
+from storage.tables import CUES
+from tests.stages.audit.conftest import fill, measured
 
 ALL = [query.name for query in list_queries()]
 
@@ -40,6 +41,8 @@ def run(build) -> Run:
         metrics=[measured("entropy", 0.9), measured("box_acc_50", 0.5, threshold=0.2), measured("ad", 0.01)],
     )
     audit(run, AuditSettings())
+    cue = {"cue_id": "cue-1a2b", "method": "opti_cam", "rank": 1, "size": 5, "classes": [], "exemplars": []}
+    run.write_table("cues", fill(CUES, [cue]))
     return run
 
 

@@ -19,6 +19,11 @@ def checkered():
     return images
 
 
+def places():
+    """Four channels on a grid of 2 x 2: each is 1 in a place of its own."""
+    return torch.eye(4).view(1, 4, 2, 2)
+
+
 def weighing(*parts):
     """Two classes; p of class 0 is the weighted sum of red squared over parts of the view, each with its weight."""
     weights = torch.zeros(SIDE, SIDE)
@@ -45,6 +50,7 @@ def batch(status="ok", box=(8, 8, 12, 12), width=2 * SIDE, height=SIDE, **change
         coverage[0, y0:y1, x0:x1] = 1
     values = {
         "images": checkered(),
+        "features": places(),
         "targets": torch.tensor([0]),
         "maps": lit(OWN),
         "second": lit(SECOND),
@@ -86,6 +92,40 @@ def test_a_scan_finds_what_no_map_points_at_and_says_where_in_the_image():
     assert row["scan_box"] == {"x0": 0, "y0": 7, "x1": 12, "y1": 13}
 
 
+@pytest.mark.parametrize(
+    ("own", "second", "where"),
+    [(0.04, 0.01, [0.5, 0.5, 0, 0]), (0.01, 0.04, [0, 0, 0.5, 0.5])],
+    ids=["the map's", "Grad-CAM's"],
+)
+def test_the_features_are_those_of_the_proposal_that_counts(own, second, where):
+    (row,) = rows(weighing((OWN, own), (SECOND, second)), batch())
+    assert row["outside_features"] == where
+    top = {"x0": 0, "y0": 0, "x1": 40, "y1": 2}  # the image is twice as wide as the view
+    assert row["hidden_box"] == (top if where[0] else top | {"y0": 18, "y1": 20})
+
+
+def test_the_features_of_a_scan_are_those_of_its_window_outside_the_boxes():
+    corner = (slice(7, 13), slice(0, 6))
+    (row,) = rows(weighing((corner, 0.03)), batch(box=(4, 10, 12, 12)), scan=True)
+    assert row["hide_locator"] == "scan"
+    # The window holds 3 x 6 px above the middle and 3 x 6 below, of which the box takes 2 x 2.
+    assert row["outside_features"] == pytest.approx([18 / 32, 0, 14 / 32, 0], abs=1e-3)
+    assert row["hidden_box"] == row["scan_box"]
+
+
+def test_the_largest_part_that_was_hidden_has_the_box():
+    maps = lit((slice(0, 2), slice(0, 5))) + lit((slice(15, 20), slice(14, 20)))
+    (row,) = rows(weighing(((slice(15, 20), slice(14, 20)), 0.02)), batch(maps=maps, width=SIDE))
+    assert row["hidden_box"] == {"x0": 14, "y0": 15, "x1": 20, "y1": 20}
+    assert row["outside_features"] == [0.25, 0, 0, 0.75]
+
+
+def test_features_beyond_half_precision_are_undefined():
+    (row,) = rows(weighing((OWN, 0.02)), batch(features=places() * 1e6))
+    assert row["outside_features"] is None
+    assert row["hidden_box"] is not None
+
+
 def test_the_scan_leaves_the_boxes_alone():
     inside = (slice(8, 12), slice(8, 12))
     (row,) = rows(weighing((inside, 0.1)), batch(), scan=True)
@@ -100,7 +140,7 @@ def test_where_less_than_a_tenth_lies_outside_nothing_is_hidden_there():
         *("p_hide_map", "p_hide_second", "p_hide_scan", "scan_box", "p_hide_random"),
         *("p_crop_outside", "pred_crop_outside", "crop_outside_box"),
     }
-    assert "p_hide_outside" not in row
+    assert not {"p_hide_outside", "hidden_box", "outside_features"} & set(row)
 
 
 def test_a_constant_second_opinion_is_none():
@@ -121,7 +161,7 @@ def test_a_constant_map_keeps_what_needs_no_map():
     (row,) = rows(weighing((OWN, 0.02)), batch("degenerate_map"), scan=True, curves=True)
     assert {name for name, value in row.items() if value is None} == {*MASK_PROBES, *PLACE_PROBES}
     assert row["p_hide_scan"] is not None
-    assert "hide_locator" not in row
+    assert not {"hide_locator", "hidden_box", "outside_features"} & set(row)
 
 
 def test_nothing_is_told_of_a_network_that_gives_nan():

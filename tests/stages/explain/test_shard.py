@@ -24,6 +24,7 @@ from tests.stages.explain.shards import (
 
 COUNT = 70
 HIDING_OUTSIDE = ("p_hide_outside", "p_hide_map", "p_hide_second", "p_hide_random")
+HIDDEN = ("hide_locator", "hidden_box", "outside_features")
 CROP = ("p_crop_outside", "pred_crop_outside", "crop_outside_box")
 
 
@@ -121,7 +122,7 @@ def test_corrected_boxes_recompute_the_probes_of_their_shard_and_no_map(images, 
             "p_saliency_in_box",
             "p_saliency_in_context",
             "p_hide_inside",
-            "hide_locator",
+            *HIDDEN,
             *HIDING_OUTSIDE,
             *CROP,
         }
@@ -150,7 +151,7 @@ def test_a_sample_that_loses_its_boxes_keeps_its_map_and_loses_the_probes_of_the
         "p_hide_scan",
         *HIDING_OUTSIDE,
     }
-    assert row["hide_locator"] is None
+    assert [row[name] for name in HIDDEN] == [None, None, None]
 
 
 def test_a_box_out_of_the_view_is_as_none(images, tmp_path):
@@ -387,7 +388,7 @@ def test_scan_and_curves_are_made_on_top_of_the_maps_that_are_there(images, tmp_
     assert files(tmp_path / "maps.zarr" / "opti_cam" / "label" / "c") == chunks
     for key, row in rows_by_key(run).items():
         assert {name for name in row if row[name] != before[key][name]} <= {
-            *("p_hide_scan", "scan_box", "insertion", "deletion", "p_hide_outside", "hide_locator")
+            *("p_hide_scan", "scan_box", "insertion", "deletion", "p_hide_outside", *HIDDEN)
         }
         assert 0 <= row["insertion"] <= 1
         assert 0 <= row["deletion"] <= 1
