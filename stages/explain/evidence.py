@@ -109,7 +109,7 @@ def _columns(
     ]
     columns["crop_outside_box"] = _in_image(parts.tolist(), batch.transforms)
     tenth = hidden_pixels(*outside.shape[1:])
-    saliency = {"grad_cam": batch.second, settings.method: maps}
+    saliency: dict[str, Tensor] = {"grad_cam": batch.second, settings.method: maps}
     hidden = {locator: most_salient(own, outside, tenth)[0] for locator, own in saliency.items()}
     if settings.scan:
         # Undefined where the maps' proposals are: a tenth of the view must lie outside.

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,20 @@ def test_what_is_flagged_does_rely_on_the_planted_cue(
     assert line is not None, first.stdout
     assert (int(line[1]), int(line[2])) == (len(found), hits)
     assert float(line[3]) == pytest.approx(hits / len(found), abs=0.005)
+
+
+def test_what_costs_most_is_one_cue_and_it_is_the_planted_one(
+    first: subprocess.CompletedProcess[str], run: Run, small_demo: DemoReport
+) -> None:
+    truth = {row["sample_id"]: row for row in pq.read_table(small_demo.directory / "truth.parquet").to_pylist()}
+    cue = run.table("cues").to_pylist()[0]
+    # By chance one member in six would show it.
+    shown = Counter(truth[name]["cue"] for name in cue["sample_ids"] if truth[name]["cue_kind"] == "planted")
+    planted, members = shown.most_common(1)[0]
+    assert members >= 0.9 * cue["size"]
+    homes = {row["label"] for row in truth.values() if row["cue"] == planted and row["is_planted"]}
+    assert {enriched["label"] for enriched in cue["classes"]} == homes
+    assert re.search(rf"{cue['cue_id']} {cue['size']} samples, {homes.pop()}: hiding it costs 0\.\d\d", first.stdout)
 
 
 def test_the_decoy_is_never_the_reason(run: Run, small_demo: DemoReport) -> None:

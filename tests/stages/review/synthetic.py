@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageDraw
 
 from stages.geometry import ViewTransform
 from storage.run import Part, Run
-from storage.tables import EXPLAIN, FINDINGS, SAMPLES, SCORES
+from storage.tables import CUES, EXPLAIN, FINDINGS, SAMPLES, SCORES
 
 CLASSES = ("cat", "dog", "owl")
 GRID = 7
@@ -34,6 +34,7 @@ class Planted:
     drop_outside: float = 0.1
     rules: tuple[tuple[str, str, float], ...] = ()
     """(rule, kind, severity)"""
+    hidden_box: dict[str, float] | None = None
     status: str = "ok"
     turned: bool = False
     """The file stores the picture on its side, and its EXIF orientation says so."""
@@ -79,6 +80,7 @@ def make_run(directory: Path, planted: list[Planted], geometry: str = "squash", 
                     "pred_index": one.predicted,
                     "pred_prob": 0.75,
                     "p_full": 0.75 if index == one.predicted else 0.125,
+                    "hidden_box": one.hidden_box,
                 }
             )
             scored.append(keys | {"status": one.status, "drop_outside": one.drop_outside, "pointing_hit": False})
@@ -108,6 +110,12 @@ def make_run(directory: Path, planted: list[Planted], geometry: str = "squash", 
 
 def replace_findings(run: Run, findings: list[dict[str, Any]]) -> None:
     run.write_table("findings", _table(findings, FINDINGS))
+
+
+def write_cues(run: Run, cues: list[dict[str, Any]]) -> None:
+    """Replace the table of cues; what a dict leaves out is as in a cue without enriched classes."""
+    base = {"method": "opti_cam", "mean_drop": 0.5, "classes": [], "exemplars": []}
+    run.write_table("cues", _table([base | cue for cue in cues], CUES))
 
 
 def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:

@@ -12,7 +12,7 @@ import pytest
 from stages.review.settings import ReviewSettings, RuleText
 from storage.errors import UserError
 from storage.run import Run
-from tests.stages.review.synthetic import Planted, make_run, object_box
+from tests.stages.review.synthetic import Planted, make_run, object_box, write_cues
 
 pytestmark = pytest.mark.usefixtures("mongo")
 
@@ -167,6 +167,50 @@ def test_each_rule_has_one_saved_view_with_its_count_sorted_by_severity(tmp_path
         found = findings.filter(pc.field("rule") == rule).sort_by([("severity", "descending")])
         assert dataset.load_saved_view(view).values("sample_key") == found["sample_id"].to_pylist()
     assert dataset.get_saved_view_info("Relies on what is outside (1)")["description"] == "Hiding it costs p."
+
+
+def test_each_cue_has_one_saved_view_with_its_classes_and_count(tmp_path: Path):
+    run = make(tmp_path, ALL)
+    write_cues(
+        run,
+        [
+            {
+                "cue_id": "cue-1a2b",
+                "mean_drop": 0.75,
+                "sample_ids": ["a.png", "b/flagged.png", "d.png"],
+                "classes": [{"label": "cat", "n": 2}, {"label": "owl", "n": 1}],
+            },
+            {"cue_id": "cue-3c4d", "sample_ids": ["c.png"]},
+            {"cue_id": "cue-5e6f", "sample_ids": ["d.png"]},
+            {"cue_id": "cue-7a8b", "sample_ids": ["a.png"], "method": "grad_cam"},
+        ],
+    )
+    dataset, _ = load_run(run)
+    first, second = dataset.list_saved_views()[-2:]
+    # d.png cannot be read, so it is not shown, nor is the cue that it alone relies on.
+    assert (first, second) == ("Cue: cat, owl, cue-1a2b (2)", "Cue: no class in particular, cue-3c4d (1)")
+    assert dataset.load_saved_view(first).values("sample_key") == ["b/flagged.png", "a.png"]
+    assert dataset.load_saved_view(second).values("cue") == ["cue-3c4d"]
+    assert "by 0.75 on average" in dataset.get_saved_view_info(first)["description"]
+    # A later audit finds other cues; one that is being made again has none to show.
+    write_cues(run, [{"cue_id": "cue-1a2b", "sample_ids": ["a.png"]}])
+    dataset, _ = load_run(run)
+    assert [name for name in dataset.list_saved_views() if "Cue" in name] == [
+        "Cue: no class in particular, cue-1a2b (1)"
+    ]
+    run.discard_table("findings")
+    dataset, _ = load_run(run)
+    assert set(dataset.values("cue")) == {None}
+    assert not [name for name in dataset.list_saved_views() if "Cue" in name]
+
+
+def test_what_was_hidden_stands_on_the_image(tmp_path: Path):
+    hidden = {"x0": 40.0, "y0": 30.0, "x1": 120.0, "y1": 60.0}
+    dataset, _ = load_run(make(tmp_path, [replace(FLAGGED, hidden_box=hidden), DESCRIBED]))
+    flagged, described = dataset
+    (region,) = flagged.hidden_box.detections
+    assert region.bounding_box == pytest.approx([0.1, 0.1, 0.2, 0.1])  # of 400 x 300
+    assert described.hidden_box is None
 
 
 def test_views_of_an_earlier_count_do_not_pile_up(tmp_path: Path):
