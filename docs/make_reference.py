@@ -36,6 +36,7 @@ ROWS = {
     "classes": "One row a class of the labels, of the audited method.",
     "sanity": "One row a method, target, check and metric; `sightline sanity` writes it. "
     "Formulas: [definitions.md](definitions.md#sanity-of-a-method).",
+    "cues": "One row a cue, of the audited method. Definition: [definitions.md](definitions.md#cues-ours).",
     "reviews": "Schema of the verdicts of people. No command writes this table yet.",
 }
 
@@ -57,8 +58,9 @@ Any key can be set for one run: `sightline run my.yaml --set explain.steps=50 --
 
 TABLES = """
 Parquet, compressed with zstd. Each field's own metadata holds the description, unit and range shown here
-(`run.table("scores").schema` in Python). Null means undefined, never zero. `explain` and `scores` are kept as one file
-a method and shard, `explain/<method>/part-00000.parquet`; the others are one file each.
+(`run.table("scores").schema` in Python). Null means undefined, never zero. SQL sees every column but the two lists of
+numbers, `outside_features` and `centroid`, which Python reads: `run.table("cues", ["centroid"])`. `explain` and
+`scores` are kept as one file a method and shard, `explain/<method>/part-00000.parquet`; the others are one file each.
 """
 
 AUDIT_VIEW = """
@@ -230,6 +232,8 @@ def _kind(kind: pa.DataType) -> str:
         return f"({', '.join(field.name for field in kind)})"
     if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
         return f"list of {_kind(kind.value_type)}"
+    if pa.types.is_list(kind):
+        return f"list of {kind.value_type}"
     return str(kind)
 
 

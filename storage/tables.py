@@ -114,7 +114,8 @@ EXPLAIN = pa.schema(
         _field(
             "outside_features",
             pa.list_(pa.float16()),
-            "The layer's feature maps averaged over what p_hide_outside hid, one number a channel; not in SQL.",
+            "The layer's feature maps averaged under that proposal's map outside the boxes, one number a channel; "
+            "not in SQL.",
         ),
         _real("p_hide_inside", f"p with the most salient 10% of the view's pixels inside the boxes {_BLUR}."),
         _real(

@@ -1,7 +1,8 @@
 """Cues: what is relied on outside the boxes, grouped by what it looks like to the network.
 
-A sample stands for what was hidden in it: the layer's features averaged there, ``outside_features``. The samples whose
-class loses probability are clustered by the direction of these features; each cluster is a cue.
+A sample stands for what lights up outside its boxes: the layer's features averaged there, ``outside_features``. The
+samples whose class loses probability when that is hidden are clustered by the direction of these features; each cluster
+is a cue.
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ MOST = 5000
 """Samples with a drop that are clustered, the largest drops first: time and memory grow with the square."""
 CONTRAST = (100, 1000)
 """At least and at most so many samples without a drop stand beside them; in between, as many as they are."""
-NEIGHBOURS = 5
-"""A place is as dense as its fifth neighbour is near: ``min_samples`` of HDBSCAN."""
+NEIGHBOURS = 3
+"""A place is as dense as its third neighbour is near: ``min_samples`` of HDBSCAN."""
+TIGHTNESS = 0.25
+"""Members joined their cluster at this density or more, as a share of its highest: HDBSCAN's ``probabilities_``. Below,
+they are strays that only happened to be nearer to this cluster than to any other."""
 ENRICHED = 0.05
 """A class is enriched in a cue up to this q."""
 EXEMPLARS = 6
@@ -194,7 +198,8 @@ def cluster(directions: Vectors, count: int, minimum: int) -> list[NDArray[np.in
     if len(directions) < max(minimum, NEIGHBOURS) or count < minimum:
         return []
     model = HDBSCAN(min_cluster_size=minimum, min_samples=NEIGHBOURS, algorithm="brute", copy=True)
-    labels = model.fit(directions).labels_[:count]
+    model.fit(directions)
+    labels = np.where(model.probabilities_ >= TIGHTNESS, model.labels_, -1)[:count]
     groups = []
     for label in range(labels.max() + 1):
         members = np.flatnonzero(labels == label)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stages.explain.blur import blur
 from stages.explain.curves import insertion_deletion
+from stages.explain.objective import normalize
 from stages.explain.pooling import pool
 from stages.explain.probes import PROBES, Softmax, crop_outside, hidden_pixels, most_salient, outside_of, probe
 from stages.explain.scan import Window, scan
@@ -74,7 +75,7 @@ def evidence(
     ``grid`` is that of the maps. Every forward pass is one of N images: a convolution rounds differently from one batch
     size to another.
     """
-    columns, hidden = _columns(softmax, batch, grid, settings)
+    columns, pointed = _columns(softmax, batch, grid, settings)
     constant = (batch.maps.amax((1, 2)) == batch.maps.amin((1, 2))).tolist()
     rows: list[dict[str, Any]] = []
     for place, status in enumerate(batch.status):
@@ -85,14 +86,14 @@ def evidence(
             row |= dict.fromkeys(PLACE_PROBES)
         rows.append({} if status == "non_finite" else row | _costliest(row, settings.method))
     locators = [row.get("hide_locator") for row in rows]
-    return [row | what for row, what in zip(rows, _what_was_hidden(batch, hidden, locators), strict=True)]
+    return [row | what for row, what in zip(rows, _what_was_hidden(batch, pointed, locators), strict=True)]
 
 
 def _columns(
     softmax: Softmax, batch: Explained, grid: tuple[int, int], settings: ExplainSettings
 ) -> tuple[dict[str, list[Any]], dict[str, Tensor]]:
-    """Name to a value an image, whatever the status of its map; None where undefined. And locator to the pixels
-    (N, H, W), bool, that it proposes to hide."""
+    """Name to a value an image, whatever the status of its map; None where undefined. And locator to the map
+    (N, H, W), in [0, 1], by which it proposes what to hide."""
 
     def probabilities(pictures: Tensor) -> Tensor:
         return softmax(pictures).gather(1, batch.targets[:, None])[:, 0]
@@ -108,20 +109,18 @@ def _columns(
         None if p is None else index for p, index in zip(columns["p_crop_outside"], predicted.tolist(), strict=True)
     ]
     columns["crop_outside_box"] = _in_image(parts.tolist(), batch.transforms)
-    tenth = hidden_pixels(*outside.shape[1:])
-    saliency: dict[str, Tensor] = {"grad_cam": batch.second, settings.method: maps}
-    hidden = {locator: most_salient(own, outside, tenth)[0] for locator, own in saliency.items()}
+    pointed: dict[str, Tensor] = {"grad_cam": normalize(batch.second), settings.method: maps}
     if settings.scan:
         # Undefined where the maps' proposals are: a tenth of the view must lie outside.
-        enough = outside.flatten(1).sum(1) >= tenth
+        enough = outside.flatten(1).sum(1) >= hidden_pixels(*outside.shape[1:])
         p_scan, windows = scan(probabilities, images, blurred, outside & enough[:, None, None])
         columns["p_hide_scan"] = _values(p_scan)
         columns["scan_box"] = _in_image(windows, batch.transforms)
-        hidden["scan"] = outside & _inside(windows, outside)
+        pointed["scan"] = _lit(windows, maps)
     if settings.curves:
         insertion, deletion = insertion_deletion(probabilities, images, maps)
         columns |= {"insertion": _values(insertion), "deletion": _values(deletion)}
-    return columns, hidden
+    return columns, pointed
 
 
 def _costliest(row: Mapping[str, Any], method: str) -> dict[str, Any]:
@@ -134,15 +133,17 @@ def _costliest(row: Mapping[str, Any], method: str) -> dict[str, Any]:
 
 
 def _what_was_hidden(
-    batch: Explained, hidden: Mapping[str, Tensor], locators: Sequence[str | None]
+    batch: Explained, pointed: Mapping[str, Tensor], locators: Sequence[str | None]
 ) -> list[dict[str, Any]]:
     """Where each image's locator hid something, and what the layer's features are there; nothing without a locator."""
-    region = torch.zeros_like(batch.maps, dtype=torch.bool)
+    chosen = torch.zeros_like(batch.maps)
     for place, locator in enumerate(locators):
         if locator is not None:
-            region[place] = hidden[locator][place]
-    boxes = _in_image(largest_component_box(region.float().cpu().numpy()).tolist(), batch.transforms)
-    vectors = pool(batch.features, region).half().cpu().numpy()
+            chosen[place] = pointed[locator][place]
+    outside = outside_of(batch.coverage, batch.has_box)
+    hidden = most_salient(chosen, outside, hidden_pixels(*outside.shape[1:]))[0] & (chosen > 0)
+    boxes = _in_image(largest_component_box(hidden.float().cpu().numpy()).tolist(), batch.transforms)
+    vectors = pool(batch.features, chosen * (1 - batch.coverage)).half().cpu().numpy()
     return [
         {"hidden_box": box, "outside_features": vector.tolist() if np.isfinite(vector).all() else None}
         if locator
@@ -151,14 +152,14 @@ def _what_was_hidden(
     ]
 
 
-def _inside(windows: Sequence[Window | None], like: Tensor) -> Tensor:
-    """Pixels (N, H, W), bool as ``like``, of each image's window."""
-    inside = torch.zeros_like(like)
+def _lit(windows: Sequence[Window | None], like: Tensor) -> Tensor:
+    """Maps (N, H, W) like ``like``: 1 in each image's window, 0 elsewhere."""
+    maps = torch.zeros_like(like)
     for place, window in enumerate(windows):
         if window is not None:
             x0, y0, x1, y1 = window
-            inside[place, y0:y1, x0:x1] = True
-    return inside
+            maps[place, y0:y1, x0:x1] = 1
+    return maps
 
 
 def _in_image(

@@ -25,6 +25,8 @@ BOX_PROBES = (
     "p_hide_random",
     "hide_locator",
     "scan_box",
+    "hidden_box",
+    "outside_features",
     "p_crop_outside",
     "pred_crop_outside",
     "crop_outside_box",

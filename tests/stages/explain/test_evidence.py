@@ -97,11 +97,20 @@ def test_a_scan_finds_what_no_map_points_at_and_says_where_in_the_image():
     [(0.04, 0.01, [0.5, 0.5, 0, 0]), (0.01, 0.04, [0, 0, 0.5, 0.5])],
     ids=["the map's", "Grad-CAM's"],
 )
-def test_the_features_are_those_of_the_proposal_that_counts(own, second, where):
-    (row,) = rows(weighing((OWN, own), (SECOND, second)), batch())
+def test_the_features_are_those_under_the_map_whose_proposal_counts(own, second, where):
+    (row,) = rows(weighing((OWN, own), (SECOND, second)), batch(second=3 * lit(SECOND)))
     assert row["outside_features"] == where
     top = {"x0": 0, "y0": 0, "x1": 40, "y1": 2}  # the image is twice as wide as the view
     assert row["hidden_box"] == (top if where[0] else top | {"y0": 18, "y1": 20})
+
+
+def test_what_lies_in_a_box_has_no_part_in_the_features():
+    maps = lit((slice(0, 4), slice(0, 10))) + 0.5 * lit((slice(16, 20), slice(10, 20)))
+    (row,) = rows(weighing((OWN, 0.02)), batch(maps=maps, box=(0, 0, 10, 3), width=SIDE))
+    # Of 40 lit px at the top left, 10 are left; 40 at the bottom right, half as bright.
+    assert row["outside_features"] == pytest.approx([10 / 30, 0, 0, 20 / 30], abs=1e-3)
+    # 40 px are hidden: the 10, and the first 30 of the others, which are three rows.
+    assert row["hidden_box"] == {"x0": 10, "y0": 16, "x1": 20, "y1": 19}
 
 
 def test_the_features_of_a_scan_are_those_of_its_window_outside_the_boxes():
@@ -113,11 +122,12 @@ def test_the_features_of_a_scan_are_those_of_its_window_outside_the_boxes():
     assert row["hidden_box"] == row["scan_box"]
 
 
-def test_the_largest_part_that_was_hidden_has_the_box():
-    maps = lit((slice(0, 2), slice(0, 5))) + lit((slice(15, 20), slice(14, 20)))
-    (row,) = rows(weighing(((slice(15, 20), slice(14, 20)), 0.02)), batch(maps=maps, width=SIDE))
-    assert row["hidden_box"] == {"x0": 14, "y0": 15, "x1": 20, "y1": 20}
-    assert row["outside_features"] == [0.25, 0, 0, 0.75]
+def test_a_map_that_lights_up_nothing_outside_points_at_nothing_there():
+    (row,) = rows(
+        weighing((OWN, 0.02)), batch(maps=lit((slice(8, 12), slice(8, 12))), second=torch.zeros(1, SIDE, SIDE))
+    )
+    assert row["hide_locator"] == "opti_cam"
+    assert (row["hidden_box"], row["outside_features"]) == (None, None)
 
 
 def test_features_beyond_half_precision_are_undefined():
