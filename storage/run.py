@@ -14,7 +14,7 @@ import pyarrow as pa
 from storage.errors import SightlineError, UserError
 from storage.files import Directory
 from storage.maps import MapStore
-from storage.tables import PARTED, SCHEMAS, decode, decode_metadata, encode
+from storage.tables import PARTED, SCHEMAS, decode, decode_metadata, decode_names, encode
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Run:
     def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """A whole table, or its committed parts one after the other, sorted by method, row and target.
 
-        Raises UserError for a table that the run lacks.
+        ``columns`` that parts of an earlier version lack are left out. Raises UserError for a table that the run lacks.
         """
         if name not in SCHEMAS:
             raise UserError(f"no table {name!r}; tables are {', '.join(SCHEMAS)}")
@@ -117,7 +117,7 @@ class Run:
             whole = pa.concat_tables(tables) if tables else SCHEMAS[name].empty_table()
             whole = whole.replace_schema_metadata(None)
             whole = whole.sort_by([(key, "ascending") for key in order])
-            return whole.select(columns) if columns else whole
+            return whole.select([column for column in columns if column in whole.column_names]) if columns else whole
         if not self.directory.exists(f"{name}.parquet"):
             raise UserError(f"{self.url} has no {name} table yet; `sightline run CONFIG` makes it")
         return decode(self.directory.read(f"{name}.parquet"), columns)
@@ -148,8 +148,9 @@ class Run:
         self.directory.write(part.path, encode(table, SCHEMAS[part.table], metadata))
 
     def read_part(self, part: Part, columns: list[str] | None = None) -> pa.Table:
-        """Rows of a committed part."""
-        return decode(self.directory.read(part.path), columns)
+        """Rows of a committed part; ``columns`` that it lacks are left out."""
+        content = self.directory.read(part.path)
+        return decode(content, columns and [column for column in columns if column in decode_names(content)])
 
     def part_metadata(self, part: Part) -> dict[str, str] | None:
         """What a part vouches for; None if it is not committed."""

@@ -369,6 +369,11 @@ def decode(content: bytes, columns: list[str] | None = None) -> pa.Table:
     return pq.read_table(io.BytesIO(content), columns=columns)
 
 
+def decode_names(content: bytes) -> list[str]:
+    """Names of the columns in Parquet bytes."""
+    return list(pq.read_schema(io.BytesIO(content)).names)
+
+
 def decode_metadata(content: bytes) -> dict[str, str]:
     """Our own key-value metadata of Parquet bytes."""
     stored = pq.read_schema(io.BytesIO(content)).metadata or {}
