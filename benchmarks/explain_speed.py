@@ -1,205 +1,250 @@
-"""What an Opti-CAM iteration costs, step by step from the authors' loop to ours; variants interleaved in one run.
+"""What Opti-CAM costs, measured in one run: an iteration step by step from the authors' loop to ours, and whole images.
 
-    python -m benchmarks.explain_speed --model resnet50 --batch 4 --device cpu
+    python -m benchmarks.explain_speed --model resnet50 --batch 4 --device cpu --out speed.md
 
-Random weights: the cost of a convolution does not depend on them. Ends in a table of ratios of medians; process CPU
-time on a CPU, device time on a GPU.
+Random weights: the cost of a convolution does not depend on them. Variants take turns, and medians are compared:
+process CPU time on a CPU, device time on a GPU. Needs torch, torchvision, numpy and scipy alone; the methods of the
+packages grad-cam and captum are left out where these are missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+import datetime
+import os
 import platform
+import shlex
 import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 import torchvision
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
-from stages.explain.ascent import Adam
-from stages.explain.fold import fold_batch_norms
-from stages.explain.layer import TargetLayer, capture, find_target_layer
-from stages.explain.opticam import to_masks
+from benchmarks.speed_clock import Variant, forward_flops, measure, peak_flops
+from benchmarks.speed_ladder import LADDER, Iteration
+from benchmarks.speed_methods import AUTHORS, GRAD_CAM, MISSING, Task, explained, profiles, signal_carrying, variants
+from stages.explain.device import batch_for
+from stages.explain.layer import find_target_layer
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ONCE = 20.0
+"""Seconds; what takes longer is run once."""
 
-
-@dataclass
-class Loop:
-    """One way to run the iteration; each flag is a step of the ladder, and includes those before it."""
-
-    masked_only: bool = False  # the objective is the masked logit: no graph through f(x), no second backward
-    frozen: bool = False  # no gradients of the parameters
-    low_resolution: bool = False  # features once, no hooks; softmax(u) A as one product on the grid
-    folded: bool = False
-    channels_last: bool = False
-    bf16: bool = False
-    compiled: bool = False
+Peak = dict[bool, float]
+"""FLOP/s of a large product; True for bfloat16."""
 
 
-LADDER = {
-    "authors' loop": Loop(),
-    "+ masked logit alone": Loop(True),
-    "+ frozen parameters": Loop(True, True),
-    "+ features once, low resolution": Loop(True, True, True),
-    "+ folded batch norms": Loop(True, True, True, True),
-    "+ channels last (ours)": Loop(True, True, True, True, True),
-    "  and bf16 autocast": Loop(True, True, True, True, True, True),
-    "  and torch.compile": Loop(True, True, True, True, True, False, True),
-}
-
-
-class Iteration:
-    """The state of one variant, and one step of it."""
-
-    def __init__(self, loop: Loop, network: nn.Module, layer: TargetLayer, images: Tensor, targets: Tensor) -> None:
-        self.loop, self.layer, self.targets = loop, layer, targets
-        self.mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-        self.std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
-        self.images = images
-        self.network = copy.deepcopy(network)
-        with torch.no_grad():
-            features, _ = capture(network, layer, (images - self.mean) / self.std)
-        if loop.folded:
-            self.network = fold_batch_norms(network, (images[:1] - self.mean) / self.std)
-        self.network.requires_grad_(not loop.frozen)
-        if loop.channels_last:
-            self.network = self.network.to(memory_format=torch.channels_last)
-            self.images = images.contiguous(memory_format=torch.channels_last)
-        if loop.compiled:
-            self.network = torch.compile(self.network)
-        self.features = features
-        self.u = torch.full((len(images), features.shape[1]), 0.5, device=images.device)
-        self.adam = Adam(self.u, 0.1)
-        self.leaf = self.u.clone()[:, :, None, None].requires_grad_()
-        self.optimizer = torch.optim.Adam([self.leaf], lr=0.1)
-
-    def step(self) -> None:
-        """One iteration."""
-        with torch.autocast(self.images.device.type, dtype=torch.bfloat16, enabled=self.loop.bf16):
-            if self.loop.low_resolution:
-                self._ours()
-            else:
-                self._plain()
-
-    def _ours(self) -> None:
-        weights = torch.softmax(self.u, 1)
-        grid = torch.bmm(weights[:, None], self.features.flatten(2)).view(len(self.u), *self.layer.grid)
-        grid = grid.float().requires_grad_()
-        mask = to_masks(grid, self.images.shape[2:])[:, None]
-        inputs = torch.addcmul(-self.mean / self.std, self.images / self.std, mask)
-        logit = self.network(inputs).gather(1, self.targets[:, None])
-        (slope,) = torch.autograd.grad(logit.float().sum(), grid)
-        gradient = weights * torch.bmm(self.features.flatten(2), slope.flatten(1)[:, :, None])[:, :, 0]
-        self.u = self.u + self.adam.step(gradient)
-
-    def _plain(self) -> None:
-        """As the authors' code does it: full-resolution features weighted, f(x) kept in the graph, two backwards."""
-        saliency = (torch.softmax(self.leaf, 1) * self.features).sum(1, keepdim=True)
-        mask = F.interpolate(saliency, size=self.images.shape[2:], mode="bilinear", align_corners=False)
-        low, high = mask.amin((2, 3), keepdim=True), mask.amax((2, 3), keepdim=True)
-        mask = (mask - low) / (high - low)
-        masked = self.network((self.images * mask - self.mean) / self.std).gather(1, self.targets[:, None])
-        loss = -masked.sum()
-        self.optimizer.zero_grad()
-        if not self.loop.masked_only:
-            full = self.network((self.images - self.mean) / self.std).gather(1, self.targets[:, None])
-            (full.sum() - masked.sum()).backward(retain_graph=True)
-            self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-
-
-def seconds_of(work: Callable[[], object], device: torch.device) -> float:
-    """Process CPU seconds on a CPU, device seconds on a GPU."""
-    if device.type == "cuda":
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        work()
-        end.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(end) / 1000
-    began = time.process_time()
-    work()
-    return time.process_time() - began
-
-
-def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Rate of a large matrix product in this run, FLOP/s."""
-    side = 8192 if device.type == "cuda" else 1536
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    a @ b
-    return 2 * side**3 / statistics.median(seconds_of(lambda: a @ b, device) for _ in range(5))
-
-
-def flops_of(network: nn.Module, images: Tensor) -> float:
-    """FLOP of one forward and the gradient to the input, for one image: twice the forward's."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(images[:1])
-    return 2.0 * counter.get_total_flops()
-
-
-def main() -> None:
-    """Measure and print the table."""
+def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mobilenet_v2", help="a torchvision classifier")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--side", type=int, default=224, help="of the images, px")
+    parser.add_argument(
+        "--batch", nargs="+", default=["8"], help="the tables' batch; more of them are compared; auto: what a GPU holds"
+    )
     parser.add_argument("--repeats", type=int, default=5, help="rounds; each runs every variant once")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--compile", action="store_true", help="also torch.compile (needs a C++ compiler)")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    device, console = torch.device(options.device), Console(width=110)
-
-    torch.manual_seed(0)
-    network = torchvision.models.get_model(options.model, weights=None).eval().to(device)
-    images = torch.rand(options.batch, 3, 224, 224, device=device)
-    targets = torch.arange(options.batch, device=device)
-    layer = find_target_layer(network, images[:1])
-    flops = flops_of(network, images)
-
-    ladder = {name: loop for name, loop in LADDER.items() if options.compile or not loop.compiled}
-    variants = {name: Iteration(loop, network, layer, images, targets) for name, loop in ladder.items()}
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for variant in variants.values():
-        variant.step()
-    for _ in range(options.repeats):
-        for name, variant in variants.items():
-            times[name].append(seconds_of(variant.step, device))
-
-    peak = {dtype: peak_flops(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} CPU thread(s)"
-    title = f"{options.model}, batch {options.batch}, {where}, torch {torch.__version__}, {platform.machine()}"
-    table = Table(title=title, title_justify="left")
-    for column in ("iteration", "ms / image", "times faster", "images/s at 100 steps", "share of peak"):
-        table.add_column(column, justify="left" if column == "iteration" else "right")
-    first = statistics.median(times["authors' loop"])
-    for name, variant in variants.items():
-        median = statistics.median(times[name])
-        image = median / options.batch
-        rate = peak[torch.bfloat16 if variant.loop.bf16 else torch.float32]
-        table.add_row(
-            name,
-            f"{1000 * image:.1f}",
-            f"{first / median:.2f}",
-            f"{1 / (100 * image):.2f}",
-            f"{flops / image / rate:.0%}",
-        )
-    console.print(table)
-    console.print(
-        f"peak of a large product: float32 {peak[torch.float32] / 1e9:.0f}, bfloat16 {peak[torch.bfloat16] / 1e9:.0f} "
-        f"GFLOP/s; {flops / 1e9:.2f} GFLOP an image and iteration; medians of {options.repeats} interleaved rounds"
+    parser.add_argument("--steps", type=int, help="of both profiles, to try the script out")
+    parser.add_argument("--skip-slow", action="store_true", help="leave out Score-CAM and Ablation-CAM")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, help="also torch.compile (needs a C++ compiler); as on CUDA"
     )
+    parser.add_argument("--out", type=Path, help="also write the tables to this Markdown file")
+    options = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options.command = "python -m benchmarks.explain_speed " + shlex.join(words)
+    options.compile = options.device == "cuda" if options.compile is None else options.compile
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the tables and write them."""
+    options = options_of(arguments)
+    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    page = report(torchvision.models.get_model(options.model, weights=None), options)
+    print(page)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(page, encoding="utf-8")
+
+
+def report(network: nn.Module, options: argparse.Namespace) -> str:
+    """All tables as Markdown."""
+    device = torch.device(options.device)
+    load = [os.getloadavg()[0]] if hasattr(os, "getloadavg") else []
+    samples = torch.rand(8, 3, options.side, options.side, device=device)
+    network = signal_carrying(network.to(device), samples)
+    layer = find_target_layer(network, samples[:1])
+
+    def task_of(batch: int) -> Task:
+        images = torch.rand(batch, 3, options.side, options.side, device=device)
+        with torch.no_grad():
+            return Task(network, layer, images, network(images).argmax(1))
+
+    task = task_of(batches(options, task_of(1))[0])
+    flops = forward_flops(network, samples)
+    peak = {bf16: peak_flops(device, torch.bfloat16 if bf16 else torch.float32) for bf16 in (False, True)}
+    parts = [
+        "## One iteration\n",
+        iteration_table(task, options, flops, peak),
+        "\n## One image\n",
+        image_table(task, options, flops, peak),
+    ]
+    if len(options.batch) > 1:
+        parts += ["\n## Images/s by batch\n", batch_table(task_of, batches(options, task), options)]
+    load += [os.getloadavg()[0]] if load else []
+    return "\n".join([*heading(options, flops, peak, load), *parts])
+
+
+def batches(options: argparse.Namespace, task: Task) -> list[int]:
+    """Batch sizes asked for."""
+    if "auto" not in options.batch:
+        return [int(batch) for batch in options.batch]
+    fitting = batch_for(task.opticam(profiles(1, False)["paper"]), options.side)
+    return [fitting if batch == "auto" else int(batch) for batch in options.batch]
+
+
+def heading(options: argparse.Namespace, flops: float, peak: Peak, load: list[float]) -> list[str]:
+    """Where, when and how the numbers came about."""
+    cuda = options.device == "cuda"
+    where = torch.cuda.get_device_name() if cuda else f"{options.threads} thread(s) of {processor()}"
+    lines = [
+        f"# Speed of Opti-CAM: {options.model}, batch {options.batch[0]}, {options.side} px\n",
+        f"{datetime.date.today()}, {where}, torch {torch.__version__}, Python {platform.python_version()}.\n",
+        f"    {options.command}\n",
+        f"- Times are {'device time' if cuda else 'CPU time of the process, so images/s are of one core'}; medians of "
+        f"up to {options.repeats} interleaved rounds (what takes over {ONCE:.0f} s runs once). Untrained weights.",
+        f"- Peak of a large product in this run: float32{' (TF32)' * cuda} {peak[False] / 1e9:.0f}, bfloat16 "
+        f"{peak[True] / 1e9:.0f} GFLOP/s. A forward pass of one image is {flops / 1e9:.2f} GFLOP; a backward pass "
+        "counts as one forward for the gradient to the input, and one more for that to the parameters.",
+        "- The authors' loop is rewritten here from their published code: f(x) and the features once; then a forward "
+        "pass of the masked image a step, and a backward pass through it and through the kept graph of f(x), "
+        "parameters included.",
+    ]
+    if load:
+        ends = " and ".join(f"{value:.1f}" for value in load)
+        lines.append(f"- Load average at the start and the end: {ends}, on {os.cpu_count()} cores.")
+    return [*lines, ""]
+
+
+def processor() -> str:
+    """The CPU's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def iteration_table(task: Task, options: argparse.Namespace, flops: float, peak: Peak) -> str:
+    """What each step of the ladder saves."""
+    rungs = []
+    for name, loop in LADDER.items():
+        if options.compile or not loop.compiled:
+            step = Iteration(loop, task.network, task.layer, task.images, task.targets)
+            rungs.append(
+                Variant(
+                    name,
+                    step.step,
+                    len(task.images),
+                    (step.network,),
+                    begin=step.begin,
+                    short=lambda step=step: (step.begin(), step.step()),
+                    bf16=loop.bf16,
+                    backward_cost=loop.backward_cost,
+                )
+            )
+    measure(rungs, options.repeats, torch.device(options.device), ONCE)
+    first = median_per_image(rungs[0])
+    rows = []
+    for rung in rungs:
+        seconds = median_per_image(rung)
+        rows.append(
+            [
+                rung.name,
+                f"{1000 * seconds:.2f}",
+                f"{first / seconds:.2f}",
+                f"{1 / (100 * seconds):.2f}",
+                share_of_peak(rung, flops, peak),
+            ]
+        )
+    return markdown(["iteration", "ms/image", "times faster", "images/s at 100", "share of peak"], rows)
+
+
+def image_table(task: Task, options: argparse.Namespace, flops: float, peak: Peak) -> str:
+    """What an explanation costs, method by method."""
+    found, missing = variants(task, options.steps, options.compile, options.skip_slow)
+    measure(found, options.repeats, torch.device(options.device), ONCE)
+    by_name = {variant.name: variant for variant in found}
+    slowest, cheapest = (median_per_image(by_name[name]) for name in (AUTHORS, GRAD_CAM))
+    halved = replace(by_name[AUTHORS], name=AUTHORS.replace("100", "50"), times=50)
+    rows = []
+    for variant in (found[0], halved, *found[1:]):
+        seconds = median_per_image(variant)
+        memory = variant.memory.mebibytes
+        rows.append(
+            [
+                variant.name + (f" (one measured, times {variant.times})" if variant.times > 1 else ""),
+                f"{variant.images} x {len(variant.seconds)}",
+                f"{1000 * seconds:.1f}",
+                f"{1 / seconds:.3g}",
+                f"{slowest / seconds:.3g}",
+                f"{seconds / cheapest:.3g}",
+                f"{variant.per_image(variant.passes.forward):.0f}",
+                f"{variant.per_image(variant.passes.backward):.0f}",
+                share_of_peak(variant, flops, peak),
+                "-" if memory is None else f"{memory:.0f}",
+            ]
+        )
+    rows += [[name, MISSING, *["-"] * 8] for name in missing]
+    columns = ["method", "images x runs", "ms/image", "images/s", "times faster", "in Grad-CAMs", "forward", "backward"]
+    return markdown([*columns, "share of peak", "peak MiB"], rows) + (
+        "\ntimes faster: than the authors' loop with the paper's 100 iterations; their code's default is 50. forward, "
+        "backward: passes an image, counted at the logits; Ablation-CAM's skip the network up to the layer, and "
+        "Grad-CAM's backward pass ends at the layer (the package's goes on to the parameters). peak MiB: beyond what "
+        "was held before, for the whole batch. Score-CAM and Ablation-CAM explain one image, a batch of masks at a "
+        f"time. `paper` and `fast` run {'as many steps as --steps says' if options.steps else 'all their steps'}.\n"
+    )
+
+
+def batch_table(task_of: Callable[[int], Task], sizes: Sequence[int], options: argparse.Namespace) -> str:
+    """Images/s of the profiles at several batch sizes."""
+    rows = []
+    for size in sizes:
+        task = task_of(size)
+        found = [explained(name, task, settings) for name, settings in profiles(options.steps, options.compile).items()]
+        measure(found, options.repeats, torch.device(options.device), ONCE)
+        rows.append([str(size), *(f"{1 / median_per_image(variant):.3g}" for variant in found)])
+    return markdown(["batch", *profiles(options.steps, options.compile)], rows)
+
+
+def median_per_image(variant: Variant) -> float:
+    """Seconds."""
+    return variant.per_image(statistics.median(variant.seconds))
+
+
+def share_of_peak(variant: Variant, flops: float, peak: Peak) -> str:
+    """FLOP of the passes that were made in the time they took, over what a large product reaches."""
+    if variant.backward_cost is None:
+        return "-"
+    units = variant.per_image(variant.passes.forward + variant.backward_cost * variant.passes.backward)
+    return f"{units * flops / median_per_image(variant) / peak[variant.bf16]:.0%}"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, padded to be read as text too; the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = []
+    for row in (header, rule, *rows):
+        cells = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        lines.append(f"| {' | '.join([row[0].ljust(widths[0]), *cells])} |\n")
+    return "".join(lines)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,10 @@ EXPLAIN = """
 from stages.explain import ModelSettings, OptiCam, ViewSettings, curves, evidence, load_classifier, scan
 """
 
+SPEED = """
+import benchmarks.explain_speed
+"""
+
 
 def distribution(requirement: str) -> str:
     return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
@@ -85,7 +89,7 @@ def run_bare(code: str, hidden_modules: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.parametrize("code", [SCORE, EXPLAIN], ids=["score", "explain"])
+@pytest.mark.parametrize("code", [SCORE, EXPLAIN, SPEED], ids=["score", "explain", "explain_speed"])
 def test_kernels_import_with_torch_torchvision_numpy_and_scipy_alone(code: str, hidden_modules: str) -> None:
     done = run_bare(code, hidden_modules)
     assert done.returncode == 0, done.stderr
