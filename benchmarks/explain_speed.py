@@ -25,7 +25,7 @@ import torchvision
 from torch import nn
 
 from benchmarks.speed_clock import Variant, forward_flops, measure, peak_flops
-from benchmarks.speed_ladder import LADDER, Iteration
+from benchmarks.speed_ladder import LADDER, TIMED, Iteration
 from benchmarks.speed_methods import AUTHORS, GRAD_CAM, MISSING, Task, explained, profiles, signal_carrying, variants
 from stages.explain.device import batch_for
 from stages.explain.layer import find_target_layer
@@ -143,22 +143,11 @@ def processor() -> str:
 
 def iteration_table(task: Task, options: argparse.Namespace, flops: float, peak: Peak) -> str:
     """What each step of the ladder saves."""
-    rungs = []
-    for name, loop in LADDER.items():
-        if options.compile or not loop.compiled:
-            step = Iteration(loop, task.network, task.layer, task.images, task.targets)
-            rungs.append(
-                Variant(
-                    name,
-                    step.step,
-                    len(task.images),
-                    (step.network,),
-                    begin=step.begin,
-                    short=lambda step=step: (step.begin(), step.step()),
-                    bf16=loop.bf16,
-                    backward_cost=loop.backward_cost,
-                )
-            )
+    rungs = [
+        Iteration(loop, task.network, task.layer, task.images, task.targets).variant(name, steps=1)
+        for name, loop in LADDER.items()
+        if options.compile or not loop.compiled
+    ]
     measure(rungs, options.repeats, torch.device(options.device), ONCE)
     first = median_per_image(rungs[0])
     rows = []
@@ -182,14 +171,14 @@ def image_table(task: Task, options: argparse.Namespace, flops: float, peak: Pea
     measure(found, options.repeats, torch.device(options.device), ONCE)
     by_name = {variant.name: variant for variant in found}
     slowest, cheapest = (median_per_image(by_name[name]) for name in (AUTHORS, GRAD_CAM))
-    halved = replace(by_name[AUTHORS], name=AUTHORS.replace("100", "50"), times=50)
+    halved = replace(by_name[AUTHORS], name=AUTHORS.replace("100", "50"), times=50 / TIMED)
     rows = []
     for variant in (found[0], halved, *found[1:]):
         seconds = median_per_image(variant)
         memory = variant.memory.mebibytes
         rows.append(
             [
-                variant.name + (f" (one measured, times {variant.times})" if variant.times > 1 else ""),
+                variant.name + (f" ({TIMED} measured, times {variant.times:.0f})" if variant.times > 1 else ""),
                 f"{variant.images} x {len(variant.seconds)}",
                 f"{1000 * seconds:.1f}",
                 f"{1 / seconds:.3g}",

@@ -144,8 +144,8 @@ class Variant:
     """Done before each run, and not timed."""
     short: Work | None = None
     """The same tensors with fewer passes: warms up, and is what memory is measured on."""
-    times: int = 1
-    """An image takes this many of ``work``."""
+    times: float = 1
+    """What is reported takes this many of ``work``."""
     bf16: bool = False
     backward_cost: float | None = 1.0
     """A backward pass in forward passes: 1 for the gradient to the input, 2 with that to the parameters, 0 where it

@@ -9,10 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.speed_clock import Variant
 from stages.explain.ascent import Adam
 from stages.explain.fold import fold_batch_norms
 from stages.explain.layer import TargetLayer, capture
 from stages.explain.opticam import to_masks
+
+TIMED = 5
+"""Steps that are timed together."""
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -82,15 +86,37 @@ class Iteration:
     def begin(self) -> None:
         """What the authors do once before the loop: f(x), with its graph."""
         self.kept.clear()
+        self.full = None  # before its memory is asked for again
         if not self.loop.masked_only:
             self.full = self.network((self.images - self.mean) / self.std).gather(1, self.targets[:, None])
 
-    def step(self) -> None:
-        """One iteration."""
-        if self.loop.on_grid:
-            self._ours()
-        else:
-            self._plain()
+    def step(self, count: int = 1) -> None:
+        """``count`` iterations."""
+        for _ in range(count):
+            if self.loop.on_grid:
+                self._ours()
+            else:
+                self._plain()
+
+    def variant(self, name: str, steps: int) -> Variant:
+        """To be timed: ``TIMED`` steps, reported as ``steps`` of them; the memory is that of the whole loop."""
+
+        def short() -> None:
+            self.network.zero_grad()  # what the gradients of the parameters hold counts
+            self.begin()
+            self.step()
+
+        return Variant(
+            name,
+            lambda: self.step(TIMED),
+            len(self.images),
+            (self.network,),
+            begin=self.begin,
+            short=short,
+            times=steps / TIMED,
+            bf16=self.loop.bf16,
+            backward_cost=self.loop.backward_cost,
+        )
 
     @property
     def weights(self) -> Tensor:

@@ -60,6 +60,8 @@ def profiles(steps: int | None, compiled: bool) -> dict[str, OptiCamSettings]:
 
 def variants(task: Task, steps: int | None, compiled: bool, skip_slow: bool) -> tuple[list[Variant], list[str]]:
     """Everything to be timed, and the names of what is missing here."""
+    loop = Iteration(LADDER["authors' loop"], task.network, task.layer, task.images, task.targets)
+    authors = loop.variant(AUTHORS, steps=100)
     ours = [explained(name, task, settings) for name, settings in profiles(steps, compiled).items()]
     others: dict[str, Callable[[], Variant]] = {
         "Grad-CAM of grad-cam": lambda: package_cam("GradCAM", task, backward_cost=2.0),
@@ -72,32 +74,7 @@ def variants(task: Task, steps: int | None, compiled: bool, skip_slow: bool) -> 
         )
     there = {name: find_spec("captum" if "captum" in name else "pytorch_grad_cam") is not None for name in others}
     found = [replace(make(), name=name) for name, make in others.items() if there[name]]
-    return [*authors(task), *ours, grad_cam(task), *found], [name for name in others if not there[name]]
-
-
-def authors(task: Task) -> list[Variant]:
-    """One iteration of the authors' loop, that stands for the paper's hundred."""
-    loop = LADDER["authors' loop"]
-    iteration = Iteration(loop, task.network, task.layer, task.images, task.targets)
-
-    def short() -> None:
-        iteration.begin()
-        iteration.step()
-        iteration.full = None
-        iteration.network.zero_grad()  # what the gradients of the parameters hold counts
-
-    return [
-        Variant(
-            AUTHORS,
-            iteration.step,
-            len(task.images),
-            (iteration.network,),
-            begin=iteration.begin,
-            short=short,
-            times=100,
-            backward_cost=loop.backward_cost,
-        )
-    ]
+    return [authors, *ours, grad_cam(task), *found], [name for name in others if not there[name]]
 
 
 def explained(name: str, task: Task, settings: OptiCamSettings) -> Variant:
