@@ -23,7 +23,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export SQL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev pipeline demo app query compare sanity test lint bench clean
+.PHONY: help setup setup-dev pipeline demo app query compare sanity reviews test lint bench clean
 
 help:  ## show the targets
 	@echo "Sightline: audit where an image classifier looks"
@@ -70,6 +70,9 @@ query: setup  ## ask RUN: SQL="SELECT ...", or a canned NAME=worst_classes; ARGS
 
 sanity: setup  ## check that the maps of RUN depend on the network: random weights must change them
 	@$(SIGHTLINE) sanity $(RUN) $(ARGS)
+
+reviews: setup  ## store the verdicts given in the App in RUN, and print the precision of each rule
+	@$(SIGHTLINE) reviews $(RUN) $(ARGS)
 
 compare: setup  ## compare RUN with RUN_B; of one run ARGS="--method-b grad_cam" compares two methods
 	@$(SIGHTLINE) compare $(RUN) $(RUN_B) $(ARGS)

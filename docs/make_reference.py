@@ -37,7 +37,8 @@ ROWS = {
     "sanity": "One row a method, target, check and metric; `sightline sanity` writes it. "
     "Formulas: [definitions.md](definitions.md#sanity-of-a-method).",
     "cues": "One row a cue, of the audited method. Definition: [definitions.md](definitions.md#cues-ours).",
-    "reviews": "Schema of the verdicts of people. No command writes this table yet.",
+    "reviews": "One row a verdict of a person, in the order they came in; `sightline reviews` and closing the App "
+    "append to it. Of one (sample_id, target, rule, reviewer) the last by time counts.",
 }
 
 INTRODUCTION = """# Reference

@@ -303,6 +303,14 @@ REVIEWS = pa.schema(
         _KEYS[2],
         _text("rule", "Rule of the finding that was judged."),
         _text("verdict", "What the reviewer said.", "confirmed | false_alarm | fix_box | fix_label | unsure"),
+        _text("label", "With fix_label: the right class; null if the reviewer did not say."),
+        _field(
+            "boxes",
+            pa.list_(BOX),
+            "With fix_box: all boxes as the reviewer left them, half-open pixels of the upright image; a null label "
+            "means the sample's. Null if none was drawn.",
+            "px",
+        ),
         _text("note", "Free text."),
         _text("reviewer", "Who."),
         _field("time", pa.timestamp("us", tz="UTC"), "When."),

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stages.review.collect import collect_from
 from stages.review.database import database, free_port
-from stages.review.settings import ReviewSettings, RuleText
+from stages.review.settings import ReviewSettings, RuleText, Selection
 from storage.errors import SightlineError, UserError
 from storage.run import Run
 
@@ -46,10 +47,12 @@ def open_app(
     port: int | None = None,
     *,
     rules: Mapping[str, RuleText] | None = None,
+    selection: Selection | None = None,
 ) -> Iterator[App]:
-    """Load a run and serve the App on 127.0.0.1 while the context lasts; ``port`` None takes a free one.
+    """Load a run, or a selection of it, and serve the App on 127.0.0.1 while the context lasts.
 
-    Raises UserError for a port in use, a run that cannot be shown, or no MongoDB.
+    ``port`` None takes a free one. When the context ends, new verdicts are stored in the run. Raises UserError for a
+    port in use, a run that cannot be shown, or no MongoDB.
     """
     settings = settings or ReviewSettings()
     # FiftyOne attaches to any App that answers on its port, of whatever database: so never to a port in use.
@@ -63,7 +66,7 @@ def open_app(
         from stages.review.views import first_view
 
         reports: list[LoadReport] = []
-        dataset = load(run, settings, rules=rules, tell=reports.append)
+        dataset = load(run, settings, rules=rules, selection=selection, tell=reports.append)
         for name, level in QUIET.items():
             logging.getLogger(name).setLevel(level)
         try:
@@ -77,6 +80,7 @@ def open_app(
             yield App(f"http://{ADDRESS}:{port}", dataset, reports[0])
         finally:
             session.close()
+            collect_from(dataset, run)
 
 
 def serve(
@@ -86,6 +90,7 @@ def serve(
     wait: bool = True,
     *,
     rules: Mapping[str, RuleText] | None = None,
+    selection: Selection | None = None,
     tell: Callable[[str], None] = print,
 ) -> None:
     """Load a run, serve the App and wait for Ctrl-C; with ``wait`` false, stop as soon as it is up.
@@ -95,10 +100,10 @@ def serve(
     tell(f"Loading {run.url} into FiftyOne ...")
     with _terminated_as_interrupted():
         try:
-            with open_app(run, settings, port, rules=rules) as app:
+            with open_app(run, settings, port, rules=rules, selection=selection) as app:
                 tell(str(app.report))
                 tell(f"The App is at {app.url}")
-                tell("Stop it with Ctrl-C here; what you tag and save stays in the database.")
+                tell("Stop it with Ctrl-C here; verdicts are then stored in the run, the rest stays in the database.")
                 if wait:
                     threading.Event().wait()
         except KeyboardInterrupt:

@@ -130,9 +130,14 @@ def _point_fiftyone_at(uri: str | None) -> None:
         return
     import fiftyone as fo
     from fiftyone.core.odm import database as connection
+    from fiftyone.factory import repo_factory
 
-    # FiftyOne has no public way to close its connections.
+    if fo.config.database_uri == uri:
+        return
+    # FiftyOne has no public way to close its connections, nor to forget what it made with them.
     connection._disconnect()
+    repo_factory._db = None
+    repo_factory.RepositoryFactory.repos.clear()
     fo.config.database_uri = uri
 
 

@@ -74,17 +74,6 @@ class Field:
     description: str
 
 
-@dataclass(frozen=True)
-class Box:
-    """A labelled half-open box, image px."""
-
-    label: str
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-
-
 def numbers(schema: pa.Schema) -> dict[str, Kind]:
     """Columns of a table that hold a number of a sample, and their kinds."""
     return {field.name: _kind(field.type) for field in schema if _is_number(field)}
@@ -128,6 +117,7 @@ def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[
         Field("saliency_predicted", "heatmap", IMAGE, "Map of the predicted class, where it is not the label."),
         Field("correct", "flag", PREDICTION, "The prediction is the label."),
         Field("findings", "texts", AUDIT, "Rules that found this sample, worst first."),
+        Field("finding_targets", "texts", AUDIT, "Which class's map each of them is about: label, predicted."),
         Field("why", "text", AUDIT, "What each of them found, in words."),
         Field("worst", "real", AUDIT, "Highest severity among findings that are evidence; 0 if there is none."),
         Field(
@@ -171,17 +161,11 @@ def encode(kind: Kind, value: Any, size: tuple[int, int]) -> Any:
         return fo.Classification(label=label, confidence=confidence)
     if kind == "heatmap":
         return fo.Heatmap(map_path=value)
-    width, height = size
     return fo.Detections(
         detections=[
             fo.Detection(
                 label=box.label,
-                bounding_box=[
-                    box.x0 / width,
-                    box.y0 / height,
-                    (box.x1 - box.x0) / width,
-                    (box.y1 - box.y0) / height,
-                ],
+                bounding_box=box.relative(size),
             )
             for box in value
         ]

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.geometry import ViewTransform, clip_boxes, largest_component_box
+from stages.geometry import ViewTransform, largest_component_box
+from stages.review.maps import image_box
 from storage.maps import MapStore
 
 RENDERING = "1"
@@ -77,15 +78,8 @@ def write_heatmaps(
             paths = pool.map(_write, repeat(directory), grids, view_maps, seen, sizes)
             boxes = largest_component_box(view_maps)
             for index, path, view, box in zip(batch, paths, seen, boxes, strict=True):
-                heatmaps[index] = Heatmap(path, _image_box(view, box))
+                heatmaps[index] = Heatmap(path, image_box(view, box))
     return heatmaps
-
-
-def _image_box(view: ViewTransform, box: NDArray[np.float64]) -> tuple[float, float, float, float] | None:
-    if np.isnan(box).any():
-        return None
-    x0, y0, x1, y1 = clip_boxes(view.boxes_to_image(box[None]), view.width, view.height)[0].tolist()
-    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
 
 def _write(

@@ -12,7 +12,10 @@ import fiftyone as fo
 
 from stages.review.fields import DIGEST, KEY, Field, declare, encode, fields_of
 from stages.review.records import Contents, Record, Sample, make_heatmaps, read_contents, records
-from stages.review.settings import ReviewSettings, RuleText
+from stages.review.reviews import append_reviews, read_reviews, standing
+from stages.review.select import selected
+from stages.review.settings import ReviewSettings, RuleText, Selection
+from stages.review.verdicts import bring_back, declare_verdicts, find_reviews
 from stages.review.views import lay_out, save_views
 from storage.errors import UserError
 from storage.run import Run
@@ -41,7 +44,7 @@ class LoadReport:
             f"{self.unchanged} unchanged"
         )
         if self.removed:
-            text += f", {self.removed} taken out (no longer in the run)"
+            text += f", {self.removed} taken out (no longer in the run, or not selected)"
         if self.without_heatmap:
             text += f"; {self.without_heatmap} without a heatmap (see explain_status)"
         if self.skipped:
@@ -55,55 +58,80 @@ def load(
     settings: ReviewSettings | None = None,
     *,
     rules: Mapping[str, RuleText] | None = None,
+    selection: Selection | None = None,
     tell: Callable[[LoadReport], None] | None = None,
 ) -> fo.Dataset:
     """Load a run into a persistent FiftyOne dataset, or bring the dataset that it has up to date.
 
     Samples are known by ``sample_key``. Those that changed are updated and keep the tags, fields and saved views that
-    people added; samples that the run no longer has are taken out. ``rules`` names rules in words for the saved views.
-    Call it within :func:`stages.review.database.database`. Raises UserError for a run that cannot be shown, or a
-    dataset name that is taken.
+    people added; samples that the run no longer has are taken out. Verdicts are stored in the run first, and those that
+    the run has are brought back. ``rules`` names rules in words for the saved views. With a ``selection``, only its
+    samples are loaded and drawn, the others are taken out; those that people worked on stay all the same.
+    Call it within :func:`stages.review.database.database`. Raises UserError for a run that cannot be shown, a
+    selection of nothing, or a dataset name that is taken.
     """
     settings = settings or ReviewSettings()
-    contents = read_contents(run, settings)
+    rules = rules or {}
+    former = existing_dataset(run, settings)
+    if former is not None:
+        append_reviews(run, find_reviews(former).reviews)
+    ours = former.info.get(OURS, []) if former is not None else ()
+    only = selected(former, selection, rules, ours) if selection is not None else None
+    contents = read_contents(run, settings, only)
     heatmaps = make_heatmaps(run, contents, settings)
-    dataset = _dataset(run, settings)
+    dataset = former if former is not None else _new_dataset(run, settings)
     fields = fields_of(contents.rules, crops=contents.crops, both_targets=len(contents.measured) > 1)
     _drop_former(dataset, fields)
     declare(dataset, fields)
     if "priority" not in dataset.get_index_information():
         dataset.create_index("priority")
     report = _bring_up_to_date(dataset, fields, contents, records(contents, heatmaps))
+    declare_verdicts(dataset, contents.class_names)
+    bring_back(dataset, standing(read_reviews(run)))
     lay_out(dataset, fields, opacity=settings.heatmap_opacity)
-    save_views(dataset, rules or {}, contents.cues)
+    save_views(dataset, rules, contents.cues, selected=selection is not None)
     if tell:
         tell(report)
     return dataset
 
 
-def _dataset(run: Run, settings: ReviewSettings) -> Any:
-    """The run's dataset, made if needed. Two runs of one name are told apart by where they are."""
-    url = run.url if "://" in run.url else str(run.local_path())
-    name = settings.dataset or run.name
-    if fo.dataset_exists(name) and fo.load_dataset(name).info.get("run") != url:
-        if settings.dataset:
-            raise UserError(
-                f"review.dataset: FiftyOne has a dataset {name!r} already, of something else than {url}; "
-                "take another name"
-            )
-        name = f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:6]}"
-    if fo.dataset_exists(name):
-        return fo.load_dataset(name)
+def existing_dataset(run: Run, settings: ReviewSettings) -> Any | None:
+    """The run's FiftyOne dataset; None if it was never loaded. Two runs of one name are told apart by where they are.
+
+    Call it within :func:`stages.review.database.database`. Raises UserError if ``review.dataset`` names another's.
+    """
+    name = _name(run, settings)
+    return fo.load_dataset(name) if fo.dataset_exists(name) else None
+
+
+def _new_dataset(run: Run, settings: ReviewSettings) -> Any:
+    name = _name(run, settings)
     try:
         dataset = fo.Dataset(name, persistent=True)
     except ValueError as error:
         raise UserError(f"FiftyOne does not take {name!r} for a dataset: {error}; set review.dataset") from None
     dataset.media_type = "image"
-    dataset.info["run"] = url
+    dataset.info["run"] = _place(run)
     dataset.save()
     declare(dataset, [Field(KEY, "text", "", "")])
     dataset.create_index(KEY, unique=True)
     return dataset
+
+
+def _name(run: Run, settings: ReviewSettings) -> str:
+    name, place = settings.dataset or run.name, _place(run)
+    if not fo.dataset_exists(name) or fo.load_dataset(name).info.get("run") == place:
+        return name
+    if settings.dataset:
+        raise UserError(
+            f"review.dataset: FiftyOne has a dataset {name!r} already, of something else than {place}; "
+            "take another name"
+        )
+    return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:6]}"
+
+
+def _place(run: Run) -> str:
+    return run.url if "://" in run.url else str(run.local_path())
 
 
 def _drop_former(dataset: Any, fields: list[Field]) -> None:
@@ -137,7 +165,8 @@ def _bring_up_to_date(
         _add(dataset, fields, new)
         new.clear()
     _update(dataset, fields, changed)
-    gone = [key for key in before if key not in contents.known]
+    wanted = contents.known if contents.only is None else contents.known & contents.only
+    gone = [key for key in before if key not in wanted]
     if gone:
         dataset.delete_samples(dataset.select_by(KEY, gone))
     return LoadReport(dataset.name, added, len(changed), unchanged, len(gone), dict(contents.skipped), without_heatmap)

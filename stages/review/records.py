@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.geometry import ViewTransform
-from stages.review.fields import KEY, PREDICTED, Box, numbers, severity_path
+from stages.review.boxes import Box
+from stages.review.fields import KEY, PREDICTED, numbers, severity_path
 from stages.review.heatmaps import Heatmap, write_heatmaps
+from stages.review.maps import shown_method, view_transforms
 from stages.review.settings import ReviewSettings
 from storage.errors import UserError
 from storage.maps import MapStore
@@ -84,6 +86,8 @@ class Contents:
     """Findings by sample, worst first."""
     maps: dict[str, MapStore]
     class_names: Sequence[str]
+    only: frozenset[str] | None = None
+    """Keys of the samples that were asked for; None: all."""
     views: dict[str, ViewTransform] = field(default_factory=dict)
     cues: list[Cue] = field(default_factory=list)
     """The costliest first."""
@@ -100,31 +104,35 @@ class Contents:
         return any(not _is_whole(view) for view in self.views.values())
 
 
-def read_contents(run: Run, settings: ReviewSettings) -> Contents:
-    """Read what a run has to show. Raises UserError for a run without maps, or images that the App cannot serve."""
-    method = _method(run, settings.method)
-    samples, skipped, known = _showable(run)
+def read_contents(run: Run, settings: ReviewSettings, only: frozenset[str] | None = None) -> Contents:
+    """Read what a run has to show, of the samples ``only`` if given.
+
+    Raises UserError for a run without maps, images that the App cannot serve, or ``only`` samples that cannot be shown.
+    """
+    method = shown_method(run, settings)
+    samples, skipped, known = _showable(run, only)
+    if only is not None and not samples:
+        raise UserError(
+            f"review.select: none of the {len(only)} samples that it selects can be shown; `sightline query RUN "
+            '"SELECT sample_id, status FROM samples"` lists the samples of the run'
+        )
     targets = [target for target in TARGETS if target in run.targets(method)]
     maps = {target: run.maps(target, method) for target in targets}
-    attributes = next(iter(maps.values())).attributes
-    findings = _findings(run, method)
+    store = next(iter(maps.values()))
+    findings = _findings(run, method, only)
     samples.sort(key=lambda sample: (-_priority(findings.get(sample.key, [])), sample.row))
-    geometry = attributes.get("geometry", "squash")
-    size = next(iter(maps.values())).view_size[0]
-    resize = int(attributes.get("resize") or size)
+    views = view_transforms(store, [(sample.width, sample.height) for sample in samples])
     return Contents(
         method=method,
         samples=samples,
         skipped=skipped,
         known=known,
-        measured={target: _measured(run, method, target) for target in targets},
+        measured={target: _measured(run, method, target, only) for target in targets},
         findings=findings,
         maps=maps,
-        class_names=attributes.get("class_names") or (),
-        views={
-            sample.key: ViewTransform.make(geometry, sample.width, sample.height, size=size, resize=resize)
-            for sample in samples
-        },
+        class_names=store.attributes.get("class_names") or (),
+        only=only,
+        views=dict(zip([sample.key for sample in samples], views, strict=True)),
         cues=_cues(run, method),
     )
 
@@ -175,21 +183,10 @@ def records(contents: Contents, heatmaps: dict[str, dict[str, Heatmap]]) -> Iter
 _NUMBERS = tuple({**numbers(EXPLAIN), **numbers(SCORES)})
 
 
-def _method(run: Run, wanted: str) -> str:
-    methods = run.methods()
-    if not methods:
-        raise UserError(f"{run.url} has no maps to review yet; `sightline run CONFIG` makes them")
-    if wanted and wanted not in methods:
-        raise UserError(f"review.method: {run.url} has no maps by {wanted!r}; it has {', '.join(methods)}")
-    return wanted or ("opti_cam" if "opti_cam" in methods else methods[0])
-
-
-def _showable(run: Run) -> tuple[list[Sample], Counter[str], set[str]]:
-    shown, skipped, known = [], Counter[str](), set()
-    for values in run.table("samples").to_pylist():
-        if values["status"] == "removed":
-            continue
-        known.add(values["sample_id"])
+def _showable(run: Run, only: frozenset[str] | None) -> tuple[list[Sample], Counter[str], set[str]]:
+    table = run.table("samples").filter(pc.field("status") != "removed")
+    shown, skipped, known = [], Counter[str](), set(table["sample_id"].to_pylist())
+    for values in _of(table, only).to_pylist():
         path = _served_path(values["uri"])
         if values["status"] in NOT_SHOWN or not values["width"] or not values["height"]:
             skipped[values["status"]] += 1
@@ -212,12 +209,17 @@ def _served_path(uri: str) -> Path:
     )
 
 
-def _measured(run: Run, method: str, target: str) -> Measured:
+def _of(table: pa.Table, only: frozenset[str] | None) -> pa.Table:
+    """The rows of the samples ``only``; all if that is None."""
+    return table if only is None else table.filter(pc.is_in(table["sample_id"], pa.array(sorted(only), pa.string())))
+
+
+def _measured(run: Run, method: str, target: str, only: frozenset[str] | None) -> Measured:
     merged: dict[str, dict[str, Any]] = defaultdict(dict)
     for name in ("explain", "scores"):
         if not run.has_table(name):
             continue
-        table = run.table(name, without_vectors(SCHEMAS[name]))
+        table = _of(run.table(name, without_vectors(SCHEMAS[name])), only)
         table = table.filter((pc.field("method") == method) & (pc.field("target") == target))
         for values in _without_nan(table).to_pylist():
             row = merged[values["sample_id"]]
@@ -235,11 +237,11 @@ def _without_nan(table: pa.Table) -> pa.Table:
     return table
 
 
-def _findings(run: Run, method: str) -> dict[str, list[dict[str, Any]]]:
+def _findings(run: Run, method: str, only: frozenset[str] | None) -> dict[str, list[dict[str, Any]]]:
     """Findings by sample, evidence first, then by severity; the worst target speaks for a rule."""
     if not run.has_table("findings"):
         return {}
-    table = run.table("findings").filter(pc.field("method") == method)
+    table = _of(run.table("findings").filter(pc.field("method") == method), only)
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for finding in sorted(table.to_pylist(), key=_rank):
         before = found[finding["sample_id"]]
@@ -284,6 +286,7 @@ def _worst(findings: list[dict[str, Any]], kind: str) -> float:
 def _audit(findings: list[dict[str, Any]]) -> Record:
     return {
         "findings": [found["rule"] for found in findings],
+        "finding_targets": [found["target"] for found in findings],
         "why": "\n".join(f"{found['rule']}: {found['reason']}." for found in findings) or None,
         "worst": _worst(findings, "evidence"),
         "priority": _priority(findings),

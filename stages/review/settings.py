@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
+from storage.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,16 @@ class RuleText:
 
     title: str
     meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The samples that are loaded."""
+
+    text: str
+    """What the user wrote: a rule, SQL or the name of a saved view."""
+    keys: frozenset[str] | None
+    """Their sample_ids; None: those of the dataset's saved view of that name."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,9 @@ class ReviewSettings:
     """Name of the FiftyOne dataset; empty: the run's name."""
     method: str = ""
     """Saliency method that is shown; empty: ``opti_cam`` if the run has it, else its first method."""
+    select: str = ""
+    """Which samples are loaded: a rule's id (those it found), SQL that returns sample_id, or the name of a saved view
+    of the dataset; empty: all. `sightline app --select` overrides it."""
     database: str = ""
     """Directory of the private MongoDB; empty: ``sightline/mongo`` in the user's data directory.
 
@@ -58,3 +74,14 @@ class ReviewSettings:
     def thread_count(self) -> int:
         """Threads to use."""
         return self.threads or os.cpu_count() or 1
+
+
+def review_settings(config: Mapping[str, Any]) -> ReviewSettings:
+    """The review settings of a run's stored config; the defaults where it has none.
+
+    Raises UserError for keys that this version does not know.
+    """
+    try:
+        return ReviewSettings(**config.get("review", {}))
+    except TypeError as error:
+        raise UserError(f"run.json: {error}; it is of another version, run the pipeline again") from None

@@ -9,17 +9,19 @@ import fiftyone as fo
 from fiftyone import ViewField
 from fiftyone.core.odm.dataset import ActiveFields, SidebarGroupDocument
 
-from stages.review.fields import EXPANDED, GROUPS, Field, severity_path
+from stages.review.fields import EXPANDED, GROUPS, IMAGE, Field, severity_path
 from stages.review.records import Cue
 from stages.review.settings import RuleText
+from stages.review.verdicts import CORRECTED, VERDICTS
 
-VISIBLE = ("ground_truth", "salient_box", "view_box", "prediction", "label", "saliency")
+VISIBLE = ("ground_truth", CORRECTED, "salient_box", "view_box", "prediction", "label", "saliency")
 """Fields that are checked when the App opens."""
 
 COLOURS = {
     "saliency": "#ff0a8a",
     "saliency_predicted": "#00b84c",
     "ground_truth": "#0098d8",
+    CORRECTED: "#1f8a4c",
     "salient_box": "#d08a00",
     "view_box": "#8c929c",
     "hidden_box": "#b5261e",
@@ -32,6 +34,7 @@ OURS = "views"
 """Key of the dataset's info that lists the saved views made here."""
 
 EVERYTHING = "Everything, worst first"
+SELECTED = "Selected, worst first"
 
 CUE_VIEWS = 20
 """Cues that get a saved view; the field ``cue`` filters for any."""
@@ -39,7 +42,7 @@ CUE_VIEWS = 20
 
 def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
     """Set what is visible at first, colours and sidebar groups. ``opacity`` in [0, 1] is that of the overlays."""
-    paths = [field.path for field in fields]
+    paths = [*(field.path for field in fields), CORRECTED]
     config = dataset.app_config
     config.active_fields = ActiveFields(paths=[path for path in VISIBLE if path in paths])
     config.color_scheme = fo.ColorScheme(
@@ -52,13 +55,15 @@ def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
     groups += [
         SidebarGroupDocument(
             name=group,
-            paths=[field.path for field in fields if field.group == group],
+            paths=[field.path for field in fields if field.group == group] + ([CORRECTED] if group == IMAGE else []),
             expanded=group in EXPANDED,
         )
         for group in GROUPS
     ]
+    said = [path for path in dataset.get_field_schema(flat=True) if path.startswith(f"{VERDICTS}.")]
+    groups.insert(1, SidebarGroupDocument(name=VERDICTS, paths=said, expanded=True))
     ours = {path for group in groups for path in group.paths}
-    rest = [path for path in dataset.get_field_schema() if path not in ours and path not in ("metadata",)]
+    rest = [path for path in dataset.get_field_schema() if path not in ours and path not in ("metadata", VERDICTS)]
     groups.append(SidebarGroupDocument(name="metadata", paths=["metadata.width", "metadata.height"], expanded=False))
     groups.append(SidebarGroupDocument(name="other", paths=rest, expanded=False))
     config.sidebar_groups = [group for group in groups if group.paths]
@@ -75,10 +80,13 @@ def first_view(dataset: Any) -> Any:
     return dataset.load_saved_view(dataset.info[OURS][0])
 
 
-def save_views(dataset: Any, rules: Mapping[str, RuleText], cues: Sequence[Cue] = ()) -> dict[str, str]:
+def save_views(
+    dataset: Any, rules: Mapping[str, RuleText], cues: Sequence[Cue] = (), *, selected: bool = False
+) -> dict[str, str]:
     """Save a view of each rule that found something, of each cue, and of everything; returns rule -> name of its view.
 
-    Names carry counts, so views of an earlier load are replaced. Views that people saved are left alone.
+    ``selected``: the dataset holds a selection of the run, and the name of that one says so. Names carry counts, so
+    views of an earlier load are replaced. Views that people saved are left alone.
     """
     for name in dataset.info.get(OURS, []):
         if dataset.has_saved_view(name):
@@ -87,7 +95,7 @@ def save_views(dataset: Any, rules: Mapping[str, RuleText], cues: Sequence[Cue] 
     named = [rule for rule in rules if rule in counts]
     named += sorted(rule for rule in counts if rule is not None and rule not in rules)
     names: dict[str, str] = {}
-    everything = f"{EVERYTHING} ({len(dataset)})"
+    everything = f"{SELECTED if selected else EVERYTHING} ({len(dataset)})"
     dataset.save_view(everything, worst_first(dataset), overwrite=True)
     for rule in named:
         text = rules.get(rule) or RuleText(rule.replace("_", " ").capitalize())

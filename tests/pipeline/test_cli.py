@@ -151,7 +151,7 @@ def test_help_lists_the_commands():
     process = sightline("--help")
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    for name in ("run", "query", "compare", "sanity", "app", "demo", "doctor"):
+    for name in ("run", "query", "compare", "sanity", "app", "reviews", "export", "annotate", "demo", "doctor"):
         assert f"  {name}" in out
     assert (ROOT / "pipeline.yaml").exists()
 

@@ -96,7 +96,8 @@ def test_every_number_of_the_run_can_be_filtered(tmp_path: Path):
             assert schema[field.name].description
     assert dataset.match(fo.ViewField("drop_outside") >= 0.4375).values("sample_key") == ["c.png"]
     in_sidebar = {path for group in dataset.app_config.sidebar_groups for path in group.paths}
-    assert set(schema) - {"metadata"} <= in_sidebar
+    assert set(schema) - {"metadata", "verdicts"} <= in_sidebar
+    assert {"verdicts.verdict", "verdicts.rule", "verdicts.reviewer"} <= in_sidebar
 
 
 def test_a_second_load_writes_nothing(tmp_path: Path):
