@@ -98,9 +98,20 @@ def image_size(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, in
     return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
+def stored_as(content: bytes) -> tuple[str, bool]:
+    """Format of an encoded image (JPEG, PNG ...), and whether its pixels are stored upright, without an EXIF turn.
+
+    Raises ImageError as :func:`read_image` does.
+    """
+    image = _open(content, MAX_PIXELS)
+    if image.format != "JPEG":  # a JPEG has its EXIF before its pixels; others may have it behind
+        _load(image)
+    return str(image.format), _orientation(image) == 1
+
+
 def stamp_file(uri: str) -> FileStamp:
     """Size and modification time of a file; raises ImageError if it is missing or no file."""
-    local = _local_path(uri)
+    local = local_path(uri)
     try:
         if local is not None:
             stat = local.stat()
@@ -121,7 +132,7 @@ def read_bytes(uri: str) -> bytes:
 
     Raises ImageError if it is missing or cannot be read, UserError for a URL whose package is not installed.
     """
-    local = _local_path(uri)
+    local = local_path(uri)
     try:
         if local is not None:
             return local.read_bytes()
@@ -137,7 +148,8 @@ def read_bytes(uri: str) -> bytes:
         raise _unreadable(_said("cannot be read", error)) from error
 
 
-def _local_path(uri: str) -> Path | None:
+def local_path(uri: str) -> Path | None:
+    """The path of an image that lies on a local disk; None for one elsewhere."""
     if "://" not in uri and "::" not in uri:
         return Path(uri)
     fs, path = _remote(uri)
