@@ -275,9 +275,8 @@ def export(
     ] = True,
 ) -> None:
     """Write the dataset's annotations as reviewers corrected them, each with its provenance."""
-    from stages.review.export import FORMATS, export_annotations
-
     from stages.review.collect import collect
+    from stages.review.export import FORMATS, export_annotations
     from stages.review.settings import review_settings
     from storage import Run
 
@@ -298,7 +297,6 @@ def annotate(
 ) -> None:
     """Prepare handing a rule's findings to an annotation tool: a script and a label schema; no server is contacted."""
     from stages.review.handover import prepare_handover
-
     from stages.review.settings import review_settings
     from storage import Run
 
