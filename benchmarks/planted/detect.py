@@ -17,6 +17,8 @@ from stages.audit.classes import COLUMNS, class_table
 from stages.audit.rules import RULES, Rule
 from stages.audit.settings import AuditSettings
 
+BOTH_MAPS, SHIPPED = "both maps", "both maps and the scan"
+
 _MAP_COLUMNS = ("energy_lift", "energy_in", "border_energy", "entropy", "p_crop_outside")
 _RELIES = next(rule for rule in RULES if rule.id == "relies_on_outside")
 
@@ -84,7 +86,8 @@ def costly_locators(rows: Rows) -> list[str]:
 def detectors(rows: Rows, locators: Sequence[str]) -> list[Detector]:
     """Ways to find what the model relies on outside the boxes, each a drop of p: maps, no maps, and both together.
 
-    The second locator after Opti-CAM is Grad-CAM; what costs more of the two is what the pipeline stores.
+    The costlier of Opti-CAM's and Grad-CAM's proposals is what the pipeline stores, with ``explain.scan`` that of the
+    full scan too.
     """
     maps = [_of_map(rows, name) for name in (*locators, *UNINFORMED)]
     scans = [Detector(f"occlusion scan {n} x {n}", rows.column(f"/scan_{n}x{n}"), n * n, 0) for n in (3, 5)]
@@ -135,10 +138,17 @@ def _of_map(rows: Rows, name: str) -> Detector:
     return Detector(name, rows.column(f"{name}/drop_outside"), *passes)
 
 
-def shipped_drop(rows: Rows) -> Floats:
-    """``drop_outside`` as the pipeline stores it by default: the larger drop of its map's and Grad-CAM's proposals."""
-    first, second = main_locators()[0], "grad_cam"
-    return np.fmax(rows.column(f"{first}/drop_outside"), rows.column(f"{second}/drop_outside"))
+def proposals(rows: Rows, ways: str) -> dict[str, Floats]:
+    """Drops of p by the columns of what proposed to hide: of one locator, of BOTH_MAPS, or of those and the scan, as
+    SHIPPED in ``pipeline.yaml``."""
+    names = [main_locators()[0], "grad_cam"] if ways in (BOTH_MAPS, SHIPPED) else [ways]
+    found = {f"{name}/features": rows.column(f"{name}/drop_outside") for name in names}
+    return found | ({"/scan_features": rows.column("/scan_5x5")} if ways == SHIPPED else {})
+
+
+def drop_of(rows: Rows, ways: str) -> Floats:
+    """``drop_outside``: the largest drop of the proposals."""
+    return np.asarray(np.fmax.reduce(list(proposals(rows, ways).values())))
 
 
 def rules_of_label() -> list[Rule]:
@@ -146,8 +156,9 @@ def rules_of_label() -> list[Rule]:
     return [rule for rule in RULES if "label" in rule.targets]
 
 
-def flagged_by(rule: Rule, rows: Rows, locator: str, drop: Floats, settings: AuditSettings) -> Bools:
-    """Which pictures a rule flags by its own SQL, with the map of a locator and ``drop`` for ``drop_outside``."""
+def flagged_by(rule: Rule, rows: Rows, ways: str, settings: AuditSettings) -> Bools:
+    """Which pictures a rule flags by its own SQL; ``ways`` is as in :func:`proposals`, the first map describes."""
+    locator, drop = main_locators()[0] if ways in (BOTH_MAPS, SHIPPED) else ways, drop_of(rows, ways)
     label, predicted = (rows.table[name].to_numpy(zero_copy_only=False) for name in ("label", "predicted"))
     numbers = {name: rows.column(f"{locator}/{name}") for name in _MAP_COLUMNS}
     # As the table ``scores`` has them: a drop of exactly .3 counts here and there.
@@ -178,8 +189,7 @@ def flagged_by(rule: Rule, rows: Rows, locator: str, drop: Floats, settings: Aud
 def rank_of_cued(outcome: Outcome, settings: AuditSettings) -> list[int]:
     """Ranks of the cued classes in the table ``classes``, the most reliant class being 1."""
     rows = pool([outcome])
-    drop, first = shipped_drop(rows), main_locators()[0]
-    relies = flagged_by(_RELIES, rows, first, drop, settings)
+    drop, relies = drop_of(rows, SHIPPED), flagged_by(_RELIES, rows, SHIPPED, settings)
     label, predicted = (rows.table[name].to_pylist() for name in ("label", "predicted"))
     index = {name: k for k, name in enumerate(sorted(set(label)))}
     records = [

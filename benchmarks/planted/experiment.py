@@ -37,7 +37,7 @@ from stages.explain.view import ViewSettings, render_view
 from stages.explain.weights import resolve_weights
 from stages.score.localization import pad_boxes
 
-VERSION = 2
+VERSION = 3
 """Raised by hand when an experiment makes other numbers; kept ones of another version are made again."""
 COSTLY_STEPS = 60
 """Profiles with more steps see a few pictures only, where a cheaper one sees them all."""
@@ -122,7 +122,8 @@ def _make(experiment: Experiment, source: PhotoSource | None, progress: Progress
         seen = audited.take(places)
         own = {f"/{name}": values for name, values in measure_without_maps(opticam, seen).items()}
         own |= _measure_locators(network, seen, experiment)
-        table = pa.table({**{name: values[places] for name, values in truth.items()}, **own})
+        kept = {name: values[places] for name, values in truth.items()}
+        table = pa.table({name: _to_column(values) for name, values in (kept | own).items()})
     seconds = time.perf_counter() - began
     progress(f"{experiment.name}: {'refused' if table is None else 'measured'} after {seconds:.0f} s")
     cued = tuple(dataset.classes[label] for label in dataset.cued)
@@ -185,7 +186,7 @@ def _measure_locators(network: torch.nn.Module, audited: Audited, experiment: Ex
     def add(title: str, name: str, settings: OptiCamSettings, places: np.ndarray, ablate: bool) -> None:
         opticam = OptiCam(network, mean=IMAGENET_MEAN, std=IMAGENET_STD, settings=settings)
         for score, values in measure_locator(opticam, audited.take(places), name, ablate).items():
-            columns[f"{title}/{score}"] = np.full(len(audited), np.nan)
+            columns[f"{title}/{score}"] = np.full((len(audited), *values.shape[1:]), np.nan)
             columns[f"{title}/{score}"][places] = values
 
     for name, settings in PROFILES.items():
@@ -196,6 +197,13 @@ def _measure_locators(network: torch.nn.Module, audited: Audited, experiment: Ex
         add(name, name, OptiCamSettings(), few, False)
     columns["/in_subset"] = np.isin(every, few).astype(float)
     return columns
+
+
+def _to_column(values: np.ndarray) -> pa.Array:
+    """Values (N,), or (N, K) as a list of K half floats a row."""
+    if values.ndim == 1:
+        return pa.array(values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float16).ravel()), values.shape[1])
 
 
 def _first_of_each(labels: np.ndarray, count: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from stages.explain.blur import blur
 from stages.explain.methods import Method, map_normalization, maps_of
 from stages.explain.opticam import OptiCam, to_masks, upsample
+from stages.explain.pooling import pool
 from stages.explain.probes import HIDDEN_FRACTION, crop_outside, hide, most_salient, outside_of, random_blobs
 from stages.explain.scan import LATTICE, windows
 from stages.geometry import Boxes
@@ -88,6 +89,8 @@ class Batch:
     targets: Tensor
     softmax: Callable[[Tensor], Tensor]
     p_full: Tensor
+    features: Tensor
+    """The layer's feature maps, (N, K, h, w)."""
 
     def probabilities(self, pictures: Tensor) -> Tensor:
         """p of each picture's label, (N,)."""
@@ -115,14 +118,15 @@ def class_probabilities(opticam: OptiCam, views: NDArray[np.uint8]) -> NDArray[n
 
 def measure_locator(opticam: OptiCam, audited: Audited, name: str, ablate: bool = False) -> Columns:
     """Scores of a locator, one a picture, NaN where undefined; ``passes_forward`` and ``passes_backward`` count what
-    the map and the hiding cost. ``ablate`` adds other areas and fills. Of the locators that know nothing, only what
-    hiding their choice does is of interest."""
+    the map and the hiding cost; ``features`` (N, K) are the layer's under the map outside the boxes. ``ablate`` adds
+    other areas and fills. Of the locators that know nothing, only what hiding their choice does is of interest."""
     parts = []
     for batch in batches(opticam, audited):
         found = propose(opticam, batch, name)
         columns = {"drop_outside": _drop(batch, found.ranking)}
         if name not in UNINFORMED:
             columns |= _scores(batch, found.ranking, columns["drop_outside"])
+            columns["features"] = _values(pool(batch.features, _to_unit(found.ranking) * (1 - batch.coverage)))
         if ablate:
             columns |= _ablation(batch, found.ranking)
         columns |= {"passes_forward": _values(found.forward + 1), "passes_backward": _values(found.backward)}
@@ -135,7 +139,7 @@ def propose(opticam: OptiCam, batch: Batch, name: str) -> Proposal:
     nothing, ``random`` blobs and a ``uniform`` map, which ranks pixels by their index; or another method of a run."""
     size, none = batch.coverage.shape[1:], torch.zeros(len(batch.images))
     if name == "opti_cam":
-        result = opticam.maximize(batch.images, opticam.features(batch.images).maps, batch.targets)
+        result = opticam.maximize(batch.images, batch.features, batch.targets)
         steps = result.iterations.to(none)
         # One pass for the features, and one objective more than there are steps.
         return Proposal(to_masks(result.grid, size, opticam.settings.normalization), steps + 2, steps)
@@ -147,9 +151,8 @@ def propose(opticam: OptiCam, batch: Batch, name: str) -> Proposal:
         return Proposal(torch.ones_like(batch.coverage), none, none)
     if name not in get_args(Method):
         raise ValueError(f"no locator {name!r}; there are random, uniform, {', '.join(get_args(Method))}")
-    features = opticam.features(batch.images).maps
     with _passes(opticam.network) as passes:
-        result = maps_of(name, opticam, batch.images, features, batch.targets, len(batch.images))
+        result = maps_of(name, opticam, batch.images, batch.features, batch.targets, len(batch.images))
     forward = none + 1 + sum(passes) / len(batch.images)
     backward = none + (0 if name in GRADIENT_FREE else 1)
     return Proposal(to_masks(result.grid, size, map_normalization(name, "range")), forward, backward)
@@ -170,7 +173,7 @@ def measure_without_maps(opticam: OptiCam, audited: Audited) -> Columns:
     """Scores that need boxes but no map: what the box alone (``minus_p_box``, the rest hidden) and the rest alone
     (``p_context``) do to p, hidden pixels being black, as the pipeline stores them, or blurred; and the largest drop
     over the windows of an occlusion scan outside the boxes, all of the pipeline's (``scan_5x5``) and every second a
-    side (``scan_3x3``)."""
+    side (``scan_3x3``), with the layer's features in the best window (N, K)."""
     parts = []
     for batch in batches(opticam, audited):
         inside, p, full = batch.coverage[:, None], batch.probabilities, batch.p_full
@@ -187,6 +190,7 @@ def measure_without_maps(opticam: OptiCam, audited: Audited) -> Columns:
             "context_reliance": context / (box + context),
             "scan_5x5": scan.amax((0, 1)),
             "scan_3x3": scan[::2, ::2].amax((0, 1)),
+            "scan_features": pool(batch.features, _best_window(batch, scan)),
         }
         parts.append({name: _values(value) for name, value in columns.items()})
     return _joined(parts)
@@ -206,7 +210,8 @@ def batches(opticam: OptiCam, audited: Audited) -> Iterator[Batch]:
         targets = torch.from_numpy(own.labels).to(opticam.device)
         outside = outside_of(coverage, coverage.flatten(1).any(1))
         p_full = _of_targets(softmax(images), targets)
-        yield Batch(own, images, blur(images), coverage, outside, targets, softmax, p_full)
+        features = opticam.features(images).maps
+        yield Batch(own, images, blur(images), coverage, outside, targets, softmax, p_full, features)
 
 
 def _of_targets(probabilities: Tensor, targets: Tensor) -> Tensor:
@@ -274,6 +279,16 @@ def _scan(batch: Batch) -> Tensor:
         drop = batch.p_full - batch.probabilities(torch.where(window[:, None], batch.blurred, batch.images))
         drops.append(torch.where(window.flatten(1).any(1), drop, -torch.inf))
     return torch.stack(drops).view(LATTICE, LATTICE, -1)
+
+
+def _best_window(batch: Batch, scan: Tensor) -> Tensor:
+    """The window of the largest drop, less what lies in a box, as a map (N, H, W)."""
+    maps = torch.zeros_like(batch.coverage)
+    lattice = windows(*batch.coverage.shape[1:])
+    for place, index in enumerate(scan.flatten(0, 1).argmax(0).tolist()):
+        x0, y0, x1, y1 = lattice[index]
+        maps[place, y0:y1, x0:x1] = 1
+    return maps * (1 - batch.coverage)
 
 
 def _to_unit(maps: Tensor) -> Tensor:

@@ -8,21 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.planted.detect import (
+    BOTH_MAPS,
+    SHIPPED,
     Bools,
     Detector,
     Floats,
     Rows,
     costly_locators,
     detectors,
+    drop_of,
     flagged_by,
     main_locators,
     planted_rows,
     pool,
     rank_of_cued,
     rules_of_label,
-    shipped_drop,
 )
 from benchmarks.planted.experiment import Outcome
+from benchmarks.planted.isolate import isolations
 from benchmarks.planted.measure import CELLS
 from benchmarks.planted.plan import CONTROL
 from benchmarks.planted.statistics import auroc, average_precision, estimate, precision, recall
@@ -30,8 +33,6 @@ from stages.audit.settings import AuditSettings
 from stages.demo.truth import POSITIVE
 
 SETTINGS = AuditSettings()
-
-BOTH = "largest of them"
 
 Table = list[list[str]]
 
@@ -88,29 +89,30 @@ def report(outcomes: Sequence[Outcome]) -> str:
 
 
 def experiment_table(outcomes: Iterable[Outcome]) -> Table:
-    """One row an experiment: what was learnt, and how the audit does on it as shipped and with the full scan."""
+    """One row an experiment: what was learnt, and how the audit of ``pipeline.yaml`` does on it."""
     table = [
-        ["experiment", "accuracy", "effect of the cue", "pictures", "shortcuts", "AUROC, shipped", "AP", "precision",
-         "recall", "AUROC, scan", "rank of the cued classes"],
+        ["experiment", "accuracy", "effect of the cue", "pictures", "shortcuts", "AUROC", "AP", "precision", "recall",
+         "AUROC, maps alone", "rank of the cued classes", "clusters"],
     ]  # fmt: skip
     for one in outcomes:
         effects = ", ".join(f"{cue} {effect:+.2f}" for cue, effect in one.effects.items()) or "-"
         row = [one.experiment.name, f"{one.accuracy:.2f}", effects]
         if one.refused:
-            table.append([*row, f"refused: below {POSITIVE:g}", *["-"] * 7])
+            table.append([*row, f"refused: below {POSITIVE:g}", *["-"] * 8])
             continue
         rows = pool([one])
-        truth, drop, scan = rows.truth, shipped_drop(rows), rows.column("/scan_5x5")
+        truth, drop = rows.truth, drop_of(rows, SHIPPED)
         flagged = drop >= SETTINGS.drop_outside
         figures = [
             auroc(truth, drop),
             average_precision(truth, drop),
             precision(truth, flagged),
             recall(truth, flagged),
-            auroc(truth, scan),
+            auroc(truth, drop_of(rows, BOTH_MAPS)),
         ]
         ranks = ", ".join(map(str, rank_of_cued(one, SETTINGS))) or "-"
-        table.append([*row, str(len(rows)), str(truth.sum()), *map(_figure, figures), ranks])
+        clusters = "; ".join(map(str, isolations(one, SETTINGS))) or "-"
+        table.append([*row, str(len(rows)), str(truth.sum()), *map(_figure, figures), ranks, clusters])
     return table
 
 
@@ -137,23 +139,14 @@ def detector_table(rows: Rows, clean: Rows | None, locators: Sequence[str]) -> T
 
 
 def rule_table(rows: Rows, clean: Rows | None) -> Table:
-    """One row a rule that looks at the label's map, as shipped and with one locator alone."""
-    table = [["rule", "kind", "map", "flagged", "precision", "recall", "flagged on the control"]]
-    main = main_locators()
+    """One row a rule that looks at the label's map, with what the pipeline proposes to hide and with one map alone."""
+    table = [["rule", "kind", "hidden by", "flagged", "precision", "recall", "flagged on the control"]]
     for rule in rules_of_label():
-        for name in ("as shipped", *main):
-            own = rows_of_locator(rows, name)
-            flags = flagged_by(rule, rows, *own, SETTINGS)
-            false = None if clean is None else flagged_by(rule, clean, *rows_of_locator(clean, name), SETTINGS)
-            table.append([rule.id, rule.kind, name, str(flags.sum()), *_deciding(rows, flags), _share(false, clean)])
+        for ways in (SHIPPED, BOTH_MAPS, *main_locators()):
+            flags = flagged_by(rule, rows, ways, SETTINGS)
+            false = None if clean is None else flagged_by(rule, clean, ways, SETTINGS)
+            table.append([rule.id, rule.kind, ways, str(flags.sum()), *_deciding(rows, flags), _share(false, clean)])
     return table
-
-
-def rows_of_locator(rows: Rows, name: str) -> tuple[str, Floats]:
-    """The map that a rule sees, and its ``drop_outside``."""
-    if name == "as shipped":
-        return main_locators()[0], shipped_drop(rows)
-    return name, rows.column(f"{name}/drop_outside")
 
 
 def score_table(rows: Rows) -> Table:
@@ -167,15 +160,12 @@ def score_table(rows: Rows) -> Table:
 
 
 def kind_table(rows: Rows) -> Table:
-    """How well each kind of cue is found: as shipped, with the full scan too, and by the box alone."""
+    """How well each kind of cue is found."""
     table = [["cue", "pictures", "shortcuts", "way", "AUROC", "AP", "precision", "recall"]]
     for kind in dict.fromkeys(rows.kind.tolist()):
         own = rows.where(rows.kind == kind)
-        shipped, scan = shipped_drop(own), own.column("/scan_5x5")
-        ways = {
-            "as shipped": shipped,
-            "with the scan": np.fmax(shipped, scan),
-            "scan alone": scan,
+        ways = {way: drop_of(own, way) for way in (SHIPPED, BOTH_MAPS)} | {
+            "scan alone": own.column("/scan_5x5"),
             "p - p(box alone, rest blurred)": own.column("/minus_p_box_blurred"),
         }
         for way, score in ways.items():
@@ -191,7 +181,7 @@ def ablation_table(rows: Rows, clean: Rows | None) -> Table:
     main = main_locators()
     table = [["hidden", "map", "AUROC", "AP", "precision", "recall", "flagged on the control"]]
     for cell in CELLS:
-        for name in (*main, BOTH):
+        for name in (*main, BOTH_MAPS):
             score = _hiding(rows, cell, name)
             flags = score >= SETTINGS.drop_outside
             false = None if clean is None else _hiding(clean, cell, name) >= SETTINGS.drop_outside
@@ -201,7 +191,7 @@ def ablation_table(rows: Rows, clean: Rows | None) -> Table:
 
 def _hiding(rows: Rows, cell: str, name: str) -> Floats:
     """Drop of p with the area and fill of a cell of the ablation, of one map's proposal or of the best of all."""
-    names = main_locators() if name == BOTH else [name]
+    names = main_locators() if name == BOTH_MAPS else [name]
     return np.asarray(np.fmax.reduce([rows.column(f"{own}/{cell}") for own in names]))
 
 

@@ -5,7 +5,17 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.planted import detect
-from benchmarks.planted.detect import Detector, Rows, flagged_by, largest, pool, rank_of_cued, shipped_drop
+from benchmarks.planted.detect import (
+    BOTH_MAPS,
+    SHIPPED,
+    Detector,
+    Rows,
+    drop_of,
+    flagged_by,
+    largest,
+    pool,
+    rank_of_cued,
+)
 from benchmarks.planted.experiment import Outcome
 from benchmarks.planted.plan import Experiment
 from benchmarks.planted.report import report
@@ -27,7 +37,9 @@ def table(n: int, **columns: object) -> pa.Table:
     scores |= {"energy_lift": 2.0, "energy_in": 0.9, "entropy": 0.95, "pointing_hit": 1.0}
     values: dict[str, object] = {"label": "a", "predicted": "a", "pred_prob": 0.9, "positive": False, "/p_full": 0.9}
     values |= {f"{locator}/{name}": value for locator in (MAP, "grad_cam") for name, value in scores.items()}
-    values |= {"random/drop_outside": 0.0} | {name.replace("__", "/"): value for name, value in columns.items()}
+    values |= {"random/drop_outside": 0.0, "/scan_5x5": 0.0} | {
+        name.replace("__", "/"): value for name, value in columns.items()
+    }
     return pa.table({name: value if isinstance(value, list) else [value] * n for name, value in values.items()})
 
 
@@ -48,9 +60,9 @@ def test_the_largest_drop_skips_the_undefined_and_adds_the_costs() -> None:
 
 
 def test_a_rule_flags_by_its_own_sql_and_threshold() -> None:
-    drops = [0.29, 0.3, 0.5, 0.5, np.nan]
-    seen = rows(5, random__drop_outside=[0.0, 0.0, 0.0, 0.45, 0.0])
-    flagged = flagged_by(rule("relies_on_outside"), seen, MAP, np.array(drops), SETTINGS)
+    drops = {f"{MAP}__drop_outside": [0.29, 0.3, 0.5, 0.5, np.nan]}
+    seen = rows(5, random__drop_outside=[0.0, 0.0, 0.0, 0.45, 0.0], **drops)
+    flagged = flagged_by(rule("relies_on_outside"), seen, MAP, SETTINGS)
     # From .3 on, and at least .1 more than the random drop; an undefined drop is no flag.
     assert flagged.tolist() == [False, True, True, False, False]
 
@@ -58,14 +70,16 @@ def test_a_rule_flags_by_its_own_sql_and_threshold() -> None:
 def test_descriptions_see_the_map_of_the_locator_that_is_asked_for() -> None:
     columns = {f"{MAP}__pointing_hit": [1.0, 0.0, np.nan], "grad_cam__pointing_hit": [0.0, 1.0, 1.0]}
     seen = rows(3, **columns)
-    nothing = np.zeros(3)
-    assert flagged_by(rule("misses_box"), seen, MAP, nothing, SETTINGS).tolist() == [False, True, False]
-    assert flagged_by(rule("misses_box"), seen, "grad_cam", nothing, SETTINGS).tolist() == [True, False, False]
+    assert flagged_by(rule("misses_box"), seen, MAP, SETTINGS).tolist() == [False, True, False]
+    assert flagged_by(rule("misses_box"), seen, "grad_cam", SETTINGS).tolist() == [True, False, False]
 
 
-def test_the_shipped_drop_is_the_larger_of_two_proposals() -> None:
-    seen = rows(3, **{f"{MAP}__drop_outside": [0.1, 0.6, np.nan], "grad_cam__drop_outside": [0.4, 0.2, 0.3]})
-    assert shipped_drop(seen).tolist() == [0.4, 0.6, 0.3]
+def test_the_drop_is_the_largest_of_the_proposals() -> None:
+    columns = {f"{MAP}__drop_outside": [0.1, 0.6, np.nan], "grad_cam__drop_outside": [0.4, 0.2, 0.3]}
+    seen = rows(3, **columns, __scan_5x5=[0.2, 0.7, 0.1])
+    assert drop_of(seen, MAP).tolist()[:2] == [0.1, 0.6]
+    assert drop_of(seen, BOTH_MAPS).tolist() == [0.4, 0.6, 0.3]
+    assert drop_of(seen, SHIPPED).tolist() == [0.4, 0.7, 0.3]
 
 
 def outcome(own: pa.Table | None, kind: str = "sticker") -> Outcome:

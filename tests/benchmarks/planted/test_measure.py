@@ -84,8 +84,9 @@ def test_passes_are_counted_as_the_network_runs_them(
     for name, backward in (("opti_cam", opticam.settings.steps), ("grad_cam", 1), ("random", 0), ("center", 1)):
         calls.update(folded=0, network=0)
         columns = measure_locator(opticam, audited, name)
-        # One for p of the whole picture, one for the hiding; three for context reliance and the crop, of maps alone.
-        others = 1 if name == "random" else 1 + 3
+        # Not counted: p of the whole picture; context reliance and the crop of those that look at the picture; and the
+        # features, where the map is not made of them.
+        others = {"opti_cam": 1 + 3, "grad_cam": 1 + 3 + 1, "random": 1 + 1, "center": 1 + 3}[name]
         assert columns["passes_forward"].tolist() == [sum(calls.values()) - others] * 3
         assert columns["passes_backward"].tolist() == [backward] * 3
 
