@@ -42,6 +42,7 @@ from benchmarks.planted.plan import (
     quick_experiment,
 )
 from benchmarks.planted.report import report
+from benchmarks.planted.statistics import RESAMPLES
 from storage.errors import UserError
 
 _SIZES = {
@@ -67,7 +68,7 @@ def main() -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    text = f"{_heading(planned, options.workers)}\n{report(outcomes)}"
+    text = f"{_heading(planned, options.workers)}\n{report(outcomes, 40 if options.quick else RESAMPLES)}"
     print(text)
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.planted.experiment import Outcome, cheap_and_costly
 from benchmarks.planted.measure import BLEED, OFF_THE_BOXES, UNINFORMED
 from benchmarks.planted.plan import CONTROL
+from benchmarks.planted.statistics import RESAMPLES
 from stages.audit.classes import COLUMNS, class_table
 from stages.audit.rules import RULES, Rule
 from stages.audit.settings import AuditSettings
@@ -33,6 +34,8 @@ class Rows:
     table: pa.Table
     experiment: NDArray[np.str_]
     kind: NDArray[np.str_]
+    resamples: int = RESAMPLES
+    """Bootstrap resamples behind the intervals of their figures."""
 
     @property
     def truth(self) -> Bools:
@@ -45,7 +48,7 @@ class Rows:
 
     def where(self, keep: Bools) -> Rows:
         """Some of the pictures."""
-        return Rows(self.table.filter(pa.array(keep)), self.experiment[keep], self.kind[keep])
+        return Rows(self.table.filter(pa.array(keep)), self.experiment[keep], self.kind[keep], self.resamples)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -62,13 +65,14 @@ class Detector:
     backward: float
 
 
-def pool(outcomes: Sequence[Outcome]) -> Rows:
+def pool(outcomes: Sequence[Outcome], resamples: int = RESAMPLES) -> Rows:
     """The pictures of the experiments that were not refused."""
     tables = [(outcome, outcome.table) for outcome in outcomes if outcome.table is not None]
     return Rows(
         pa.concat_tables([table.replace_schema_metadata() for _, table in tables]),
         np.concatenate([np.full(table.num_rows, outcome.experiment.name) for outcome, table in tables]),
         np.concatenate([np.full(table.num_rows, outcome.experiment.kind) for outcome, table in tables]),
+        resamples,
     )
 
 
@@ -102,14 +106,15 @@ def detectors(rows: Rows, locators: Sequence[str]) -> list[Detector]:
     of = {one.name: one for one in (*maps, *scans)}
     first, second = (of[name] for name in (locators[0], "grad_cam"))
     coarse, full = scans
-    combined = [
-        largest(first, second),
-        largest(first, second, coarse),
-        largest(first, second, full),
-        largest(second, full),
-    ]
     clear = [_clear_of_the_boxes(rows, one) for one in (first, second)]
-    combined += [largest(*clear), largest(*clear, full)]
+    combined = [
+        largest(BOTH_MAPS, first, second),
+        largest(f"{BOTH_MAPS}, {BLEED} px off the boxes", *clear),
+        largest(f"{BOTH_MAPS} and the scan 3 x 3", first, second, coarse),
+        largest(f"{BOTH_MAPS} and the scan 5 x 5", first, second, full),
+        largest(f"{BOTH_MAPS}, {BLEED} px off the boxes, and the scan 5 x 5", *clear, full),
+        largest("grad_cam and the scan 5 x 5", second, full),
+    ]
     margin = [
         Detector(f"{one.name}, less the random drop", one.score - of["random"].score, one.forward + 1, one.backward)
         for one in (first, second)
@@ -117,10 +122,10 @@ def detectors(rows: Rows, locators: Sequence[str]) -> list[Detector]:
     return [*maps[: len(locators)], *clear, *combined, *margin, *scans, *blunt, *maps[len(locators) :]]
 
 
-def largest(*parts: Detector) -> Detector:
+def largest(name: str, *parts: Detector) -> Detector:
     """The largest drop that any of them finds; one that is undefined says nothing."""
     return Detector(
-        "largest of " + ", ".join(part.name for part in parts),
+        name,
         np.fmax.reduce([part.score for part in parts]),
         sum(part.forward for part in parts),
         sum(part.backward for part in parts),

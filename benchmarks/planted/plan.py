@@ -44,7 +44,7 @@ class Sizes:
 
 SIZES: dict[Source, Sizes] = {"scenes": Sizes(), "photos": Sizes(train=60)}
 """Real photos are few: each is cropped several times."""
-QUICK = Sizes(train=26, audit=10, measured=3, costly=1, epochs=5)
+QUICK = Sizes(train=26, audit=10, measured=2, costly=1, epochs=5)
 
 
 @dataclass(frozen=True)

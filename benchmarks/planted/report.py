@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from benchmarks.planted.experiment import Outcome
 from benchmarks.planted.isolate import isolations
 from benchmarks.planted.measure import CELLS
 from benchmarks.planted.plan import CONTROL
-from benchmarks.planted.statistics import auroc, average_precision, estimate, precision, recall
+from benchmarks.planted.statistics import RESAMPLES, auroc, average_precision, estimate, precision, recall
 from stages.audit.settings import AuditSettings
 from stages.demo.truth import POSITIVE
 
@@ -54,13 +54,13 @@ MAP_SCORES = {
 """What a map is scored by: column and the sign with which it is suspicious."""
 
 
-def report(outcomes: Sequence[Outcome]) -> str:
-    """The whole report of one source of pictures, in Markdown."""
+def report(outcomes: Sequence[Outcome], resamples: int = RESAMPLES) -> str:
+    """The whole report of one source of pictures, in Markdown; ``resamples`` are behind every interval."""
     parts = ["### Experiments", "", *markdown(experiment_table(outcomes)), ""]
     planted, control = planted_rows(outcomes), [one for one in outcomes if one.experiment.kind == CONTROL]
     if not planted:
         return "\n".join([*parts, "Every experiment was refused: no model learnt to use a cue.", ""])
-    rows, clean = pool(planted), pool(control) if control else None
+    rows, clean = pool(planted, resamples), pool(control) if control else None
     parts += [
         f"Pooled: {len(rows)} audit pictures of {len(planted)} experiments, {rows.truth.sum()} of them shortcuts "
         f"(the cue adds {POSITIVE:g} or more to p of the label).",
@@ -209,11 +209,15 @@ def markdown(table: Table) -> list[str]:
 
 def _ranking(rows: Rows, score: Floats) -> list[str]:
     figures = (auroc, average_precision)
-    return [str(estimate(figure, rows.truth, score, rows.experiment)) for figure in figures]
+    return [_estimated(figure, rows, score) for figure in figures]
 
 
 def _deciding(rows: Rows, flags: Bools) -> list[str]:
-    return [str(estimate(figure, rows.truth, flags, rows.experiment)) for figure in (precision, recall)]
+    return [_estimated(figure, rows, flags) for figure in (precision, recall)]
+
+
+def _estimated(figure: Callable[[Bools, NDArray], float | None], rows: Rows, values: NDArray) -> str:
+    return str(estimate(figure, rows.truth, values, rows.experiment, resamples=rows.resamples))
 
 
 def _share(flags: NDArray[np.bool_] | None, rows: Rows | None) -> str:

@@ -54,7 +54,7 @@ def rule(name: str):
 def test_the_largest_drop_skips_the_undefined_and_adds_the_costs() -> None:
     first = Detector("a", np.array([0.1, np.nan, np.nan, 0.5]), 52, 50)
     second = Detector("b", np.array([0.2, 0.3, np.nan, 0.4]), 2, 1)
-    both = largest(first, second)
+    both = largest("both", first, second)
     np.testing.assert_array_equal(both.score, [0.2, 0.3, np.nan, 0.5])
     assert (both.forward, both.backward) == (54, 51)
 
