@@ -42,7 +42,8 @@ class Rule:
 
     def severity_sql(self, thresholds: Mapping[str, float]) -> str:
         """SQL of the severity in [0, 1]."""
-        return f"greatest(0, least(1, coalesce({self._fill(self.severity, thresholds)}, 0)))"
+        # A constant such as .5 is a decimal number to DuckDB, which a column of floats does not take.
+        return f"greatest(0, least(1, coalesce(({self._fill(self.severity, thresholds)})::DOUBLE, 0)))"
 
     def columns(self) -> tuple[str, ...]:
         """Columns of ``audit`` that the evidence and the reason need, each once."""

@@ -206,13 +206,14 @@ def test_a_rule_of_the_users_own_finds_and_explains(build) -> None:
     assert json.loads(finding[0]["evidence"]) == {"box_area_frac": 0.04, "drop_inside": 0.1}
 
 
-def test_a_severity_out_of_range_is_clipped_and_a_null_one_is_zero(build) -> None:
+def test_a_severity_is_clipped_may_be_a_constant_and_is_zero_for_null(build) -> None:
     rules = (
         CustomRule(id="high", title="High", when="true", severity="7"),
+        CustomRule(id="plain", title="Plain", when="true"),
         CustomRule(id="null", title="Null", when="true", severity="NULL::FLOAT"),
     )
     rows = audit(build({}), AuditSettings(rules=rules)).findings.to_pylist()
-    assert {row["rule"]: row["severity"] for row in rows} == {"high": 1.0, "null": 0.0}
+    assert {row["rule"]: row["severity"] for row in rows} == {"high": 1.0, "plain": 0.5, "null": 0.0}
 
 
 @pytest.mark.parametrize(
