@@ -23,7 +23,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export SQL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev pipeline demo app query compare sanity reviews test lint bench clean
+.PHONY: help setup setup-dev pipeline demo app query report compare sanity reviews test lint bench clean
 
 help:  ## show the targets
 	@echo "Sightline: audit where an image classifier looks"
@@ -73,6 +73,9 @@ sanity: setup  ## check that the maps of RUN depend on the network: random weigh
 
 reviews: setup  ## store the verdicts given in the App in RUN, and print the precision of each rule
 	@$(SIGHTLINE) reviews $(RUN) $(ARGS)
+
+report: setup  ## write RUN=runs/demo as one HTML page, RUN/report.html
+	@$(SIGHTLINE) report $(RUN) $(ARGS)
 
 compare: setup  ## compare RUN with RUN_B; of one run ARGS="--method-b grad_cam" compares two methods
 	@$(SIGHTLINE) compare $(RUN) $(RUN_B) $(ARGS)

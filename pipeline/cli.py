@@ -191,6 +191,37 @@ def sanity(
     print_sanity(report, console)
 
 
+@app.command()
+def report(
+    run: RunPath,
+    out: Annotated[Path | None, typer.Option(help="HTML file to write; by default report.html in the run.")] = None,
+    per_rule: Annotated[int, typer.Option("--per-rule", min=0, help="Pictures a rule and a cue, at most.")] = 6,
+) -> None:
+    """Write a run as one HTML page: what was run, numbers with intervals, charts, pictures of what was found.
+
+    The page needs no network, no scripts and no other file, and prints well. It holds thumbnails of the images, so it
+    is as confidential as they are.
+    """
+    from pipeline.progress import Progress
+    from stages.audit.report import gather, render
+    from storage import Run
+    from storage.files import Directory
+
+    opened = Run.open(run)
+    with Progress(console, "report", "pictures") as progress:
+        contents = gather(opened, per_rule=per_rule, progress=progress.update)
+    page = render(contents).encode()
+    folder, name = (opened.directory, "report.html") if out is None else (Directory(str(out.parent)), out.name)
+    folder.write(name, page)
+    console.print(
+        f"[green]report[/]   {escape(shown_path(folder.url_of(name)))}, {len(page) / 1e6:.1f} MB", highlight=False
+    )
+    for problem, count in contents.problems.items():
+        console.print(
+            f"         {count} of {contents.pictures} pictures could not be shown: {problem}", highlight=False
+        )
+
+
 @app.command("app")
 def app_(
     run: RunPath,

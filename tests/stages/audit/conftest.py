@@ -71,7 +71,7 @@ def build(tmp_path: Path) -> Build:
             row["row"] = numbers.setdefault(row["sample_id"], len(numbers))
             rows.append(row)
         samples = {
-            row["sample_id"]: {**row, "uri": row["sample_id"], "status": row.get("samples_status", "ok")}
+            row["sample_id"]: {"uri": row["sample_id"], **row, "status": row.get("samples_status", "ok")}
             for row in rows
         }
         run.write_table("samples", fill(SAMPLES, list(samples.values())))

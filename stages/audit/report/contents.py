@@ -1,0 +1,320 @@
+"""What a report says, gathered from a run's tables, maps and images; nothing here knows HTML."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import yaml
+
+from stages.audit.findings import audited_method
+from stages.audit.query import connect
+from stages.audit.report.pictures import Picture, Pictures
+from stages.audit.rules import Rule, in_words, rules_of
+from stages.audit.settings import audit_settings
+from stages.audit.summary import Share, Summary, summarise
+from stages.audit.truth import TruthReport, against_truth, read_truth
+from storage.errors import UserError
+from storage.tables import SCHEMAS
+
+if TYPE_CHECKING:
+    from storage import Run
+
+MOST_CUES = 10
+"""Cues with a gallery, the costliest first."""
+STANDS_OUT = 0.05
+"""A class stands out up to this q."""
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One sample of a gallery: its picture, why it is here, and its numbers as (name, value)."""
+
+    sample_id: str
+    label: str
+    reason: str
+    picture: Picture
+    numbers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class RuleGallery:
+    """A rule with findings: how many, and the most severe of them."""
+
+    rule: Rule
+    condition: str
+    count: int
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True)
+class CueGallery:
+    """A row of the table ``cues``, and its exemplars."""
+
+    cue: Mapping[str, Any]
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """An evaluable sample, as the charts show it: target ``label`` of the audited method."""
+
+    box_area_frac: float | None
+    energy_in: float | None
+    p_full: float | None
+    drop_outside: float | None
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class MetricsTable:
+    """The table ``metrics`` of one target: ``rows`` are (metric, a record or None for each of ``methods``)."""
+
+    target: str
+    methods: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Record | None, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a report says. ``problems`` counts pictures that could not be made, by reason."""
+
+    name: str
+    url: str
+    method: str
+    thresholds: Mapping[str, float]
+    min_class_size: int
+    facts: tuple[tuple[str, str], ...]
+    summary: Summary
+    reliance: Share
+    classes: tuple[Record, ...]
+    standing_out: tuple[str, ...]
+    points: tuple[Point, ...]
+    rules: tuple[RuleGallery, ...]
+    quiet_rules: tuple[str, ...]
+    cues: tuple[CueGallery, ...]
+    n_cues: int
+    metrics: tuple[MetricsTable, ...]
+    truth: TruthReport | None
+    truth_problem: str
+    config: str
+    versions: tuple[tuple[str, str], ...]
+    pictures: int
+    problems: Counter[str]
+
+
+def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] | None = None) -> Contents:
+    """What a report on an audited run says, with at most ``per_rule`` pictures a rule and a cue.
+
+    ``progress`` takes (pictures done, pictures in all). Images are read from where the run found them; one that is
+    missing, or another file by now, is a placeholder and a count. Raises UserError for a run that was not audited.
+    """
+    info = run.info
+    config = info.get("config", {})
+    settings = audit_settings(config)
+    method = audited_method(run, settings.method)
+    summary = summarise(run, method)
+    findings = [finding for finding in run.table("findings").to_pylist() if finding["method"] == method]
+    cues = [cue for cue in _whole_table(run, "cues") if cue["method"] == method]
+    shown_cues = cues[:MOST_CUES] if per_rule else []
+    with connect(run) as connection:
+        columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
+        rules = rules_of(settings, columns)
+        relies = next(rule for rule in rules if rule.id == "relies_on_outside").condition(settings.thresholds())
+        points, reliance = _points(connection, method, relies)
+        chosen = {rule.id: [found for found in findings if found["rule"] == rule.id][:per_rule] for rule in rules}
+        exemplars = [example for cue in shown_cues for example in cue["exemplars"][:per_rule]]
+        rows = _audit_rows(connection, method, [*(found for group in chosen.values() for found in group), *exemplars])
+    cards = _Cards(Pictures(run, method), rows, sum(map(len, chosen.values())) + len(exemplars), progress)
+    counts = Counter(finding["rule"] for finding in findings)
+    # What counts comes first: pictures that no longer fit are those of descriptions.
+    order = [rule for rule in rules if rule.kind == "evidence"], [rule for rule in rules if rule.kind != "evidence"]
+    flags = _galleries(order[0], chosen, counts, settings.thresholds(), cards)
+    cue_galleries = tuple(CueGallery(cue, cards.of_cue(cue, per_rule)) for cue in shown_cues)
+    descriptions = _galleries(order[1], chosen, counts, settings.thresholds(), cards)
+    classes = tuple(run.table("classes").to_pylist())
+    truth, problem = _truth(run, config)
+    return Contents(
+        name=run.name,
+        url=run.url,
+        method=method,
+        thresholds=settings.thresholds(),
+        min_class_size=settings.min_class_size,
+        facts=_facts(info, method, summary),
+        summary=summary,
+        reliance=reliance,
+        classes=classes,
+        standing_out=tuple(
+            row["label"] for row in classes if row["reliance_q"] is not None and row["reliance_q"] <= STANDS_OUT
+        ),
+        points=points,
+        rules=(*flags, *descriptions),
+        quiet_rules=tuple(rule.title for rule in rules if not counts[rule.id]),
+        cues=cue_galleries,
+        n_cues=len(cues),
+        metrics=_metrics(run, method),
+        truth=truth,
+        truth_problem=problem,
+        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "",
+        versions=tuple((name, version) for name, version in info.get("versions", {}).items() if version),
+        pictures=cards.done,
+        problems=cards.pictures.problems,
+    )
+
+
+class _Cards:
+    """Makes cards of rows of ``audit``, which are known by (sample_id, target)."""
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        rows: Mapping[tuple[str, str], Record],
+        total: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.pictures, self.done = pictures, 0
+        self._rows, self._total, self._progress = rows, total, progress
+
+    def of_finding(self, finding: Record) -> Card:
+        """The card of a row of ``findings``; what its rule measured outside the boxes is outlined."""
+        row = self._rows[finding["sample_id"], finding["target"]]
+        evidence = json.loads(finding["evidence"])
+        region = evidence.get("crop_outside_box") or (row.get("hidden_box") if "hide_locator" in evidence else None)
+        return self._card(row, finding["reason"], region)
+
+    def of_cue(self, cue: Record, count: int) -> tuple[Card, ...]:
+        """The cards of a cue's exemplars."""
+        return tuple(
+            self._card(self._rows[example["sample_id"], example["target"]], "", example["box"])
+            for example in cue["exemplars"][:count]
+            # A sample may have left the dataset since the cues were found.
+            if (example["sample_id"], example["target"]) in self._rows
+        )
+
+    def _card(self, row: Record, reason: str, region: Record | None) -> Card:
+        outlined = [region[edge] for edge in ("x0", "y0", "x1", "y1")] if region else None
+        picture = self.pictures.make(row, _alternative(row, outlined is not None), outlined)
+        self.done += 1
+        if self._progress:
+            self._progress(self.done, self._total)
+        numbers = (
+            (f"p({row['target_label']})", in_words(row["p_full"])),
+            ("outside hidden", in_words(row["p_hide_outside"])),
+            ("random area hidden", in_words(row["p_hide_random"])),
+            ("drop", in_words(row["drop_outside"])),
+            ("map in boxes", in_words(row["energy_in"], percent=True)),
+            ("by chance", in_words(row["box_area_frac"], percent=True)),
+        )
+        return Card(row["sample_id"], row["label"] or "unknown", reason, picture, numbers)
+
+
+def _galleries(
+    rules: Sequence[Rule],
+    chosen: Mapping[str, Sequence[Record]],
+    counts: Counter[str],
+    thresholds: dict[str, float],
+    cards: _Cards,
+) -> tuple[RuleGallery, ...]:
+    return tuple(
+        RuleGallery(
+            rule,
+            rule.condition(thresholds),
+            counts[rule.id],
+            tuple(cards.of_finding(found) for found in chosen[rule.id]),
+        )
+        for rule in rules
+        if counts[rule.id]
+    )
+
+
+def _alternative(row: Record, outlined: bool) -> str:
+    """A picture in words."""
+    boxes = sum(box["label"] in (None, row["label"]) for box in row["boxes"] or ())
+    place = {True: "strongest inside the boxes", False: "strongest outside the boxes", None: "without one maximum"}
+    parts = [
+        f"{row['sample_id']}, labelled {row['label'] or 'unknown'}, predicted {row['pred_label'] or 'unknown'}",
+        f"map of {row['target_label']} {place[row['pointing_hit']]}",
+        f"{boxes} ground-truth box{'' if boxes == 1 else 'es'}",
+    ]
+    return "; ".join([*parts, *(["dashed: a part outside the boxes"] if outlined else [])])
+
+
+def _points(connection: duckdb.DuckDBPyConnection, method: str, relies: str) -> tuple[tuple[Point, ...], Share]:
+    """The evaluable samples, and how many of those with the numbers for it rely on what is outside their boxes."""
+    found = connection.execute(
+        f"SELECT box_area_frac, energy_in, p_full, drop_outside, ({relies}) AS relies FROM audit "
+        "WHERE method = ? AND target = 'label' AND evaluable ORDER BY row",
+        [method],
+    ).fetchall()
+    points = tuple(Point(area, energy, p, drop, bool(relies)) for area, energy, p, drop, relies in found)
+    known = [relies for *_, relies in found if relies is not None]
+    return points, Share(sum(known), len(known))
+
+
+def _audit_rows(
+    connection: duckdb.DuckDBPyConnection, method: str, wanted: Sequence[Record]
+) -> dict[tuple[str, str], Record]:
+    """Rows of ``audit`` by (sample_id, target), of the samples that are shown."""
+    ids = sorted({item["sample_id"] for item in wanted})
+    table = connection.sql(
+        "SELECT * FROM audit WHERE method = ? AND list_contains(?::VARCHAR[], sample_id)", params=[method, ids]
+    ).to_arrow_table()
+    return {(row["sample_id"], row["target"]): row for row in table.to_pylist()}
+
+
+def _facts(info: Record, method: str, summary: Summary) -> tuple[tuple[str, str], ...]:
+    """What was run on what, as (name, value); what run.json does not say is left out."""
+    config = info.get("config", {})
+    model, view, dataset = (config.get(section, {}) for section in ("model", "view", "dataset"))
+    facts = {
+        "Dataset": dataset.get("path"),
+        "Samples": ", ".join(f"{count} {status}" for status, count in summary.samples.items()),
+        "Dataset digest": _short(info.get("dataset_digest")),
+        "Model": model.get("source"),
+        "Weights": model.get("checkpoint") or model.get("weights"),
+        "Weights digest": _short(info.get("weights_digest")),
+        "Layer": info.get("layer"),
+        "View": f"{view['geometry']}, {view['size']} px" if view else None,
+        "Saliency method": method,
+        "Optimiser": info.get("optimizer") if method == "opti_cam" else None,
+        "Finished": (info.get("finished") or "").replace("T", " ").replace("+00:00", " UTC"),
+        "Sightline": info.get("versions", {}).get("sightline"),
+    }
+    return tuple((name, str(value)) for name, value in facts.items() if value)
+
+
+def _short(digest: str | None) -> str | None:
+    return digest[:16] if digest else None
+
+
+def _metrics(run: Run, method: str) -> tuple[MetricsTable, ...]:
+    """The table ``metrics`` by target, the audited method first, in the order in which the metrics were written."""
+    cells = {(row["target"], row["metric"], row["method"]): row for row in _whole_table(run, "metrics")}
+    tables = []
+    for target in sorted({target for target, *_ in cells}, key=lambda name: (name != "label", name)):
+        methods = sorted({own for of, _, own in cells if of == target}, key=lambda name: (name != method, name))
+        names = dict.fromkeys(metric for of, metric, _ in cells if of == target)
+        rows = tuple((name, tuple(cells.get((target, name, own)) for own in methods)) for name in names)
+        tables.append(MetricsTable(target, tuple(methods), rows))
+    return tuple(tables)
+
+
+def _truth(run: Run, config: Record) -> tuple[TruthReport | None, str]:
+    """The rules against the planted truth where the run has one, or why that cannot be told any more."""
+    path = config.get("dataset", {}).get("truth")
+    if not path:
+        return None, ""
+    try:
+        return against_truth(run, read_truth(path)), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _whole_table(run: Run, name: str) -> list[Record]:
+    return run.table(name).to_pylist() if name in SCHEMAS and run.has_table(name) else []

@@ -1,0 +1,125 @@
+"""Contents to one HTML page: no scripts, no requests, every string of the run escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from stages.audit.report.charts import class_chart, drop_chart, energy_chart
+from stages.audit.report.contents import Contents, Point
+from stages.audit.summary import Interval, Share
+from storage.tables import EXPLAIN, SCORES
+
+LISTED_CLASSES = 50
+"""Classes in the table; a query has the rest."""
+
+_BOX_ACCURACY = "Share of images whose map's box fits a ground-truth box, at the one threshold that suits all best."
+_ALL_BOXES = "The same with the boxes of every component of the map."
+
+
+def render(contents: Contents) -> str:
+    """The page; the same contents give the same bytes."""
+    environment = Environment(
+        loader=PackageLoader("stages.audit.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "interval": interval,
+        "share": share,
+        "number": number,
+        "meaning": _meanings().get,
+    }
+    return environment.get_template("page.html").render(
+        run=contents,
+        class_chart=class_chart(contents.classes, contents.reliance.rate),
+        energy_chart=energy_chart(contents.points),
+        drop_chart=drop_chart(contents.points, contents.thresholds["drop_outside"]),
+        energy_bins=_energy_bins(contents.points),
+        drop_bins=_drop_bins(contents.points),
+        listed_classes=LISTED_CLASSES,
+    )
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A fraction in percent; a dash for null."""
+    return "–" if value is None else f"{100 * value:.{digits}f}%"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number; a dash for null."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def interval(ends: Interval | Sequence[float | None] | None, scale: float = 100, digits: int = 1) -> str:
+    """The ends of an interval in brackets, times ``scale``; empty where it is not defined."""
+    if ends is None or ends[0] is None or ends[1] is None:
+        return ""
+    return f"[{scale * ends[0]:.{digits}f}, {scale * ends[1]:.{digits}f}]"
+
+
+def share(value: Share) -> str:
+    """A share in words: percent, 95% interval and counts."""
+    if value.rate is None:
+        return "not defined: no samples"
+    return f"{percent(value.rate)} {interval(value.interval)}, {value.hits} of {value.n}"
+
+
+def _meanings() -> dict[str, str]:
+    """What a metric is, in the words of the tables that it is the mean of."""
+    described = {
+        field.name: field.metadata[b"description"].decode() for schema in (EXPLAIN, SCORES) for field in schema
+    }
+    return {**described, "box_acc": _BOX_ACCURACY, "max_box_acc_v2": _ALL_BOXES}
+
+
+def _bins(
+    points: Sequence[Point], edges: Sequence[float], place: Callable[[Point], float | None]
+) -> list[tuple[str, list[Point]]]:
+    """Points by where ``place`` puts them, [low, high) but for the last, with the bin in words."""
+    found = []
+    for low, high in pairwise(edges):
+        inside = [p for p in points if (x := place(p)) is not None and low <= x and (x < high or high == edges[-1])]
+        found.append((f"{percent(low, 0)} to {percent(high, 0)}", inside))
+    return found
+
+
+def _median(values: Sequence[float]) -> float | None:
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return (ordered[half] + ordered[~half]) / 2 if ordered else None
+
+
+def _energy_bins(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """The chart of energies as a table."""
+    known = [point for point in points if point.energy_in is not None]
+    return [
+        {
+            "bin": words,
+            "n": len(inside),
+            "median": _median([p.energy_in for p in inside if p.energy_in is not None]),
+            "above": sum((p.energy_in or 0) > (p.box_area_frac or 0) for p in inside),
+            "flagged": sum(p.flagged for p in inside),
+        }
+        for words, inside in _bins(known, (0, 0.1, 0.2, 0.4, 0.6, 0.8), lambda point: point.box_area_frac)
+    ]
+
+
+def _drop_bins(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """The chart of drops as a table."""
+    known = [point for point in points if point.drop_outside is not None]
+    return [
+        {
+            "bin": words,
+            "n": len(inside),
+            "median": _median([p.drop_outside for p in inside if p.drop_outside is not None]),
+            "flagged": sum(p.flagged for p in inside),
+        }
+        for words, inside in _bins(known, (0, 0.2, 0.4, 0.6, 0.8, 1), lambda point: point.p_full)
+    ]

@@ -1,0 +1,161 @@
+"""Thumbnails of samples: the image, the map laid over it, the ground-truth boxes and what was hidden."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from stages.geometry import ViewTransform, clip_boxes
+from storage.images import ImageError, decode_image, read_bytes
+
+if TYPE_CHECKING:
+    from storage import MapStore, Run
+
+SIDE = 240
+"""Long side of a thumbnail, px."""
+QUALITY = 75
+"""JPEG quality of thumbnails."""
+MOST_BYTES = 8_000_000
+"""Bytes of all pictures of a page together; later ones are left out, so that the page stays below 10 MB."""
+OPACITY = 0.75
+"""Opacity of the map where it is 1; where it is 0 the image is as it was."""
+OUT_OF_VIEW = 0.35
+"""Brightness of what a crop keeps from the network."""
+
+LightBoxes = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail as a data URI; empty where there is none, and then ``problem`` says why."""
+
+    uri: str
+    width: int
+    height: int
+    alt: str
+    problem: str = ""
+
+
+class Pictures:
+    """Makes the pictures of a run's method and counts what could not be shown (``problems``)."""
+
+    def __init__(self, run: Run, method: str) -> None:
+        self._maps: dict[str, MapStore] = {target: run.maps(target, method) for target in run.targets(method)}
+        self._left = MOST_BYTES
+        self.problems: Counter[str] = Counter()
+
+    def make(self, row: Mapping[str, Any], alt: str, region: Sequence[float] | None = None) -> Picture:
+        """The picture of a row of ``audit``; ``region`` (image px) is outlined by dashes."""
+        problem = ""
+        try:
+            content = read_bytes(row["uri"])
+            if hashlib.sha256(content).hexdigest() != row["digest"]:
+                problem = "the image has changed since the run"
+            elif self._left <= 0:
+                problem = "left out to keep the page small"
+            else:
+                return self._draw(content, row, alt, region)
+        except ImageError as error:
+            problem = "the image is missing" if error.reason.startswith("no such file") else "the image is unreadable"
+        self.problems[problem] += 1
+        width, height = _fitted(row["width"] or SIDE, row["height"] or SIDE)
+        return Picture("", width, height, alt, problem)
+
+    def _draw(self, content: bytes, row: Mapping[str, Any], alt: str, region: Sequence[float] | None) -> Picture:
+        image = decode_image(content)
+        maps = self._maps.get(row["target"])
+        boxes = [
+            [box[edge] for edge in ("x0", "y0", "x1", "y1")]
+            for box in row["boxes"] or ()
+            if box["label"] in (None, row["label"])
+        ]
+        view, view_map = None, None
+        if maps is not None and row["row"] < maps.shape[0]:
+            view, view_map = view_of(maps, *image.size), maps.read([row["row"]], size=maps.view_size)[0]
+        picture = compose(image, view, view_map, boxes, region)
+        uri = encode(picture)
+        self._left -= len(uri)
+        return Picture(uri, *picture.size, alt)
+
+
+def view_of(maps: MapStore, width: int, height: int) -> ViewTransform:
+    """What the network saw of an image (width, height) px, as the maps' attributes say."""
+    attributes, size = maps.attributes, maps.view_size[0]
+    geometry = attributes.get("geometry", "squash")
+    return ViewTransform.make(geometry, width, height, size=size, resize=int(attributes.get("resize") or size))
+
+
+def compose(
+    image: Image.Image,
+    view: ViewTransform | None,
+    view_map: NDArray[np.float32] | None,
+    boxes: LightBoxes = (),
+    region: Sequence[float] | None = None,
+) -> Image.Image:
+    """The thumbnail of an upright RGB image: the map in colours, what the view leaves out darkened, boxes in image px.
+
+    ``view_map`` (view_height, view_width) is in [0, 1]; with NaN in it, or None, there is no overlay.
+    """
+    width, height = _fitted(*image.size)
+    picture = image.resize((width, height), Image.Resampling.LANCZOS)
+    if view is not None and view_map is not None and np.isfinite(view_map).all():
+        picture = _overlay(picture, view, view_map)
+    scale = np.array([width / image.width, height / image.height] * 2)
+    draw = ImageDraw.Draw(picture)
+    for x0, y0, x1, y1 in clip_boxes(boxes, image.width, image.height) * scale:
+        # White on black is legible on any picture; the last pixel of a half-open box is the one before its end.
+        draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline="black", width=3)
+        draw.rectangle((x0 + 1, y0 + 1, max(x1 - 2, x0 + 1), max(y1 - 2, y0 + 1)), outline="white", width=1)
+    if region is not None:
+        _dash(draw, (clip_boxes([region], image.width, image.height) * scale)[0].tolist())
+    return picture
+
+
+def encode(picture: Image.Image) -> str:
+    """The picture as a JPEG in a data URI."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _overlay(picture: Image.Image, view: ViewTransform, view_map: NDArray[np.float32]) -> Image.Image:
+    size = picture.height, picture.width
+    strength = view.map_to_image(view_map, size)[..., None]
+    seen = view.map_to_image(np.ones_like(view_map), size)[..., None]
+    colours = colormaps["inferno"](strength[..., 0])[..., :3] * 255
+    base = np.asarray(picture, np.float32) * (OUT_OF_VIEW + (1 - OUT_OF_VIEW) * seen)
+    opacity = OPACITY * strength
+    return Image.fromarray(np.rint(base * (1 - opacity) + colours * opacity).clip(0, 255).astype(np.uint8))
+
+
+def _dash(draw: ImageDraw.ImageDraw, box: Sequence[float], length: int = 6) -> None:
+    """A dashed rectangle, cyan and black in turn."""
+    x0, y0, x1, y1 = (round(value) for value in box)
+    x1, y1 = max(x1 - 1, x0), max(y1 - 1, y0)
+    for (start_x, start_y), (end_x, end_y) in (
+        ((x0, y0), (x1, y0)),
+        ((x1, y0), (x1, y1)),
+        ((x1, y1), (x0, y1)),
+        ((x0, y1), (x0, y0)),
+    ):
+        long = max(abs(end_x - start_x), abs(end_y - start_y))
+        step_x, step_y = np.sign(end_x - start_x), np.sign(end_y - start_y)
+        for number, at in enumerate(range(0, long, length)):
+            to = min(at + length, long)
+            dash = (start_x + step_x * at, start_y + step_y * at, start_x + step_x * to, start_y + step_y * to)
+            draw.line([float(value) for value in dash], fill="black" if number % 2 else "#5ff", width=2)
+
+
+def _fitted(width: int, height: int) -> tuple[int, int]:
+    shrink = SIDE / max(width, height)
+    return max(1, round(width * shrink)), max(1, round(height * shrink))

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from statistics import median
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from scipy.stats import binomtest
+
+from stages.audit.findings import audit
+from stages.audit.query import run_query
+from stages.audit.report import gather, render
+from stages.audit.report.charts import drop_chart, energy_chart
+from stages.audit.report.contents import Point
+from stages.audit.settings import AuditSettings, CustomRule
+from storage import Run
+from storage.errors import UserError
+from tests.stages.audit.conftest import measured
+from tests.stages.audit.report.conftest import Page, write_hot_cell
+
+NASTY = "<script>alert(\"1\")</script> & 'x' ${{ 7*7 }} $a_b$"
+
+
+def page_of(run: Run, **options: int) -> Page:
+    return Page(render(gather(run, **options)))
+
+
+def flat(sql: str, run: Run) -> list[object]:
+    return [value for record in run_query(run, sql).to_pylist() for value in record.values()]
+
+
+@pytest.fixture
+def various(build) -> Run:
+    """24 samples of two classes; every third cat relies on something outside; the images are gone."""
+    changes = []
+    for index in range(24):
+        cat = index % 2
+        change = {
+            "label": "cat" if cat else "mug",
+            "class_index": cat,
+            "pred_index": 2 if index % 8 == 0 else cat,
+            "energy_in": 0.2 + 0.03 * index,
+            "energy_lift": (0.2 + 0.03 * index) / 0.3,
+            "p_full": 0.4 + 0.02 * index,
+            "pointing_hit": index % 5 != 0,
+        }
+        if index % 6 == 1:
+            change |= {"drop_outside": 0.35, "p_hide_outside": 0.07}
+        changes.append(change)
+    run = build(*changes, metrics=[measured("energy_in", 0.545, low=0.5, high=0.59, n=24)])
+    audit(run, AuditSettings())
+    return run
+
+
+def test_numbers_in_the_page_are_those_of_sql(various: Run) -> None:
+    page = page_of(various)
+    values = page.text("dd", class_="value")
+    relying, accuracy, misses, lift = flat(
+        "SELECT avg((drop_outside >= .3 AND drop_outside - drop_random >= .1)::INT), avg(correct::INT), "
+        "avg((NOT pointing_hit)::INT), median(energy_lift) FROM audit",
+        various,
+    )
+    assert values == [f"{100 * relying:.1f}%", f"{100 * accuracy:.1f}%", f"{100 * misses:.1f}%", f"{lift:.2f}"]
+    low, high = binomtest(4, 24).proportion_ci(method="wilson")
+    assert f"[{100 * low:.1f}, {100 * high:.1f}] · 4 of 24 samples" in page.text("dd")
+    cat = page.row("cat")
+    low, high = binomtest(4, 12).proportion_ci(method="wilson")
+    (q,) = flat("SELECT reliance_q FROM classes WHERE label = 'cat'", various)
+    assert cat[:2] == ["12", "12"]
+    assert cat[3] == f"33.3% [{100 * low:.1f}, {100 * high:.1f}]"
+    assert cat[4] == f"{q:.3f}"
+    assert page.row("energy_in")[:2] == ["24", "0.545 [0.500, 0.590]"]
+    ad, ai, ag = flat("SELECT 100 * avg(ad), 100 * avg(ai), 100 * avg(ag) FROM audit", various)
+    assert page.row("opti_cam")[1:] == ["24", f"{ad:.2f}", f"{ai:.1f}", f"{ag:.1f}"]
+
+
+def test_charts_have_the_same_numbers_as_tables(various: Run) -> None:
+    page = page_of(various)
+    rows = run_query(various, "SELECT energy_in, box_area_frac, drop_outside, p_full FROM audit").to_pylist()
+    energies = [row["energy_in"] for row in rows]
+    above = sum(row["energy_in"] > row["box_area_frac"] for row in rows)
+    assert page.row("20% to 40%")[:3] == ["24", f"{100 * median(energies):.1f}%", str(above)]
+    (said,) = page.text("desc", id="energy-summary")
+    assert said.startswith(f"{above} of 24 maps lie more in the boxes")
+    assert page.text("desc", id="drop-summary") == ["4 of 24 samples are flagged."]
+    assert "cat" in page.text("desc", id="classes-summary")[0]
+
+
+def test_a_gallery_shows_the_most_severe_and_says_how_many_there_are(build) -> None:
+    run = build(*({"drop_outside": drop} for drop in (0.4, 0.9, 0.5, 0.6)))
+    audit(run, AuditSettings())
+    page = page_of(run, per_rule=2)
+    assert page.text("b")[2:4] == ["1.jpg", "3.jpg"]
+    (told,) = [text for text in page.text("p") if text.startswith("2 of 4 shown")]
+    assert "rule = 'relies_on_outside'" in told
+    assert "Relies on what is outside the boxes (4) flag" in page.text("h3")
+
+
+def test_names_of_the_run_cannot_become_markup(build) -> None:
+    run = build({"label": NASTY, "sample_id": f"{NASTY}.jpg", "drop_outside": 0.6})
+    own = CustomRule("own", f"<i>{NASTY}", "box_area_frac < 1 OR label = '</pre><b>'")
+    audit(run, AuditSettings(rules=(own,)))
+    run.write_info({"config": {"audit": {"rules": [vars(own)]}, "dataset": {"path": NASTY}}})
+    page = page_of(run)
+    assert page.all("script") == []
+    assert page.all("i") == []
+    assert f"{NASTY}.jpg" in page.text("b")
+    assert NASTY in page.text("dd")
+    assert f"<i>{NASTY} (1) description" in page.text("h3")
+    assert page.row(NASTY)[0] == "1"
+    chart = page.text("text")
+    assert any(text.endswith("…") and NASTY.startswith(text[:-1]) for text in chart), "a long name is cut in the chart"
+
+
+def test_a_page_asks_the_network_for_nothing(build, picture) -> None:
+    run = build({**picture("x.png", box=(10, 10, 100, 100)), "drop_outside": 0.6})
+    write_hot_cell(run, 1, (1, 5))
+    audit(run, AuditSettings())
+    html = render(gather(run))
+    page = Page(html)
+    assert any(attributes["src"].startswith("data:image/jpeg") for attributes in page.all("img"))
+    for tag, attributes in page.elements:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base", "form")
+        for name, value in attributes.items():
+            if name in ("src", "srcset", "href", "xlink:href", "action", "data", "poster", "background"):
+                assert value.startswith(("data:image/", "#")), (tag, name, value)
+            assert not name.startswith("on")
+    assert not re.search(r"@import|url\((?!#)", html)
+
+
+def test_the_page_is_sound_for_a_screen_reader(various: Run) -> None:
+    page = page_of(various)
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.elements:
+        link = attributes.get("xlink:href") or attributes.get("href", "")
+        named = [*attributes.get("aria-labelledby", "").split(), *([link[1:]] if link.startswith("#") else [])]
+        clipped = re.findall(r"url\(#([^)]+)\)", " ".join(attributes.values()))
+        assert set(named) | set(clipped) <= set(ids)
+    assert all(attributes.get("alt") for attributes in page.all("img"))
+    assert all(attributes.get("role") == "img" for attributes in page.all("svg"))
+    assert all(attributes.get("scope") in ("row", "col") for attributes in page.all("th"))
+    assert [len(page.all(tag)) for tag in ("h1", "main", "header", "footer", "nav", "title")][:5] == [1] * 5
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert page.all("html") == [{"lang": "en"}]
+
+
+def test_a_run_without_findings_boxes_or_settings_is_told_as_it_is(build) -> None:
+    run = build({"evaluable": False, "scores_status": "no_box", "boxes": [], "energy_in": None, "drop_outside": None})
+    audit(run, AuditSettings())
+    page = page_of(run)
+    said = " ".join(page.text("p"))
+    assert "No rule found anything." in said
+    assert "No sample could be tested against boxes" in said
+    assert "No sample is evaluable" in said
+    assert "1 no_box" in said
+    assert "it has no run.json" in said
+    assert page.text("dd", class_="value") == ["–", "100.0%", "–", "–"]
+
+
+def test_a_run_that_was_not_audited_says_so(build) -> None:
+    with pytest.raises(UserError, match="no findings table yet"):
+        gather(build({}))
+
+
+def test_methods_stand_side_by_side_with_the_audited_one_first(build) -> None:
+    x = {"sample_id": "x.jpg"}
+    run = build(
+        x,
+        {**x, "method": "fake_cam"},
+        metrics=[
+            measured("energy_in", 0.25, method="fake_cam", n=3),
+            measured("energy_in", 0.75, low=0.7, high=0.8, n=4),
+            measured("box_acc", 0.5, n=4),
+        ],
+    )
+    audit(run, AuditSettings())
+    page = page_of(run)
+    heads = page.text("th", scope="col")
+    assert heads.index("opti_cam") < heads.index("fake_cam")
+    assert page.row("energy_in")[:3] == ["4", "0.750 [0.700, 0.800]", "0.250"]
+    assert page.row("box_acc")[:3] == ["4", "0.500", "–"]
+
+
+def test_the_planted_truth_is_told_or_why_it_is_not(build, tmp_path) -> None:
+    run = build({"drop_outside": 0.6}, {}, {"drop_outside": 0.6})
+    audit(run, AuditSettings())
+    truth = tmp_path / "truth.parquet"
+    pq.write_table(pa.table({"sample_id": ["0.jpg", "1.jpg", "2.jpg"], "positive": [True, True, False]}), truth)
+    run.write_info({"config": {"dataset": {"truth": str(truth)}}})
+    # One of two flags is right, one of two positives is found: .5 of 2, whose Wilson interval is [.09, .91].
+    assert page_of(run).row("relies_on_outside") == ["2", "1", "0.50 [0.09, 0.91]", "0.50 [0.09, 0.91]"]
+    truth.unlink()
+    assert any("Not told: dataset.truth: cannot read" in text for text in page_of(run).text("p"))
+
+
+def test_the_page_holds_what_reproduces_the_run(various: Run) -> None:
+    config = {"run": "runs/mine", "explain": {"steps": 10, "targets": ["label"]}, "audit": {"drop_outside": 0.3}}
+    info = {"config": config, "weights_digest": "ab" * 32, "versions": {"torch": "2.15.0", "sightline": "0.1.0"}}
+    various.write_info({**info, "layer": "features", "finished": "2026-01-02T03:04:05+00:00"})
+    page = page_of(various)
+    (settings,) = [
+        text
+        for (tag, attributes), text in zip(page.elements, page.texts, strict=True)
+        if tag == "pre" and attributes.get("aria-label", "").startswith("Settings")
+    ]
+    assert yaml.safe_load(settings) == config
+    assert page.row("torch") == ["2.15.0"]
+    assert {"abababababababab", "features", "2026-01-02 03:04:05 UTC", "0.1.0"} <= set(page.text("dd"))
+
+
+def test_the_same_run_gives_the_same_page(various: Run) -> None:
+    assert render(gather(various)) == render(gather(various))
+
+
+def test_fifty_thousand_samples_still_make_small_charts() -> None:
+    points = [Point(i % 97 / 97, i % 89 / 89, i % 83 / 83, i % 79 / 79, i % 5 == 0) for i in range(50_000)]
+    assert len(energy_chart(points)) + len(drop_chart(points, 0.3)) < 1_000_000
