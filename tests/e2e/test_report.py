@@ -115,8 +115,11 @@ def test_the_page_fits_a_telephone(report: Path, artefacts: Path) -> None:
 
 
 def test_no_figure_is_torn_on_paper(report: Path, artefacts: Path) -> None:
-    with opened(report, viewport={"width": 794, "height": 1123}, color_scheme="dark") as page:
+    width = 680  # CSS px of A4 between margins of 15 mm
+    with opened(report, viewport={"width": width, "height": 1000}, color_scheme="dark") as page:
         page.emulate_media(media="print")
+        page.screenshot(path=artefacts / "report-print.png", full_page=True)
+        assert page.evaluate(OVERFLOW) == 0
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert page.evaluate(
             "Array.from(document.querySelectorAll('figure')).every(f => getComputedStyle(f).breakInside === 'avoid')"

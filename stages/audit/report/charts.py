@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.audit.report.contents import Point
+from stages.audit.report.words import in_q
 
 # Legible on white and on the dark page alike.
 BLUE, RED = "#3d85c6", "#d9480f"
@@ -61,12 +62,12 @@ def class_chart(classes: Sequence[Mapping[str, Any]], overall: float | None) -> 
             np.array([100 * row[name] for row in shown]) for name in ("reliance_rate", "reliance_low", "reliance_high")
         )
         axes.hlines(places, low, high, color=BLUE, linewidth=2)
-        axes.plot(rates, places, "o", color=BLUE, markersize=5)
+        axes.plot(rates, places, "o", color=BLUE, markersize=5, clip_on=False)
         if overall is not None:
             axes.axvline(100 * overall, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
             axes.text(100 * overall, -0.6, "all classes", color=MUTED, ha="center", va="bottom", fontsize=7.5)
         for place, row in zip(places, shown, strict=True):
-            q = "not tested" if row["reliance_q"] is None else f"q {row['reliance_q']:.2g}"
+            q = "not tested" if row["reliance_q"] is None else f"q {in_q(row['reliance_q'])}"
             axes.text(1.02, place, f"n {row['n_evaluable']}, {q}", transform=axes.get_yaxis_transform(), va="center")
         axes.set_yticks(places, [_shortened(row["label"]) for row in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
@@ -88,7 +89,7 @@ def energy_chart(points: Sequence[Point]) -> Markup:
     with rc_context(_STYLE):
         figure, axes = _square()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        axes.text(0.97, 0.9, "a map that looks everywhere", color=MUTED, ha="right", va="bottom", fontsize=7.5)
+        axes.text(0.86, 0.87, "a map that looks everywhere", color=MUTED, ha="right", va="bottom", fontsize=7.5)
         _scatter(axes, x, y, known)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="share of the view that the boxes cover", ylabel="map in the boxes")
         above = int((y > x).sum())
@@ -155,7 +156,8 @@ def _svg(figure: Figure, name: str, title: str, summary: str) -> Markup:
     text = buffer.getvalue()
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()  # type: ignore[union-attr]
     body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    # A style sheet in one chart would hold for the whole page; ours says the same of charts alone.
+    body = re.sub(r"<(metadata|style)\b.*?</\1>", "", body, flags=re.DOTALL)
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
     body = re.sub(r"(font(?:-family)?: [^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1system-ui, sans-serif", body)
     for stand_in, colour in _PAGE_COLOURS.items():

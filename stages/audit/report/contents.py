@@ -19,7 +19,7 @@ from stages.audit.settings import audit_settings
 from stages.audit.summary import Share, Summary, summarise
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from storage.errors import UserError
-from storage.tables import SCHEMAS
+from storage.tables import CUES, without_vectors
 
 if TYPE_CHECKING:
     from storage import Run
@@ -121,7 +121,7 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
     method = audited_method(run, settings.method)
     summary = summarise(run, method)
     findings = [finding for finding in run.table("findings").to_pylist() if finding["method"] == method]
-    cues = [cue for cue in _whole_table(run, "cues") if cue["method"] == method]
+    cues = [cue for cue in run.table("cues", without_vectors(CUES)).to_pylist() if cue["method"] == method]
     shown_cues = cues[:MOST_CUES] if per_rule else []
     with connect(run) as connection:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
@@ -295,7 +295,8 @@ def _short(digest: str | None) -> str | None:
 
 def _metrics(run: Run, method: str) -> tuple[MetricsTable, ...]:
     """The table ``metrics`` by target, the audited method first, in the order in which the metrics were written."""
-    cells = {(row["target"], row["metric"], row["method"]): row for row in _whole_table(run, "metrics")}
+    found = run.table("metrics").to_pylist() if run.has_table("metrics") else []
+    cells = {(row["target"], row["metric"], row["method"]): row for row in found}
     tables = []
     for target in sorted({target for target, *_ in cells}, key=lambda name: (name != "label", name)):
         methods = sorted({own for of, _, own in cells if of == target}, key=lambda name: (name != method, name))
@@ -314,7 +315,3 @@ def _truth(run: Run, config: Record) -> tuple[TruthReport | None, str]:
         return against_truth(run, read_truth(path)), ""
     except UserError as error:
         return None, str(error)
-
-
-def _whole_table(run: Run, name: str) -> list[Record]:
-    return run.table(name).to_pylist() if name in SCHEMAS and run.has_table(name) else []

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stages.audit.report.charts import class_chart, drop_chart, energy_chart
 from stages.audit.report.contents import Contents, Point
-from stages.audit.summary import Interval, Share
+from stages.audit.report.words import in_q, interval, number, percent
 from storage.tables import EXPLAIN, SCORES
 
 LISTED_CLASSES = 50
@@ -32,8 +32,8 @@ def render(contents: Contents) -> str:
     environment.filters |= {
         "percent": percent,
         "interval": interval,
-        "share": share,
         "number": number,
+        "q": in_q,
         "meaning": _meanings().get,
     }
     return environment.get_template("page.html").render(
@@ -45,30 +45,6 @@ def render(contents: Contents) -> str:
         drop_bins=_drop_bins(contents.points),
         listed_classes=LISTED_CLASSES,
     )
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """A fraction in percent; a dash for null."""
-    return "–" if value is None else f"{100 * value:.{digits}f}%"
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number; a dash for null."""
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def interval(ends: Interval | Sequence[float | None] | None, scale: float = 100, digits: int = 1) -> str:
-    """The ends of an interval in brackets, times ``scale``; empty where it is not defined."""
-    if ends is None or ends[0] is None or ends[1] is None:
-        return ""
-    return f"[{scale * ends[0]:.{digits}f}, {scale * ends[1]:.{digits}f}]"
-
-
-def share(value: Share) -> str:
-    """A share in words: percent, 95% interval and counts."""
-    if value.rate is None:
-        return "not defined: no samples"
-    return f"{percent(value.rate)} {interval(value.interval)}, {value.hits} of {value.n}"
 
 
 def _meanings() -> dict[str, str]:

@@ -27,7 +27,7 @@ QUALITY = 75
 """JPEG quality of thumbnails."""
 MOST_BYTES = 8_000_000
 """Bytes of all pictures of a page together; later ones are left out, so that the page stays below 10 MB."""
-OPACITY = 0.75
+OPACITY = 0.6
 """Opacity of the map where it is 1; where it is 0 the image is as it was."""
 OUT_OF_VIEW = 0.35
 """Brightness of what a crop keeps from the network."""

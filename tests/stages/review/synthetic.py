@@ -129,7 +129,7 @@ def _sample(row: int, one: Planted, path: Path) -> dict[str, Any]:
         "sample_id": one.name,
         "row": row,
         "uri": str(path),
-        "digest": hashlib.sha256(one.name.encode()).hexdigest(),
+        "digest": hashlib.sha256(path.read_bytes()).hexdigest() if readable else None,
         "size_bytes": path.stat().st_size if readable else None,
         "width": one.width if readable else None,
         "height": one.height if readable else None,
