@@ -78,7 +78,7 @@ def main() -> int:
 
 def run_all(planned: Sequence[Experiment], work: Path, source: PhotoSource | None, workers: int) -> list[Outcome]:
     """The outcomes of the experiments, in their order; ``workers`` processes of one thread each share the work."""
-    run = partial(run_experiment, work=work, source=source, progress=partial(print, file=sys.stderr, flush=True))
+    run = partial(run_experiment, work=work, source=source, progress=_tell)
     if workers == 1:
         return [run(experiment) for experiment in planned]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -86,6 +86,11 @@ def run_all(planned: Sequence[Experiment], work: Path, source: PhotoSource | Non
         for future in as_completed(waiting):
             future.result()  # the first failure ends the run; what is finished is kept
     return [future.result() for future in waiting]
+
+
+def _tell(line: str) -> None:
+    """Progress; a function of the module, because worker processes take no open files."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _planned(options: argparse.Namespace, source: PhotoSource | None) -> list[Experiment]:
