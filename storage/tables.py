@@ -122,6 +122,7 @@ EXPLAIN = pa.schema(
             "p_hide_random",
             f"p with a seeded random blob of 10% of the view's pixels outside the boxes {_BLUR}.",
         ),
+        _real("p_hide_context", f"p with all that lies outside the boxes {_BLUR}."),
         _real("p_crop", "p on the crop of the largest component of S > mean(S), resized to the view."),
         _real(
             "p_crop_outside",
@@ -132,6 +133,12 @@ EXPLAIN = pa.schema(
         _field("crop_outside_box", REGION, "Where that crop is, upright image.", "px"),
         _real("insertion", "Area under RISE's insertion curve; null unless explain.curves. Higher is better."),
         _real("deletion", "Area under RISE's deletion curve; null unless explain.curves. Lower is better."),
+        _field(
+            "image_features",
+            pa.list_(pa.float16()),
+            "The layer's feature maps averaged over the view, one number a channel; in the first of a sample's rows "
+            "that has a map, null in the others; not in SQL.",
+        ),
         _real("objective_start", "Objective at the uniform weights, before the first step.", "", "logit"),
         _real("objective_best", "Objective of the best iterate, whose map is stored.", "", "logit"),
         _count("iterations", "Steps taken; null for methods that do not iterate."),

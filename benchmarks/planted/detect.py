@@ -179,6 +179,7 @@ def flagged_by(rule: Rule, rows: Rows, ways: str, settings: AuditSettings) -> Bo
             "correct": pa.array(label == predicted),
             "pred_prob": rows.table["pred_prob"],
             "p_full": rows.table["/p_full"],
+            "p_hide_context": pa.array(rows.column("/p_full") - rows.column("/minus_p_box_blurred")),
             "place": pa.array(range(len(rows))),
         }
     )

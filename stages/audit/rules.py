@@ -132,6 +132,24 @@ RULES: tuple[Rule, ...] = (
         targets=("label", "predicted"),
     ),
     Rule(
+        id="needs_context",
+        kind="description",
+        title="Needs what surrounds the boxes",
+        meaning=(
+            "The class is lost when everything outside the boxes is blurred, though hiding a tenth of the view there "
+            "was not enough for a flag. The model uses something large or diffuse (a tint, a border, a typical place), "
+            "or the object is hard to tell without its surroundings."
+        ),
+        when=f"p_full - p_hide_context >= {{needs_context}} AND NOT coalesce({RELIES}, FALSE)",
+        severity="p_full - p_hide_context",
+        evidence=("p_full", "p_hide_context", "drop_outside", "drop_random", "box_area_frac"),
+        reason=(
+            "with all that lies outside the boxes blurred, p({target_label}) falls from {p_full} to {p_hide_context}; "
+            "hiding the tenth of the view that costs most takes {drop_outside}"
+        ),
+        targets=("label", "predicted"),
+    ),
+    Rule(
         id="missing_box",
         kind="description",
         title="Something outside the boxes looks like the class",

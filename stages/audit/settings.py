@@ -45,6 +45,8 @@ class AuditSettings:
     """... if it is at least this much more than the drop when an equal random area is hidden."""
     drop_review: float = 0.2
     """From this drop on, a sample that is not flagged is described as worth a look."""
+    needs_context: float = 0.5
+    """The class needs what surrounds the boxes from this drop of p on, when all of that is hidden."""
     missing_box: float = 0.5
     """The part outside the boxes looks like the class from this probability, shown alone."""
     confident: float = 0.8

@@ -103,6 +103,7 @@ def _columns(
     found = probe(probabilities, images, blurred, maps, batch.second, coverage, has_box, batch.seeds, grid)
     columns: dict[str, list[Any]] = {name: _values(found[name]) for name in PROBES}
 
+    columns["image_features"] = _vectors(batch.features.mean((2, 3)))
     p_crop, predicted, parts = crop_outside(softmax, images, maps, coverage, batch.targets, outside)
     columns["p_crop_outside"] = _values(p_crop)
     columns["pred_crop_outside"] = [
@@ -143,13 +144,17 @@ def _what_was_hidden(
     outside = outside_of(batch.coverage, batch.has_box)
     hidden = most_salient(chosen, outside, hidden_pixels(*outside.shape[1:]))[0] & (chosen > 0)
     boxes = _in_image(largest_component_box(hidden.float().cpu().numpy()).tolist(), batch.transforms)
-    vectors = pool(batch.features, chosen * (1 - batch.coverage)).half().cpu().numpy()
+    vectors = _vectors(pool(batch.features, chosen * (1 - batch.coverage)))
     return [
-        {"hidden_box": box, "outside_features": vector.tolist() if np.isfinite(vector).all() else None}
-        if locator
-        else {}
+        {"hidden_box": box, "outside_features": vector} if locator else {}
         for locator, box, vector in zip(locators, boxes, vectors, strict=False)  # a padded batch has vectors to spare
     ]
+
+
+def _vectors(features: Tensor) -> list[list[float] | None]:
+    """Vectors (N, K) in half precision, one an image; None for one that is not finite there."""
+    halves = features.half().cpu().numpy()
+    return [half.tolist() if np.isfinite(half).all() else None for half in halves]
 
 
 def _lit(windows: Sequence[Window | None], like: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ BOX_PROBES = (
     "p_hide_outside",
     "p_hide_inside",
     "p_hide_random",
+    "p_hide_context",
     "hide_locator",
     "scan_box",
     "hidden_box",

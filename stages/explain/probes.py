@@ -18,7 +18,7 @@ from torch import Tensor
 from stages.explain.opticam import upsample
 from stages.geometry import EIGHT_NEIGHBOURS, Boxes, largest_component_box
 
-PROBES_VERSION = 4
+PROBES_VERSION = 5
 HIDDEN_FRACTION = 0.1
 """Share of the view's pixels that the hiding probes replace."""
 
@@ -32,6 +32,7 @@ PROBES = (
     "p_hide_second",
     "p_hide_inside",
     "p_hide_random",
+    "p_hide_context",
     "p_crop",
 )
 
@@ -84,6 +85,7 @@ def probe(
         "p_hide_second": torch.where(second.amax((1, 2)) > second.amin((1, 2)), hiding(second, outside_pixels), nan),
         "p_hide_inside": hiding(maps, inside_pixels),
         "p_hide_random": hiding(random_blobs(seeds, grid, maps), outside_pixels),
+        "p_hide_context": boxed(images * inside + blurred * (1 - inside)),
         "p_crop": probabilities(crops(images, largest_component_box(_on_host(maps)))),
     }
 

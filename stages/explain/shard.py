@@ -72,6 +72,8 @@ class _Item:
     class_index: int
     targets: tuple[str, ...]
     shared: dict[str, Any]
+    first: bool
+    """Whether it is the first map of its image."""
 
 
 @dataclass
@@ -191,9 +193,9 @@ def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], o
                     output.rows.append(_row(plan, view.sample, target, "no_class", reason, **shared))
                 else:
                     wanted.setdefault(class_index, []).append(target)
-            for class_index, targets in wanted.items():
+            for number, (class_index, targets) in enumerate(wanted.items()):
                 full = {**shared, "p_full": float(probabilities[place, class_index])}
-                yield _Item(view, images[place], features.maps[place], class_index, tuple(targets), full)
+                yield _Item(view, images[place], features.maps[place], class_index, tuple(targets), full, number == 0)
 
 
 def _ranked(ranking: Tensor, target: str) -> int | None:
@@ -291,6 +293,8 @@ def _explain_batch(
         for target in item.targets:
             output.maps[target][item.view.sample["row"] - first_row] = grids_out[place]
             row = _row(plan, item.view.sample, target, own[place], _REASONS.get(own[place]), **values)
+            if not item.first or target != item.targets[0]:
+                row["image_features"] = None  # the image's, stored once
             output.rows.append({**row, "class_index": item.class_index})
 
 

@@ -43,7 +43,15 @@ _GROUP_OF = {
     **dict.fromkeys(
         (
             *("drop_outside", "drop_outside_logit", "drop_inside", "drop_random", "context_reliance"),
-            *("p_hide_outside", "p_hide_map", "p_hide_second", "p_hide_scan", "p_hide_inside", "p_hide_random"),
+            *(
+                "p_hide_outside",
+                "p_hide_map",
+                "p_hide_second",
+                "p_hide_scan",
+                "p_hide_inside",
+                "p_hide_random",
+                "p_hide_context",
+            ),
             *("p_crop_outside", "p_box", "p_context", "p_saliency_in_box", "p_saliency_in_context"),
         ),
         EVIDENCE,

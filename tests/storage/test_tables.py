@@ -50,7 +50,10 @@ def test_every_table_reads_back_as_written(name, data):
 
 def test_lists_of_numbers_are_kept_from_people_and_sql():
     assert without_vectors(SCHEMAS["samples"]) == SCHEMAS["samples"].names
-    assert {*SCHEMAS["explain"].names} - {*without_vectors(SCHEMAS["explain"])} == {"outside_features"}
+    assert {*SCHEMAS["explain"].names} - {*without_vectors(SCHEMAS["explain"])} == {
+        "outside_features",
+        "image_features",
+    }
     assert {*SCHEMAS["cues"].names} - {*without_vectors(SCHEMAS["cues"])} == {"centroid"}
 
 

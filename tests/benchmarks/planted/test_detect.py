@@ -37,7 +37,7 @@ def table(n: int, **columns: object) -> pa.Table:
     scores |= {"energy_lift": 2.0, "energy_in": 0.9, "entropy": 0.95, "pointing_hit": 1.0}
     values: dict[str, object] = {"label": "a", "predicted": "a", "pred_prob": 0.9, "positive": False, "/p_full": 0.9}
     values |= {f"{locator}/{name}": value for locator in (MAP, "grad_cam") for name, value in scores.items()}
-    values |= {"random/drop_outside": 0.0, "/scan_5x5": 0.0} | {
+    values |= {"random/drop_outside": 0.0, "/scan_5x5": 0.0, "/minus_p_box_blurred": 0.0} | {
         name.replace("__", "/"): value for name, value in columns.items()
     }
     return pa.table({name: value if isinstance(value, list) else [value] * n for name, value in values.items()})

@@ -58,6 +58,7 @@ def test_the_drops_measured_in_memory_are_those_that_the_pipeline_stores(tmp_pat
             measured = np.maximum(measured, without["scan_5x5"])
         np.testing.assert_allclose(measured, full - column(name), atol=1e-5, err_msg=name)
     np.testing.assert_allclose(without["p_context"], column("p_context"), atol=1e-5)
+    np.testing.assert_allclose(full - without["minus_p_box_blurred"], column("p_hide_context"), atol=1e-5)
     np.testing.assert_allclose(first["p_crop_outside"], column("p_crop_outside"), atol=1e-5)
     reliance = column("p_saliency_in_context") / (column("p_saliency_in_box") + column("p_saliency_in_context"))
     np.testing.assert_allclose(first["context_reliance"], reliance, atol=1e-4)

@@ -64,6 +64,29 @@ def test_a_drop_that_an_equal_random_area_costs_too_is_no_flag(build) -> None:
     assert flagged["sample_id"].to_pylist() == ["0.jpg", "1.jpg", "3.jpg"]
 
 
+def test_a_class_that_is_lost_without_its_surroundings_needs_them_unless_a_part_of_them_is_flagged(build) -> None:
+    lost = {"p_full": 0.875, "p_hide_context": 0.375}
+    run = build(
+        {**lost, "drop_outside": 0.05},
+        {**lost, "p_hide_context": 0.376, "drop_outside": 0.05},
+        {**lost, "drop_outside": 0.6},
+        {**lost, "drop_outside": None, "drop_random": None},
+        {**lost, "p_hide_context": None},
+    )
+    report = audit(run, AuditSettings())
+    assert found(report) == {
+        ("0.jpg", "label", "needs_context"),
+        ("2.jpg", "label", "relies_on_outside"),
+        ("3.jpg", "label", "needs_context"),
+    }
+    reasons = {row["sample_id"]: row["reason"] for row in report.findings.to_pylist()}
+    assert reasons["0.jpg"] == (
+        "with all that lies outside the boxes blurred, p(mug) falls from .88 to .38; "
+        "hiding the tenth of the view that costs most takes .05"
+    )
+    assert reasons["3.jpg"].endswith("takes unknown")
+
+
 def test_something_outside_that_passes_for_the_class_alone_may_be_a_missing_box(build) -> None:
     seen = {"p_crop_outside": 0.8, "pred_crop_outside": 0, "crop_outside_box": {"x0": 1, "y0": 2, "x1": 3, "y1": 4.5}}
     run = build(

@@ -76,7 +76,7 @@ def test_masked_probes_of_a_red_image_by_hand():
     assert probes["p_saliency_in_box"].item() == pytest.approx(0.3)  # 20 + 20 / 2
     assert probes["p_saliency_in_context"].item() == pytest.approx(0.1)  # 20 / 2
     # A blurred red image is the same red image: hiding changes nothing.
-    for name in ("p_hide_map", "p_hide_second", "p_hide_inside", "p_hide_random"):
+    for name in ("p_hide_map", "p_hide_second", "p_hide_inside", "p_hide_random", "p_hide_context"):
         assert probes[name].item() == pytest.approx(1.0), name
 
 
@@ -115,6 +115,16 @@ def test_hiding_replaces_exactly_the_ten_most_salient_pixels_outside_or_inside_b
         expected = images[0].numpy().copy()
         expected[:, row] = blurred[:, row]
         np.testing.assert_allclose(picture.numpy(), expected, rtol=0, atol=1e-6)
+
+
+def test_hiding_the_context_leaves_the_boxes_and_blurs_the_rest_in_the_share_that_lies_outside():
+    images, coverage = noise(), box(0, 0, 10, 4)
+    coverage[:, 4] = 0.25
+    watched = Watched(images)
+    run(watched, images, slope(), coverage)
+    sharp, blurred = images[0].numpy(), ndimage.gaussian_filter(images[0].numpy(), (0, 1, 1), mode="mirror")
+    expected = np.concatenate([sharp[:, :4], 0.25 * sharp[:, 4:5] + 0.75 * blurred[:, 4:5], blurred[:, 5:]], axis=1)
+    np.testing.assert_allclose(watched.shown[PROBES.index("p_hide_context")][0].numpy(), expected, rtol=0, atol=1e-6)
 
 
 def test_a_pixel_that_the_box_cuts_is_neither_outside_nor_inside():

@@ -7,9 +7,13 @@ from PIL import Image
 
 from stages.explain import OptiCam
 from stages.explain.device import CPU_BATCH
+from stages.explain.model import IMAGENET_MEAN, IMAGENET_STD
 from stages.explain.plan import EXPLAIN_VERSION, pending_shards
+from stages.explain.view import render_view
 from storage import Run
+from tests.stages.explain.networks import tiny
 from tests.stages.explain.shards import (
+    VIEW,
     edited,
     explain,
     files,
@@ -81,7 +85,7 @@ def test_predicted_equals_label_where_they_agree_and_only_there(whole):
         assert predicted["p_full"] == predicted["pred_prob"]
         if label["class_index"] == predicted["class_index"]:
             agreed += 1
-            assert {**label, "target": "predicted"} == predicted
+            assert {**label, "target": "predicted", "image_features": None} == predicted
             assert maps[name, "label"] == maps[name, "predicted"]
         else:
             assert maps[name, "label"] != maps[name, "predicted"]
@@ -95,6 +99,16 @@ def test_a_finished_run_has_nothing_pending_and_keeps_its_bytes(images, tmp_path
     _, reports = explain(str(tmp_path), samples)
     assert reports == []
     assert files(tmp_path / "explain") | files(tmp_path / "maps.zarr" / "opti_cam" / "label" / "c") == before
+
+
+def test_the_features_of_an_image_are_stored_once_and_are_the_mean_of_its_layer(images, whole):
+    rows = rows_by_key(whole)
+    assert [rows[f"{k}.png", "predicted"]["image_features"] for k in range(COUNT)] == [None] * COUNT
+    opticam = OptiCam(tiny(), mean=IMAGENET_MEAN, std=IMAGENET_STD, input_size=(VIEW.size, VIEW.size))
+    view = torch.from_numpy(render_view(picture(5), VIEW))[None] / 255
+    layer = opticam.features(opticam.prepare(view)).maps[0].double()
+    expected = [channel.sum().item() / channel.numel() for channel in layer]
+    assert rows["5.png", "label"]["image_features"] == pytest.approx(expected, rel=2**-10, abs=2**-24)
 
 
 def test_corrected_boxes_recompute_the_probes_of_their_shard_and_no_map(images, tmp_path):
@@ -122,6 +136,7 @@ def test_corrected_boxes_recompute_the_probes_of_their_shard_and_no_map(images, 
             "p_saliency_in_box",
             "p_saliency_in_context",
             "p_hide_inside",
+            "p_hide_context",
             *HIDDEN,
             *HIDING_OUTSIDE,
             *CROP,
@@ -147,6 +162,7 @@ def test_a_sample_that_loses_its_boxes_keeps_its_map_and_loses_the_probes_of_the
         "p_saliency_in_box",
         "p_saliency_in_context",
         "p_hide_inside",
+        "p_hide_context",
         "p_crop_outside",
         "p_hide_scan",
         *HIDING_OUTSIDE,
