@@ -61,8 +61,8 @@ TABLES = """
 Parquet, compressed with zstd. Each field's own metadata holds the description, unit and range shown here
 (`run.table("scores").schema` in Python). Null means undefined, never zero. SQL sees every column but the lists of
 numbers, `outside_features`, `image_features` and `centroid`, which Python reads: `run.table("cues", ["centroid"])`.
-`explain` and `scores` are kept as one file a method and shard, `explain/<method>/part-00000.parquet`; the others are one
-file each.
+`explain` and `scores` are kept as one file a method and shard, `explain/<method>/part-00000.parquet`; the others are
+one file each.
 """
 
 AUDIT_VIEW = """
