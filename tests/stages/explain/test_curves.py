@@ -121,3 +121,29 @@ def test_the_whole_of_a_view_of_224_takes_450_passes():
 def test_ranks_are_places_in_the_order_with_ties_by_index():
     maps = torch.tensor([[[0.2, 0.9], [0.2, 0.5]]])
     assert saliency_ranks(maps).tolist() == [[[2, 0], [3, 1]]]
+
+
+def bright_whites(images):
+    """A network that counts pixels as bright as the image's white ones, as a share of those: blurred ones are not."""
+    white = images[0, 0].sum()
+    return lambda pictures: (pictures[:, 0] > 0.9).sum((1, 2)) / white
+
+
+@pytest.mark.parametrize(
+    ("first", "insertion", "deletion"),
+    [
+        # 16 of 64 pixels a step. White squares first: p rises 0, .5, 1, 1, 1 and falls 1, .5, 0, 0, 0.
+        ("white", (0.25 + 0.75 + 1 + 1) / 4, (0.75 + 0.25 + 0 + 0) / 4),
+        # Black squares first: 0, 0, 0, .5, 1 and 1, 1, 1, .5, 0.
+        ("black", (0 + 0 + 0.25 + 0.75) / 4, (1 + 1 + 0.75 + 0.25) / 4),
+        # Row by row, 8 white squares a step: 0, .25, .5, .75, 1 and back.
+        ("rows", 0.5, 0.5),
+    ],
+)
+def test_both_curves_of_a_chessboard_by_hand(first, insertion, deletion):
+    y, x = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    board = ((x + y) % 2).float()
+    maps = {"white": board, "black": 1 - board, "rows": -y.float()}[first]
+    images = board.expand(1, 3, 8, 8)
+    found = insertion_deletion(bright_whites(images), images, maps[None], step=16)
+    assert [area.item() for area in found] == pytest.approx([insertion, deletion])
