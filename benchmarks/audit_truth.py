@@ -31,6 +31,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
+from benchmarks.planted.backbones import BACKBONES
 from benchmarks.planted.experiment import Outcome, PhotoSource, run_experiment
 from benchmarks.planted.plan import (
     DEVELOPMENT_SEEDS,
@@ -105,12 +106,13 @@ def _planned(options: argparse.Namespace, source: PhotoSource | None) -> list[Ex
     sizes = replace(sizes, measured=sizes.audit)
     planned = [experiment for seed in seeds for experiment in experiments(seed, kind, sizes)]
     methods = tuple(filter(None, options.methods.split(",")))
-    planned = [replace(one, methods=methods) for one in planned]
+    planned = [replace(one, methods=methods, network=options.network) for one in planned]
     return [one for one in planned if not options.kinds or one.kind in options.kinds.split(",")]
 
 
 def _heading(planned: Sequence[Experiment], workers: int) -> str:
     source = {"scenes": "generated pictures", "photos": "real photos"}[planned[0].source]
+    source += f", {planned[0].network}"
     return (
         f"## Planted experiments on {source}\n\n"
         f"`python -m benchmarks.audit_truth {shlex.join(_shown(sys.argv[1:]))}`, {datetime.now(UTC):%Y-%m-%d}; "
@@ -136,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="further saliency methods for the pictures of the costly maps: score_cam,layer_cam",
     )
+    parser.add_argument("--network", choices=list(BACKBONES), default="mobilenet_v2", help="what is fine-tuned")
     parser.add_argument("--photos", type=Path, help="a folder of ImageNet's images: plant the cues on real photos")
     parser.add_argument("--truth", type=Path, help="their LOC_val_solution.csv, beside LOC_synset_mapping.txt")
     parser.add_argument("--work", type=Path, default=Path("artefacts/audit_truth"), help="finished experiments")

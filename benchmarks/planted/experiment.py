@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from benchmarks.planted.backbones import BACKBONES
 from benchmarks.planted.dataset import Dataset
 from benchmarks.planted.measure import (
     UNINFORMED,
@@ -28,13 +29,10 @@ from benchmarks.planted.measure import (
 from benchmarks.planted.photos import load_imagenet, photos
 from benchmarks.planted.plan import CONTROL, Experiment
 from benchmarks.planted.scenes import scenes
-from stages.demo.train import ARCHITECTURE, WEIGHTS, train_classifier
 from stages.demo.truth import POSITIVE
-from stages.explain.model import IMAGENET_MEAN, IMAGENET_STD
 from stages.explain.opticam import OptiCam, OptiCamSettings
 from stages.explain.settings import PROFILES
 from stages.explain.view import ViewSettings, render_view
-from stages.explain.weights import resolve_weights
 from stages.score.localization import pad_boxes
 
 VERSION = 3
@@ -43,7 +41,6 @@ COSTLY_STEPS = 60
 """Profiles with more steps see a few pictures only, where a cheaper one sees them all."""
 
 _VIEW = ViewSettings()
-_LEARNING_RATE = 5e-4
 
 Progress = Callable[[str], None]
 
@@ -96,17 +93,10 @@ def run_experiment(experiment: Experiment, work: Path, source: PhotoSource | Non
 def _make(experiment: Experiment, source: PhotoSource | None, progress: Progress) -> Outcome:
     began = time.perf_counter()
     dataset = _dataset(experiment, source)
-    network = train_classifier(
-        dataset.train,
-        dataset.train_labels,
-        num_classes=len(dataset.classes),
-        weights=resolve_weights(ARCHITECTURE, WEIGHTS),
-        epochs=experiment.sizes.epochs,
-        learning_rate=_LEARNING_RATE,
-        seed=experiment.seed % 2**31,
-        progress=lambda message: None,
-    )
-    opticam = OptiCam(network, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    backbone = BACKBONES[experiment.network]
+    sizes, seed = experiment.sizes, experiment.seed % 2**31
+    network = backbone.train(dataset.train, dataset.train_labels, len(dataset.classes), sizes.epochs, seed)
+    opticam = OptiCam(network, mean=backbone.mean, std=backbone.std)
     audited = as_audited(dataset, experiment.seed)
     probabilities = class_probabilities(opticam, audited.views)
     truth = _truth(dataset, audited, probabilities, opticam)
@@ -179,12 +169,13 @@ def _truth(dataset: Dataset, audited: Audited, probabilities: np.ndarray, optica
 def _measure_locators(network: torch.nn.Module, audited: Audited, experiment: Experiment) -> Columns:
     """Scores of every locator; NaN on the pictures that a costly one does not see."""
     columns: Columns = {}
+    backbone = BACKBONES[experiment.network]
     cheap, costly = cheap_and_costly()
     few = _first_of_each(audited.labels, experiment.sizes.costly)
     every = np.arange(len(audited))
 
     def add(title: str, name: str, settings: OptiCamSettings, places: np.ndarray, ablate: bool) -> None:
-        opticam = OptiCam(network, mean=IMAGENET_MEAN, std=IMAGENET_STD, settings=settings)
+        opticam = OptiCam(network, mean=backbone.mean, std=backbone.std, settings=settings)
         for score, values in measure_locator(opticam, audited.take(places), name, ablate).items():
             columns[f"{title}/{score}"] = np.full((len(audited), *values.shape[1:]), np.nan)
             columns[f"{title}/{score}"][places] = values

@@ -60,6 +60,8 @@ class Experiment:
     sizes: Sizes = Sizes()
     methods: tuple[str, ...] = ()
     """Further methods of a run whose maps are made of the pictures that the costly maps see."""
+    network: str = "mobilenet_v2"
+    """What is fine-tuned: a name of :data:`benchmarks.planted.backbones.BACKBONES`."""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,185 @@
+"""What a map that looks everywhere scores on ImageNet's boxes, by the score stage's own functions.
+
+    python -m benchmarks.box_nulls --truth LOC_val_solution.csv --images ILSVRC/Data/CLS-LOC/val
+
+A uniform map has the boxes' area as its energy (EP), 2a / (1 + a) as its pixel F1, and the area of the largest box as
+the best IoU of the whole view. None of that needs a network, so the numbers of all 50,000 validation images are known
+beforehand; they are printed beside those of the images at hand, with the 95% bootstrap interval of these. Where all
+50,000 are at hand, a number that differs by more than its last digit ends the command with status 1.
+
+Sizes come from the images' headers; no pixel is decoded. `--sizes FILE.csv` (ImageId,width,height) does without images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stages.geometry import Boxes, Geometry, ViewTransform
+from stages.ingest.imagenet import parse_prediction
+from stages.score.localization import box_area_frac, energy_in, iou_best, pad_boxes, pixel_f1
+from stages.score.metrics import mean_intervals
+from storage.errors import UserError
+
+WHOLE_SET = 50_000
+SIDE, RESIZE = 224, 256
+BATCH = 256
+
+SIDEWAYS = {5, 6, 7, 8}
+"""EXIF orientations that swap width and height."""
+_ORIENTATION = 0x0112
+
+Sizes = Mapping[str, tuple[int, int]]
+"""ImageId to upright (width, height), px."""
+
+
+@dataclass(frozen=True)
+class Null:
+    """A number of the table: its name, the value over all 50,000 images, and half a unit of that value's last digit."""
+
+    name: str
+    whole: float
+    rounding: float = 0.0005
+
+
+NULLS: dict[Geometry, tuple[Null, ...]] = {
+    "squash": (Null("EP", 0.480), Null("pixel F1", 0.596), Null("area of the largest box", 0.441)),
+    "resize_crop": (
+        Null("EP", 0.607),
+        Null("pixel F1", 0.702),
+        Null("area of the largest box", 0.567),
+        Null("share of images that lose > 1% of the boxes", 0.715),
+        Null("share of images that lose > 25%", 0.403),
+        Null("share of images that lose > 50%", 0.113),
+        Null("share of images without a box in view", 178 / WHOLE_SET, 0.5 / WHOLE_SET),
+    ),
+}
+
+
+def measure(samples: Sequence[tuple[Boxes, tuple[int, int]]], geometry: Geometry) -> NDArray[np.float64]:
+    """Scores (n, k) of the uniform map on boxes and (width, height) of n images, in the order of :data:`NULLS`.
+
+    NaN where a score is undefined: no box in view.
+    """
+    columns = []
+    for start in range(0, len(samples), BATCH):
+        views = [
+            (ViewTransform.make(geometry, *size, SIDE, RESIZE), boxes) for boxes, size in samples[start : start + BATCH]
+        ]
+        coverage = np.stack([view.coverage(boxes) for view, boxes in views])
+        uniform = np.ones_like(coverage)
+        visible = [view.visible_boxes(boxes) for view, boxes in views]
+        everywhere = np.broadcast_to([0.0, 0, SIDE, SIDE], (len(views), 4))
+        scores = [
+            energy_in(uniform, coverage),
+            pixel_f1(uniform, coverage),
+            iou_best(everywhere, pad_boxes(visible)),
+        ]
+        np.testing.assert_allclose(scores[0], box_area_frac(coverage), rtol=1e-5)
+        if geometry == "resize_crop":
+            lost = 1 - np.array([view.kept_fraction(boxes) for view, boxes in views])
+            scores += [np.where(np.isnan(lost), np.nan, lost > share) for share in (0.01, 0.25, 0.5)]
+            scores.append(np.array([not len(boxes) for boxes in visible], dtype=np.float64))
+        columns.append(np.stack(scores, axis=1))
+    return np.concatenate(columns)
+
+
+def read_boxes(solution: Path) -> Iterator[tuple[str, Boxes]]:
+    """ImageId and half-open boxes (n, 4) of the first box's class; raises UserError for a file of another form."""
+    with open(solution, newline="", encoding="utf-8-sig") as lines:
+        reader = csv.DictReader(lines)
+        if not {"ImageId", "PredictionString"} <= set(reader.fieldnames or ()):
+            raise UserError(f"{solution}: its first line must be ImageId,PredictionString; give LOC_val_solution.csv")
+        for row in reader:
+            boxes = parse_prediction(row["PredictionString"] or "", f"{solution}, line {reader.line_num}")
+            own = [tuple(box[:4]) for box in boxes if box.label == boxes[0].label]
+            yield row["ImageId"], np.array(own, dtype=np.float64).reshape(-1, 4)
+
+
+def sizes_of_images(folder: Path) -> dict[str, tuple[int, int]]:
+    """Sizes of the JPEG files under a folder, from their headers, EXIF orientation applied."""
+    sizes = {}
+    for path in folder.rglob("*"):
+        if path.suffix.lower() in (".jpeg", ".jpg"):
+            with Image.open(path) as image:
+                width, height = image.size
+                turned = image.getexif().get(_ORIENTATION) in SIDEWAYS
+            sizes[path.stem] = (height, width) if turned else (width, height)
+    return sizes
+
+
+def read_sizes(table: Path) -> dict[str, tuple[int, int]]:
+    """Sizes of a CSV with the columns ImageId, width, height."""
+    with open(table, newline="", encoding="utf-8-sig") as lines:
+        reader = csv.DictReader(lines)
+        if not {"ImageId", "width", "height"} <= set(reader.fieldnames or ()):
+            raise UserError(f"{table}: its first line must name ImageId, width, height")
+        return {row["ImageId"]: (int(row["width"]), int(row["height"])) for row in reader}
+
+
+def join(boxes: Iterator[tuple[str, Boxes]], sizes: Sizes) -> list[tuple[Boxes, tuple[int, int]]]:
+    """Boxes and size of the images that have both; raises UserError if none has."""
+    joined = [(own, sizes[name]) for name, own in boxes if name in sizes]
+    if not joined:
+        raise UserError("no image of the solution file has a size; check --images or --sizes")
+    return joined
+
+
+def table(samples: Sequence[tuple[Boxes, tuple[int, int]]]) -> tuple[str, list[str]]:
+    """The table in Markdown, and the numbers that contradict those of the whole set; none for a part of it."""
+    lines = [
+        f"| view | of a uniform map | {len(samples)} images here | 95% interval | all {WHOLE_SET} |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    wrong = []
+    for geometry, nulls in NULLS.items():
+        scores = measure(samples, geometry)
+        low, high = mean_intervals(scores)
+        for place, null in enumerate(nulls):
+            mean = float(np.nanmean(scores[:, place]))
+            lines.append(
+                f"| {geometry} | {null.name} | {mean:.4f} | [{low[place]:.3f}, {high[place]:.3f}] | {null.whole:.4g} |"
+            )
+            # One unit of float64 beyond the rounding, so that a value on the edge is no contradiction.
+            if len(samples) == WHOLE_SET and abs(mean - null.whole) > null.rounding + 1e-12:
+                wrong.append(f"{geometry}: {null.name} is {mean:.5f}, not {null.whole:.4g}")
+    return "\n".join(lines), wrong
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; 1 if the numbers of the whole set are others than they must be, 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--truth", type=Path, required=True, help="LOC_val_solution.csv")
+    parser.add_argument("--images", type=Path, help="folder of the images, for their sizes; by default the truth's")
+    parser.add_argument("--sizes", type=Path, help="CSV of ImageId,width,height, in place of the images")
+    given = parser.parse_args(arguments)
+    began = time.perf_counter()
+    try:
+        sizes = read_sizes(given.sizes) if given.sizes else sizes_of_images(given.images or given.truth.parent)
+        samples = join(read_boxes(given.truth), sizes)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    text, wrong = table(samples)
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {given.truth.name}, {time.perf_counter() - began:.1f} s\n\n{text}")
+    if len(samples) < WHOLE_SET:
+        print(
+            f"\n{len(samples)} of {WHOLE_SET} images: about one interval in 20 leaves out the value of the whole set."
+        )
+    for line in wrong:
+        print(f"\ncontradicts the whole set's: {line}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
