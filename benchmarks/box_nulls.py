@@ -4,8 +4,9 @@
 
 A uniform map has the boxes' area as its energy (EP), 2a / (1 + a) as its pixel F1, and the area of the largest box as
 the best IoU of the whole view. None of that needs a network, so the numbers of all 50,000 validation images are known
-beforehand; they are printed beside those of the images at hand, with the 95% bootstrap interval of these. Where all
-50,000 are at hand, a number that differs by more than its last digit ends the command with status 1.
+beforehand; they are printed beside those of the images at hand, with the 95% bootstrap interval of these (images are
+drawn, boxes come with their image). Where all 50,000 are at hand, a number that differs by more than its last digit
+ends the command with status 1.
 
 Sizes come from the images' headers; no pixel is decoded. `--sizes FILE.csv` (ImageId,width,height) does without images.
 """
@@ -22,22 +23,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from stages.audit.intervals import wilson
 from stages.geometry import Boxes, Geometry, ViewTransform
 from stages.ingest.imagenet import parse_prediction
-from stages.score.localization import box_area_frac, energy_in, iou_best, pad_boxes, pixel_f1
-from stages.score.metrics import mean_intervals
+from stages.score.localization import energy_in, iou_best, pad_boxes, pixel_f1
+from stages.score.ratio import Values, ratio
 from storage.errors import UserError
 
 WHOLE_SET = 50_000
 SIDE, RESIZE = 224, 256
 BATCH = 256
+DIGITS = 3
 
 SIDEWAYS = {5, 6, 7, 8}
 """EXIF orientations that swap width and height."""
 _ORIENTATION = 0x0112
+
+Sample = tuple[Boxes, tuple[int, int]]
+"""Half-open boxes (n, 4) of an image, and its upright (width, height), px."""
 
 Sizes = Mapping[str, tuple[int, int]]
 """ImageId to upright (width, height), px."""
@@ -45,11 +50,15 @@ Sizes = Mapping[str, tuple[int, int]]
 
 @dataclass(frozen=True)
 class Null:
-    """A number of the table: its name, the value over all 50,000 images, and half a unit of that value's last digit."""
+    """A row of the table: its name, and its value over all 50,000 images, if known, with the precision of that.
+
+    ``share`` is a share of images, whose interval is Wilson's: none of 128 does not mean none of 50,000.
+    """
 
     name: str
-    whole: float
+    whole: float | None = None
     rounding: float = 0.0005
+    share: bool = False
 
 
 NULLS: dict[Geometry, tuple[Null, ...]] = {
@@ -58,40 +67,57 @@ NULLS: dict[Geometry, tuple[Null, ...]] = {
         Null("EP", 0.607),
         Null("pixel F1", 0.702),
         Null("area of the largest box", 0.567),
-        Null("share of images that lose > 1% of the boxes", 0.715),
-        Null("share of images that lose > 25%", 0.403),
-        Null("share of images that lose > 50%", 0.113),
-        Null("share of images without a box in view", 178 / WHOLE_SET, 0.5 / WHOLE_SET),
+        Null("share of images without a box in view", 178 / WHOLE_SET, 0.5 / WHOLE_SET, share=True),
+        Null("share of boxes that lose > 1% of their area", 0.715),
+        Null("share of boxes that lose > 25%", 0.403),
+        Null("share of boxes that lose > 50%", 0.113),
+        Null("share of images whose boxes together lose > 1%", share=True),
+        Null("share of images whose boxes together lose > 25%", share=True),
+        Null("share of images whose boxes together lose > 50%", share=True),
     ),
 }
 
+LOSSES = np.array([0.01, 0.25, 0.5])
 
-def measure(samples: Sequence[tuple[Boxes, tuple[int, int]]], geometry: Geometry) -> NDArray[np.float64]:
-    """Scores (n, k) of the uniform map on boxes and (width, height) of n images, in the order of :data:`NULLS`.
 
-    NaN where a score is undefined: no box in view.
+def measure(samples: Sequence[Sample], geometry: Geometry) -> tuple[Values, Values]:
+    """Sums and counts (n, k) of n images, whose quotients over images are the rows of :data:`NULLS`.
+
+    Both are 0 where a score is undefined: no box in view.
     """
-    columns = []
-    for start in range(0, len(samples), BATCH):
-        views = [
-            (ViewTransform.make(geometry, *size, SIDE, RESIZE), boxes) for boxes, size in samples[start : start + BATCH]
-        ]
-        coverage = np.stack([view.coverage(boxes) for view, boxes in views])
-        uniform = np.ones_like(coverage)
-        visible = [view.visible_boxes(boxes) for view, boxes in views]
-        everywhere = np.broadcast_to([0.0, 0, SIDE, SIDE], (len(views), 4))
-        scores = [
-            energy_in(uniform, coverage),
-            pixel_f1(uniform, coverage),
-            iou_best(everywhere, pad_boxes(visible)),
-        ]
-        np.testing.assert_allclose(scores[0], box_area_frac(coverage), rtol=1e-5)
-        if geometry == "resize_crop":
-            lost = 1 - np.array([view.kept_fraction(boxes) for view, boxes in views])
-            scores += [np.where(np.isnan(lost), np.nan, lost > share) for share in (0.01, 0.25, 0.5)]
-            scores.append(np.array([not len(boxes) for boxes in visible], dtype=np.float64))
-        columns.append(np.stack(scores, axis=1))
-    return np.concatenate(columns)
+    parts = [_measure(samples[start : start + BATCH], geometry) for start in range(0, len(samples), BATCH)]
+    sums, counts = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return sums, counts
+
+
+def _measure(samples: Sequence[Sample], geometry: Geometry) -> tuple[Values, Values]:
+    views = [(ViewTransform.make(geometry, *size, SIDE, RESIZE), boxes) for boxes, size in samples]
+    coverage = np.stack([view.coverage(boxes) for view, boxes in views])
+    uniform = np.ones_like(coverage)
+    visible = [view.visible_boxes(boxes) for view, boxes in views]
+    everywhere = np.broadcast_to([0.0, 0, SIDE, SIDE], (len(views), 4))
+    scores = [energy_in(uniform, coverage), pixel_f1(uniform, coverage), iou_best(everywhere, pad_boxes(visible))]
+    if geometry == "squash":
+        sums = np.stack(scores, axis=1)
+        return np.nan_to_num(sums), (~np.isnan(sums)).astype(np.float64)
+    scores.append(np.array([not len(boxes) for boxes in visible], dtype=np.float64))
+    single = [np.array([1 - view.kept_fraction([box]) for box in boxes]) for view, boxes in views]
+    together = np.array([1 - view.kept_fraction(boxes) for view, boxes in views])
+    of_boxes = np.stack([(lost[:, None] > LOSSES).sum(axis=0) for lost in single])
+    sums = np.concatenate([np.stack(scores, axis=1), of_boxes, together[:, None] > LOSSES], axis=1)
+    counts = (~np.isnan(sums)).astype(np.float64)
+    counts[:, 4:7] = [[len(lost)] * len(LOSSES) for lost in single]
+    return np.nan_to_num(sums), counts
+
+
+def intervals(sums: Values, counts: Values, resamples: int = 1000) -> Values:
+    """95% percentile bootstrap intervals (2, k) of the quotients of sums and counts (n, k); images are drawn."""
+    generator, n = np.random.default_rng(0), len(sums)
+    draws = []
+    for _ in range(resamples):
+        times = np.bincount(generator.integers(0, n, n), minlength=n)
+        draws.append(ratio(times @ sums, times @ counts))
+    return np.asarray(np.nanquantile(draws, [0.025, 0.975], axis=0))
 
 
 def read_boxes(solution: Path) -> Iterator[tuple[str, Boxes]]:
@@ -127,32 +153,37 @@ def read_sizes(table: Path) -> dict[str, tuple[int, int]]:
         return {row["ImageId"]: (int(row["width"]), int(row["height"])) for row in reader}
 
 
-def join(boxes: Iterator[tuple[str, Boxes]], sizes: Sizes) -> list[tuple[Boxes, tuple[int, int]]]:
+def join(boxes: Iterator[tuple[str, Boxes]], sizes: Sizes) -> list[Sample]:
     """Boxes and size of the images that have both; raises UserError if none has."""
-    joined = [(own, sizes[name]) for name, own in boxes if name in sizes]
+    joined = [(own, sizes[name]) for name, own in boxes if name in sizes and len(own)]
     if not joined:
         raise UserError("no image of the solution file has a size; check --images or --sizes")
     return joined
 
 
-def table(samples: Sequence[tuple[Boxes, tuple[int, int]]]) -> tuple[str, list[str]]:
+def table(samples: Sequence[Sample]) -> tuple[str, list[str]]:
     """The table in Markdown, and the numbers that contradict those of the whole set; none for a part of it."""
+    here = f"{len(samples)} images here"
     lines = [
-        f"| view | of a uniform map | {len(samples)} images here | 95% interval | all {WHOLE_SET} |",
+        f"| view | of a uniform map, or lost to the view | {here} | 95% interval | all {WHOLE_SET} |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
     wrong = []
     for geometry, nulls in NULLS.items():
-        scores = measure(samples, geometry)
-        low, high = mean_intervals(scores)
+        sums, counts = measure(samples, geometry)
+        values = sums.sum(axis=0) / counts.sum(axis=0)
+        drawn = intervals(sums, counts)
         for place, null in enumerate(nulls):
-            mean = float(np.nanmean(scores[:, place]))
-            lines.append(
-                f"| {geometry} | {null.name} | {mean:.4f} | [{low[place]:.3f}, {high[place]:.3f}] | {null.whole:.4g} |"
-            )
-            # One unit of float64 beyond the rounding, so that a value on the edge is no contradiction.
-            if len(samples) == WHOLE_SET and abs(mean - null.whole) > null.rounding + 1e-12:
-                wrong.append(f"{geometry}: {null.name} is {mean:.5f}, not {null.whole:.4g}")
+            value, ends = float(values[place]), tuple(drawn[:, place].tolist())
+            if null.share:
+                ends = wilson(round(sums[:, place].sum()), len(samples)) or ends
+            interval = f"[{ends[0]:.{DIGITS}f}, {ends[1]:.{DIGITS}f}]"
+            whole = "" if null.whole is None else f"{null.whole:.{DIGITS}f}"
+            lines.append(f"| {geometry} | {null.name} | {value:.{DIGITS}f} | {interval} | {whole} |")
+            if null.whole is None or len(samples) < WHOLE_SET:
+                continue
+            if abs(value - null.whole) > null.rounding + 1e-9:  # on the edge of the rounding is no contradiction
+                wrong.append(f"{geometry}: {null.name} is {value:.5f}, not {null.whole:.5f}")
     return "\n".join(lines), wrong
 
 
@@ -173,9 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text, wrong = table(samples)
     print(f"{datetime.now(UTC):%Y-%m-%d}, {given.truth.name}, {time.perf_counter() - began:.1f} s\n\n{text}")
     if len(samples) < WHOLE_SET:
-        print(
-            f"\n{len(samples)} of {WHOLE_SET} images: about one interval in 20 leaves out the value of the whole set."
-        )
+        print(f"\n{len(samples)} of {WHOLE_SET} images; one interval in 20 leaves out the whole set's value by chance.")
     for line in wrong:
         print(f"\ncontradicts the whole set's: {line}")
     return 1 if wrong else 0
