@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from stages.audit.findings import audit
 from stages.audit.settings import AuditSettings
@@ -118,3 +120,57 @@ def test_medians_have_a_bootstrap_interval_from_the_minimum_n_on(build) -> None:
     small = entries(audit(build(*rows, name="small"), AuditSettings(min_class_size=11)))["mug"]
     assert (small["lift_low"], small["lift_median"], small["lift_high"]) == (None, 2.0, None)
     assert (small["context_low"], small["context_high"]) == (None, None)
+
+
+def test_five_classes_by_another_s_statistics(build) -> None:
+    """Rates, intervals, p and q of a whole table from scipy's functions and the definitions alone."""
+    # class: (evaluable rows, reliant, pointing misses, wrong predictions, rows without a box)
+    sizes = {
+        "mug": (12, 6, 3, 4, 2),
+        "cat": (20, 1, 0, 0, 0),
+        "dog": (15, 0, 15, 15, 0),
+        "owl": (10, 4, 5, 1, 3),
+        "yak": (4, 3, 1, 0, 0),  # below the minimum
+    }
+    rows, lifts = [], {}
+    for number, (label, (n, reliant, missed, wrong, unboxed)) in enumerate(sizes.items()):
+        lifts[label] = np.random.default_rng(number).gamma(2.0, size=n).astype(np.float32)
+        for place in range(n + unboxed):
+            row = {"label": label, "class_index": number, "pred_index": 9 if place < wrong else number}
+            if place >= n:
+                rows.append({**row, "evaluable": False, "drop_outside": None, "pointing_hit": None})
+                continue
+            drop = 0.6 if place < reliant else 0.1
+            hit = place >= missed
+            rows.append({**row, "drop_outside": drop, "pointing_hit": hit, "energy_lift": float(lifts[label][place])})
+    found = entries(audit(build(*rows), AuditSettings(min_class_size=10)))
+
+    def wilson(hits: int, n: int) -> tuple[float, float]:
+        interval = stats.binomtest(hits, n).proportion_ci(method="wilson")
+        return pytest.approx((interval.low, interval.high))
+
+    n_all, reliant_all = sum(n for n, *_ in sizes.values()), sum(k for _, k, *_ in sizes.values())
+    p = {
+        label: stats.fisher_exact([[k, n - k], [reliant_all - k, n_all - n - reliant_all + k]], "greater").pvalue
+        for label, (n, k, *_) in sizes.items()
+        if n >= 10
+    }
+    q = dict(zip(p, stats.false_discovery_control(list(p.values())), strict=True))
+    for label, (n, k, missed, wrong, unboxed) in sizes.items():
+        entry = found[label]
+        assert (entry["n"], entry["n_evaluable"]) == (n + unboxed, n)
+        assert entry["accuracy"] == pytest.approx(1 - wrong / (n + unboxed))
+        assert (entry["accuracy_low"], entry["accuracy_high"]) == wilson(n + unboxed - wrong, n + unboxed)
+        assert entry["miss_rate"] == pytest.approx(missed / n)
+        assert (entry["miss_rate_low"], entry["miss_rate_high"]) == wilson(missed, n)
+        assert entry["reliance_rate"] == pytest.approx(k / n)
+        assert (entry["reliance_low"], entry["reliance_high"]) == wilson(k, n)
+        assert entry["lift_median"] == pytest.approx(np.median(lifts[label]))
+        if label in p:
+            assert (entry["reliance_p"], entry["reliance_q"]) == pytest.approx((p[label], q[label]))
+            assert entry["lift_low"] <= entry["lift_median"] <= entry["lift_high"]
+        else:
+            claims = ("reliance_p", "reliance_q", "lift_low", "lift_high", "context_low", "context_high")
+            assert {entry[name] for name in claims} == {None}
+    # The most reliant by q first, the class without a claim last.
+    assert list(found) == [*sorted(q, key=lambda label: (q[label], -sizes[label][1] / sizes[label][0])), "yak"]
