@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.review.collect import collect_from
 from stages.review.database import database, free_port
+from stages.review.plugin_folder import plugins
 from stages.review.settings import ReviewSettings, RuleText, Selection
 from storage.errors import SightlineError, UserError
 from storage.run import Run
@@ -69,18 +70,19 @@ def open_app(
         dataset = load(run, settings, rules=rules, selection=selection, tell=reports.append)
         for name, level in QUIET.items():
             logging.getLogger(name).setLevel(level)
-        try:
-            # Both: the colours are the dataset's, the order is the view's.
-            session = fo.launch_app(
-                dataset, view=first_view(dataset), port=port, address=ADDRESS, remote=True, auto=False
-            )
-        except ServiceListenTimeout:
-            raise SightlineError(f"FiftyOne's server did not come up on port {port} within a minute") from None
-        try:
-            yield App(f"http://{ADDRESS}:{port}", dataset, reports[0])
-        finally:
-            session.close()
-            collect_from(dataset, run)
+        with plugins(fo.config.plugins_dir):
+            try:
+                # Both: the colours are the dataset's, the order is the view's.
+                session = fo.launch_app(
+                    dataset, view=first_view(dataset), port=port, address=ADDRESS, remote=True, auto=False
+                )
+            except ServiceListenTimeout:
+                raise SightlineError(f"FiftyOne's server did not come up on port {port} within a minute") from None
+            try:
+                yield App(f"http://{ADDRESS}:{port}", dataset, reports[0])
+            finally:
+                session.close()
+                collect_from(dataset, run)
 
 
 def serve(

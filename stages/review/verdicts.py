@@ -123,6 +123,16 @@ def give(
     return given
 
 
+def withdraw(dataset: Any, review: Review) -> None:
+    """Take a verdict out of the dataset again; nothing happens if it is not there."""
+    sample = _sample(dataset, review.sample_id)
+    finding = {"target": review.target, "rule": review.rule, "reviewer": review.reviewer}
+    dataset._sample_collection.update_one(
+        {"_id": sample._id}, {"$pull": {VERDICTS: finding}, "$currentDate": {"last_modified_at": True}}
+    )
+    sample.reload()
+
+
 def verdicts_of(sample: Any) -> list[Review]:
     """The verdicts on a sample, one a (target, rule, reviewer); without boxes, which are the sample's."""
     return [_review(sample[KEY], document) for document in sample[VERDICTS] or ()]

@@ -1,0 +1,108 @@
+"""What the probes of a map say of one sample, in words that a reviewer can check by looking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+FAINT = 0.1
+"""Below this p of the class on the whole view there is little that any part of the image could carry."""
+ENOUGH = 0.5
+"""A part is enough for the class if it alone gives this share of p on the whole view."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The audit's own, so that the words agree with its flags."""
+
+    drop_outside: float = 0.3
+    drop_over_random: float = 0.1
+    drop_review: float = 0.2
+    needs_context: float = 0.5
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> Thresholds:
+        """Those of a run's stored config; the defaults where it has none."""
+        audit = config.get("audit") or {}
+        return cls(**{name: float(audit[name]) for name in cls.__dataclass_fields__ if name in audit})
+
+
+def p(value: float | None) -> str:
+    """A probability as people write it: .93; ``<.01`` and ``>.99`` for what is not quite 0 or 1; a dash for none."""
+    if value is None:
+        return "–"
+    if 0 < value < 0.005:
+        return "<.01"
+    if 0.995 <= value < 1:
+        return ">.99"
+    return f"{value:.2f}".removeprefix("0")
+
+
+def meaning(probes: Mapping[str, float | None], name: str, thresholds: Thresholds | None = None) -> str:
+    """What the probes say of the class ``name``: first what was seen, then what it means.
+
+    ``probes`` are columns of the table ``explain``; what is undefined is None or left out.
+    """
+    limits = thresholds or Thresholds()
+    full, box = probes.get("p_full"), probes.get("p_box")
+    if full is None:
+        return "The network was not asked about this sample."
+    if full < FAINT:
+        return f"The network gives {name} only {p(full)}: there is little that any part of the image could carry."
+    if box is None:
+        salient = probes.get("p_saliency")
+        return (
+            f"No box of the label is in view, so inside and outside cannot be told apart. On the whole view p({name}) "
+            f"is {p(full)}, on what lights up alone {p(salient)}."
+        )
+    return f"{_seen(probes, name, full)} {_conclusion(probes, full, box, limits)}"
+
+
+def _seen(probes: Mapping[str, float | None], name: str, full: float) -> str:
+    hidden, random = probes.get("p_hide_outside"), probes.get("p_hide_random")
+    if hidden is None:
+        return f"The boxes leave too little of the view to hide a tenth of it outside; p({name}) is {p(full)}."
+    change = "leaves" if p(hidden) == p(full) else "takes"
+    where = f"at {p(full)}" if change == "leaves" else f"from {p(full)} to {p(hidden)}"
+    compared = "" if random is None else f"; a random area as large leaves it at {p(random)}"
+    return f"Hiding what lights up outside the boxes {change} p({name}) {where}{compared}."
+
+
+def _conclusion(probes: Mapping[str, float | None], full: float, box: float, limits: Thresholds) -> str:
+    hidden, random = probes.get("p_hide_outside"), probes.get("p_hide_random")
+    blurred = probes.get("p_hide_context")
+    if hidden is not None:
+        drop = full - hidden
+        over_random = drop - (full - random) if random is not None else drop
+        if drop >= limits.drop_outside and over_random >= limits.drop_over_random:
+            alone = f"although the boxes alone would do ({p(box)})" if box >= ENOUGH * full else _alone(box)
+            return f"The class rests on something outside the boxes, {alone}."
+        if drop >= limits.drop_outside:
+            return "Any change of the surroundings costs that much, not this place in particular."
+        if drop >= limits.drop_review:
+            return f"The class leans on something outside the boxes; the boxes alone give {p(box)}."
+    if blurred is not None and full - blurred >= limits.needs_context:
+        return (
+            f"No single part outside decides, but with everything outside blurred p falls to {p(blurred)}: the class "
+            "needs its surroundings as a whole."
+        )
+    return _inside(probes, full, box, blurred)
+
+
+def _inside(probes: Mapping[str, float | None], full: float, box: float, blurred: float | None) -> str:
+    """Where nothing outside is needed."""
+    context = probes.get("p_context")
+    if box >= ENOUGH * full:
+        text = f"The class rests on what is in the boxes: they alone give {p(box)}."
+    elif blurred is not None and blurred >= ENOUGH * full:
+        text = f"The class rests on what is in the boxes: with all the rest blurred p is {p(blurred)}."
+    else:
+        return f"No single part decides: the boxes alone give {p(box)}, all but the boxes {p(context)}."
+    if context is not None and context >= ENOUGH * full:
+        text += f" All but the boxes gives {p(context)} too, so either is enough."
+    return text
+
+
+def _alone(box: float) -> str:
+    return f"and the boxes alone are not enough ({p(box)})"

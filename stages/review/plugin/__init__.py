@@ -1,0 +1,20 @@
+"""Sightline's plugin of the FiftyOne App. FiftyOne's server runs this file by its path, beside `fiftyone.yml`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def register(plugin: Any) -> None:
+    """What FiftyOne calls: register the operators."""
+    # The server is a script, so its own folder stands first on the path, and that has a module `stages` too.
+    root = str(Path(__file__).resolve().parents[3])
+    sys.path.insert(0, root)
+    try:
+        from stages.review.plugin.operators import OPERATORS
+    finally:
+        sys.path.remove(root)
+    for operator in OPERATORS:
+        plugin.register(operator)

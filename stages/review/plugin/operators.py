@@ -1,0 +1,347 @@
+"""Operators of the FiftyOne App: what the panel of `sightline.js` asks for, and those for the grid.
+
+FiftyOne's server imports this in a process of its own. Like the command line it is an entrance: it may import from
+every layer, puts their functions together and computes nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import fiftyone.operators as foo
+from fiftyone.operators import types
+
+from stages.audit.query import list_queries, load_query, run_query
+from stages.audit.rules import RULES
+from stages.review.fields import KEY
+from stages.review.judging import (
+    as_json,
+    findings_to_judge,
+    judge,
+    of_json,
+    remember_reviewer,
+    reviewer_name,
+    take_back,
+)
+from stages.review.maps import shown_method
+from stages.review.other_runs import loaded_runs, run_of
+from stages.review.portrait import as_shown, choices, findings_of, portray
+from stages.review.reviews import VERDICTS
+from stages.review.settings import review_settings
+from stages.review.subsets import of_keys, same_cue
+from storage.errors import UserError
+from storage.run import Run
+
+SQL = "(SQL of your own)"
+WORST = "(the worst finding of each)"
+TABLE_ROWS = 100
+"""Rows of a query without samples that the App shows."""
+
+
+def _answer(ctx: Any, work: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """The work's result; a user's mistake is told in the App instead of a traceback."""
+    try:
+        return work()
+    except UserError as error:
+        ctx.ops.notify(str(error), variant="error")
+        return {"problem": str(error)} if ctx.params.get("from_panel") else None
+
+
+class Portrait(foo.Operator):
+    """Everything that the panel shows of a sample, and of the same sample in another run if one is named."""
+
+    @property
+    def config(self) -> Any:
+        """Not listed: only the panel has a use for it."""
+        return foo.OperatorConfig(name="portrait", label="Sightline: a sample", unlisted=True)
+
+    def execute(self, ctx: Any) -> dict[str, Any]:
+        """``params``: sample (FiftyOne's id), method, target, other = {run, method, target}; all but the first may be
+        left out. Result: plain JSON; ``problem`` says why something is missing."""
+        try:
+            return _panel(ctx.dataset, ctx.params)
+        except UserError as error:
+            return {"problem": str(error)}
+
+
+def _panel(dataset: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    run, sample = run_of(dataset), dataset[params["sample"]]
+    reviewed = shown_method(run, review_settings(run.info.get("config", {})))
+    method = params.get("method") or reviewed
+    wanted, targets = params.get("target"), run.targets(method)
+    target = wanted if wanted in targets else targets[0]
+    titles = {rule.id: rule.title for rule in RULES}
+    config = run.info.get("config") or {}
+    titles |= {rule["id"]: rule["title"] for rule in (config.get("audit") or {}).get("rules") or ()}
+    shown: dict[str, Any] = {
+        "this": as_shown(portray(run, sample[KEY], method=method, target=target)),
+        "name": dataset.name,
+        "choices": choices(run),
+        "runs": {dataset.name: run.url, **loaded_runs(dataset)},
+        "other": None,
+        "titles": titles,
+        "findings": findings_to_judge(sample, findings_of(run, sample[KEY], reviewed)),
+        "cue": sample["cue"],
+        "reviewer": reviewer_name(),
+    }
+    other = params.get("other") or {}
+    if other.get("run"):
+        try:
+            shown["other"] = _other(other, sample[KEY], method, target)
+        except UserError as error:
+            shown["other"] = {"problem": str(error)}
+    return shown
+
+
+def _other(other: Mapping[str, Any], key: str, method: str, target: str) -> dict[str, Any]:
+    run = Run.open(other["run"])
+    offered = choices(run)
+    wished = {"method": other.get("method") or method, "target": other.get("target") or target}
+    if wished not in offered and offered:
+        wished = offered[0]
+    return {"choices": offered, **as_shown(portray(run, key, **wished))}
+
+
+class Judge(foo.Operator):
+    """A verdict from the keyboard."""
+
+    @property
+    def config(self) -> Any:
+        """Not listed: the keys of the panel call it."""
+        return foo.OperatorConfig(name="judge", label="Sightline: judge a sample", unlisted=True)
+
+    def execute(self, ctx: Any) -> dict[str, Any] | None:
+        """``params``: sample (FiftyOne's id), verdict, and if wanted rule, label, note."""
+        given = ctx.params
+
+        def work() -> dict[str, Any]:
+            dataset = ctx.dataset
+            (judged,) = judge(
+                dataset,
+                [dataset[given["sample"]]],
+                given["verdict"],
+                reviewer=reviewer_name(),
+                rule=given.get("rule"),
+                label=given.get("label"),
+                note=given.get("note"),
+            )
+            return as_json(judged)
+
+        return _answer(ctx, work)
+
+
+class TakeBack(foo.Operator):
+    """Undo of a verdict from the keyboard."""
+
+    @property
+    def config(self) -> Any:
+        """Not listed: a key of the panel calls it."""
+        return foo.OperatorConfig(name="take_back", label="Sightline: take a verdict back", unlisted=True)
+
+    def execute(self, ctx: Any) -> dict[str, Any] | None:
+        """``params``: judged, as :class:`Judge` returned it."""
+
+        def work() -> dict[str, Any]:
+            judged = of_json(ctx.params["judged"])
+            take_back(ctx.dataset, run_of(ctx.dataset), judged)
+            return as_json(judged)
+
+        return _answer(ctx, work)
+
+
+class Verdict(foo.Operator):
+    """A verdict by a form: on the selected samples of the grid, else on the sample that is open."""
+
+    @property
+    def config(self) -> Any:
+        """In the list of operators and among the grid's buttons."""
+        return foo.OperatorConfig(name="verdict", label="Sightline: give a verdict", icon="gavel", view_target=False)
+
+    def resolve_placement(self, ctx: Any) -> Any:
+        """A button over the grid."""
+        return types.Placement(
+            types.Places.SAMPLES_GRID_SECONDARY_ACTIONS,
+            types.Button(label="Give a verdict on the selected samples", icon="gavel", prompt=True),
+        )
+
+    def resolve_input(self, ctx: Any) -> Any:
+        """Verdict, rule, right label and note."""
+        inputs = types.Object()
+        samples = _chosen(ctx)
+        rules = sorted({rule for sample in samples for rule in sample["findings"] or ()})
+        if not rules:
+            inputs.view(
+                "nothing", types.Warning(label="Select samples that have findings, or open one; nothing to judge here")
+            )
+            return types.Property(inputs, view=types.View(label="Sightline: give a verdict"))
+        verdicts = types.RadioGroup()
+        for name, says in VERDICTS.items():
+            verdicts.add_choice(name, label=f"{name}: {says}")
+        inputs.enum("verdict", verdicts.values(), required=True, label="Verdict", view=verdicts)
+        of = types.DropdownView()
+        for name in (WORST, *rules):
+            of.add_choice(name, label=name)
+        inputs.enum("rule", of.values(), default=WORST, label="On the finding", view=of)
+        inputs.str("label", label="Right class", description="With fix_label, if you know it")
+        inputs.str("note", label="Note")
+        return types.Property(
+            inputs, view=types.View(label=f"Sightline: a verdict on {len(samples)} sample(s), by {reviewer_name()}")
+        )
+
+    def execute(self, ctx: Any) -> None:
+        """Give it, and say on how many."""
+
+        def work() -> None:
+            rule, verdict = ctx.params.get("rule"), ctx.params["verdict"]
+            samples = _chosen(ctx)
+            judged = judge(
+                ctx.dataset,
+                samples,
+                verdict,
+                reviewer=reviewer_name(),
+                rule=None if rule == WORST else rule,
+                label=ctx.params.get("label"),
+                note=ctx.params.get("note"),
+            )
+            without = len(samples) - len(judged)
+            text = f"{verdict} on {len(judged)} sample(s)" + (f"; {without} have no such finding" if without else "")
+            ctx.ops.notify(text, variant="success")
+
+        _answer(ctx, work)
+
+
+def _chosen(ctx: Any) -> list[Any]:
+    ids = [ctx.current_sample] if ctx.current_sample else list(ctx.selected)
+    return list(ctx.dataset.select(ids)) if ids else []
+
+
+class MoreLikeThis(foo.Operator):
+    """The samples of one cue."""
+
+    @property
+    def config(self) -> Any:
+        """In the list of operators."""
+        return foo.OperatorConfig(
+            name="more_like_this", label="Sightline: more like this (same cue)", icon="hub", view_target=False
+        )
+
+    def execute(self, ctx: Any) -> dict[str, Any] | None:
+        """Of ``sample`` in ``params``, else of the open or first selected one."""
+
+        def work() -> dict[str, Any] | None:
+            ids = [ctx.params["sample"]] if ctx.params.get("sample") else [s.id for s in _chosen(ctx)]
+            if not ids:
+                raise UserError("open or select a sample first")
+            sample = ctx.dataset[ids[0]]
+            view = same_cue(ctx.dataset, sample)
+            _show(ctx, view)
+            ctx.ops.notify(f"{len(view)} samples rely on {sample['cue']}", variant="info")
+            return None
+
+        return _answer(ctx, work)
+
+
+class Query(foo.Operator):
+    """A query over the run's tables; what it returns as the grid's view."""
+
+    @property
+    def config(self) -> Any:
+        """In the list of operators and among the grid's buttons."""
+        return foo.OperatorConfig(
+            name="query", label="Sightline: query the audit", icon="manage_search", dynamic=True, view_target=False
+        )
+
+    def resolve_placement(self, ctx: Any) -> Any:
+        """A button over the grid."""
+        return types.Placement(
+            types.Places.SAMPLES_GRID_SECONDARY_ACTIONS,
+            types.Button(label="Query the audit", icon="manage_search", prompt=True),
+        )
+
+    def resolve_input(self, ctx: Any) -> Any:
+        """A canned query, or SQL."""
+        inputs = types.Object()
+        offered = types.DropdownView()
+        for query in list_queries():
+            offered.add_choice(query.name, label=query.title, description=query.answers)
+        offered.add_choice(SQL, label="SQL of your own", description="over the tables of `sightline query --list`")
+        inputs.enum("name", offered.values(), required=True, label="Question", view=offered)
+        chosen = ctx.params.get("name")
+        if chosen == SQL:
+            inputs.str(
+                "sql",
+                required=True,
+                label="SQL",
+                description="with a column sample_id, the samples become the view in the query's order",
+                view=types.CodeView(language="sql"),
+            )
+        elif chosen:
+            inputs.md(load_query(chosen).answers, name="answers")
+        return types.Property(inputs, view=types.View(label="Sightline: query the audit"))
+
+    def execute(self, ctx: Any) -> dict[str, Any] | None:
+        """Show its samples; of a query without samples, its table."""
+
+        def work() -> dict[str, Any] | None:
+            name = ctx.params["name"]
+            table = run_query(run_of(ctx.dataset), ctx.params["sql"] if name == SQL else load_query(name).sql)
+            if "sample_id" not in table.column_names:
+                return {"table": _markdown(table)}
+            keys = table["sample_id"].to_pylist()
+            view, count = of_keys(ctx.dataset, keys)
+            _show(ctx, view)
+            rest = len(set(keys)) - count
+            ctx.ops.notify(f"{count} samples" + (f"; {rest} more are not shown" if rest else ""), variant="info")
+            return None
+
+        return _answer(ctx, work)
+
+    def resolve_output(self, ctx: Any) -> Any:
+        """The table of a query without samples."""
+        outputs = types.Object()
+        outputs.str("table", view=types.MarkdownView())
+        return types.Property(outputs, view=types.View(label="Sightline: the answer"))
+
+
+class Reviewer(foo.Operator):
+    """Who reviews."""
+
+    @property
+    def config(self) -> Any:
+        """In the list of operators."""
+        return foo.OperatorConfig(name="reviewer", label="Sightline: who reviews", icon="badge", view_target=False)
+
+    def resolve_input(self, ctx: Any) -> Any:
+        """A name."""
+        inputs = types.Object()
+        inputs.str("name", required=True, default=reviewer_name(), label="Your name, as verdicts shall bear it")
+        return types.Property(inputs, view=types.View(label="Sightline: who reviews"))
+
+    def execute(self, ctx: Any) -> None:
+        """Remember it."""
+
+        def work() -> None:
+            remember_reviewer(ctx.params["name"])
+            ctx.ops.notify(f"Verdicts are {reviewer_name()}'s from now on", variant="success")
+
+        _answer(ctx, work)
+
+
+def _show(ctx: Any, view: Any) -> None:
+    if ctx.current_sample:
+        ctx.ops.close_sample()
+    ctx.ops.set_view(view=view)
+
+
+def _markdown(table: Any) -> str:
+    names = table.column_names
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for row in table.slice(0, TABLE_ROWS).to_pylist():
+        cells = [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    rest = table.num_rows - TABLE_ROWS
+    return "\n".join(lines) + (f"\n\n{rest} more rows: `sightline query`" if rest > 0 else "")
+
+
+OPERATORS = (Portrait, Judge, TakeBack, Verdict, MoreLikeThis, Query, Reviewer)

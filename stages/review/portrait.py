@@ -1,0 +1,271 @@
+"""All that a run says of one sample: numbers, words and pictures, as the review panel shows them."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from stages.geometry import ViewTransform
+from stages.review.maps import view_transforms
+from stages.review.meaning import Thresholds, meaning
+from stages.review.picture import (
+    LEVELS,
+    contours,
+    data_uri,
+    fitted,
+    heat,
+    masked_views,
+    shares_above,
+    what_the_network_saw,
+)
+from storage.errors import UserError
+from storage.images import ImageError, read_image
+from storage.maps import MapStore
+from storage.run import Run
+from storage.tables import EXPLAIN, without_vectors
+
+PROBES = {
+    "p_full": "whole view",
+    "p_saliency": "what lights up (S)",
+    "p_box": "boxes alone",
+    "p_context": "all but the boxes",
+    "p_saliency_in_box": "S in the boxes",
+    "p_saliency_in_context": "S outside the boxes",
+    "p_hide_outside": "salient tenth outside hidden",
+    "p_hide_random": "random tenth outside hidden",
+}
+"""The probes that are shown, and what the network saw for each."""
+
+LONG_SIDE = 640
+"""Long side of the picture, px."""
+
+Edges = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule found in the sample."""
+
+    rule: str
+    target: str
+    kind: str
+    severity: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A sample through one method and target."""
+
+    run: str
+    """Where the run is."""
+    sample_id: str
+    digest: str | None
+    method: str
+    target: str
+    label: str | None
+    explained: str
+    """The class that the map and the probes are about."""
+    predicted: str | None
+    confidence: float | None
+    correct: bool | None
+    status: str
+    """``ok`` if there is a map."""
+    reason: str | None
+    probes: Mapping[str, float | None]
+    """p of the explained class by column of ``explain``, those of :data:`PROBES`; None where undefined."""
+    words: str
+    """The probes in words."""
+    findings: tuple[Finding, ...]
+    """By all targets of the method, worst evidence first."""
+    width: int
+    height: int
+    boxes: tuple[Edges, ...]
+    """Ground-truth boxes of the label, image px."""
+    hidden_box: Edges | None
+    """Largest part that was hidden for p_hide_outside, image px."""
+    hide_locator: str | None
+    view: ViewTransform
+    saliency: NDArray[np.float32] | None
+    """The map in [0, 1] at the network's input, (H, W); None if there is none."""
+    uri: str
+    interpolation: str
+
+
+def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
+    """What the run says of a sample. Raises UserError for a sample, method or target that it lacks."""
+    sample = _sample(run, sample_id)
+    if target not in run.targets(method):
+        raise UserError(f"{run.url} has no maps {method}/{target}; it has {', '.join(_choices(run)) or 'none'}")
+    maps = run.maps(target, method)
+    explained = _explained(run, sample, method, target)
+    width, height = sample["width"] or 1, sample["height"] or 1
+    attributes = maps.attributes
+    names: Sequence[str] = attributes.get("class_names") or ()
+    predicted, own = explained.get("pred_index"), explained.get("class_index")
+    probes = {name: _number(explained.get(name)) for name in (*PROBES, "p_hide_context")}
+    name = _class_name(names, own) or sample["label"] or "the class"
+    return Portrait(
+        run=run.url,
+        sample_id=sample_id,
+        digest=sample["digest"],
+        method=method,
+        target=target,
+        label=sample["label"],
+        explained=name,
+        predicted=_class_name(names, predicted),
+        confidence=_number(explained.get("pred_prob")),
+        correct=None if predicted is None or sample["class_index"] is None else predicted == sample["class_index"],
+        status=explained.get("status") or sample["status"],
+        reason=explained.get("reason") or sample["reason"],
+        probes={name: probes[name] for name in PROBES},
+        words=meaning(probes, name, Thresholds.of_config(run.info.get("config") or {})),
+        findings=tuple(findings_of(run, sample_id, method)),
+        width=width,
+        height=height,
+        boxes=tuple(
+            (box["x0"], box["y0"], box["x1"], box["y1"])
+            for box in sample["boxes"] or ()
+            if box["label"] in (None, sample["label"])
+        ),
+        hidden_box=_edges(explained.get("hidden_box")),
+        hide_locator=explained.get("hide_locator"),
+        view=view_transforms(maps, [(width, height)])[0],
+        saliency=_saliency(maps, sample["row"]),
+        uri=sample["uri"],
+        interpolation=attributes.get("interpolation", "bilinear"),
+    )
+
+
+def as_shown(portrait: Portrait) -> dict[str, Any]:
+    """The portrait as plain JSON with its pictures as data URIs; without the image's where it cannot be read."""
+    shown = {
+        name: getattr(portrait, name)
+        for name in (
+            *("run", "sample_id", "digest", "method", "target", "label", "explained", "predicted", "confidence"),
+            *("correct", "status", "reason", "words", "width", "height", "hidden_box", "hide_locator"),
+        )
+    }
+    shown["findings"] = [asdict(finding) for finding in portrait.findings]
+    shown["boxes"] = [list(box) for box in portrait.boxes]
+    shown["view_box"] = list(portrait.view.view_box)
+    shown["levels"] = list(LEVELS)
+    shown["problem"], image = None, None
+    try:
+        image = read_image(portrait.uri)
+    except ImageError as error:
+        shown["problem"] = f"the image cannot be shown: {error}"
+    pictures: dict[str, str] = {}
+    saliency, view = portrait.saliency, portrait.view
+    if image is not None:
+        size = fitted(*image.size, LONG_SIDE)
+        shown["image"] = data_uri(np.asarray(image.resize(size[::-1])), "JPEG")
+        coverage = view.coverage(portrait.boxes) if portrait.boxes else None
+        seen = what_the_network_saw(image, view, portrait.interpolation)
+        pictures = {name: data_uri(view, "JPEG") for name, view in masked_views(seen, saliency, coverage).items()}
+    if saliency is not None:
+        shown["heat"] = data_uri(heat(saliency, view, fitted(portrait.width, portrait.height, LONG_SIDE)))
+        shown["contours"] = contours(saliency, view)
+        shown["shares"] = shares_above(saliency)
+        shown["map"] = {
+            "float32": base64.b64encode(saliency.astype("<f4").tobytes()).decode(),
+            "width": view.view_width,
+            "height": view.view_height,
+            "scale": [view.scale_x, view.scale_y],
+            "offset": [view.offset_x, view.offset_y],
+        }
+    shown["probes"] = [
+        {"name": name, "label": label, "value": portrait.probes[name], "picture": pictures.get(name)}
+        for name, label in PROBES.items()
+    ]
+    return shown
+
+
+def findings_of(run: Run, sample_id: str, method: str) -> list[Finding]:
+    """What rules found in a sample by a method, by all targets: evidence first, then by severity."""
+    if not run.has_table("findings"):
+        return []
+    table = _table(run, "findings")
+    mask = pc.and_(pc.equal(table["sample_id"], sample_id), pc.equal(table["method"], method))
+    found = [
+        Finding(row["rule"], row["target"], row["kind"], _number(row["severity"]) or 0.0, row["reason"])
+        for row in table.filter(mask).to_pylist()
+    ]
+    return sorted(found, key=lambda finding: (finding.kind != "evidence", -finding.severity))
+
+
+def choices(run: Run) -> list[dict[str, str]]:
+    """Methods and targets that the run has maps of."""
+    return [{"method": method, "target": target} for method in run.methods() for target in run.targets(method)]
+
+
+def _choices(run: Run) -> list[str]:
+    return [f"{choice['method']}/{choice['target']}" for choice in choices(run)]
+
+
+def _sample(run: Run, sample_id: str) -> dict[str, Any]:
+    table = _table(run, "samples")
+    found: list[dict[str, Any]] = table.filter(pc.equal(table["sample_id"], sample_id)).to_pylist()
+    if not found:
+        raise UserError(f"{run.url} has no sample {sample_id!r}")
+    return found[0]
+
+
+def _explained(run: Run, sample: Mapping[str, Any], method: str, target: str) -> dict[str, Any]:
+    """The sample's row of ``explain``; empty if it was not explained."""
+    parts = sorted(run.parts("explain", method), key=lambda part: part.index)
+    size = ((run.info.get("config") or {}).get("explain") or {}).get("shard_size")
+    if size:
+        # A part holds a fixed range of rows: its own is asked first, which spares reading a large run.
+        parts.sort(key=lambda part: part.index != sample["row"] // size)
+    for part in parts:
+        table = run.read_part(part, without_vectors(EXPLAIN))
+        mask = pc.and_(pc.equal(table["sample_id"], sample["sample_id"]), pc.equal(table["target"], target))
+        rows: list[dict[str, Any]] = table.filter(mask).to_pylist()
+        if rows:
+            return rows[0]
+    return {}
+
+
+def _saliency(maps: MapStore, row: int) -> NDArray[np.float32] | None:
+    if row >= maps.shape[0]:
+        return None
+    saliency: NDArray[np.float32] = maps.read([row], size=maps.view_size)[0]
+    return saliency if np.isfinite(saliency).all() else None
+
+
+def _table(run: Run, name: str) -> pa.Table:
+    """A whole table of a local run, kept in memory until its file changes: a reviewer asks for sample after sample."""
+    path = run.local_path(f"{name}.parquet")
+    if not path.exists():
+        return run.table(name)
+    stamp = path.stat()
+    return _kept(run.url, name, stamp.st_mtime_ns, stamp.st_size)
+
+
+@lru_cache(maxsize=6)
+def _kept(url: str, name: str, modified: int, size: int) -> pa.Table:
+    return Run.open(url).table(name)
+
+
+def _class_name(names: Sequence[str], index: int | None) -> str | None:
+    if index is None:
+        return None
+    return names[index] if index < len(names) else f"class {index}"
+
+
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _edges(region: Mapping[str, float] | None) -> Edges | None:
+    return None if region is None else (region["x0"], region["y0"], region["x1"], region["y1"])
