@@ -36,8 +36,8 @@ from benchmarks.planted.experiment import Outcome, PhotoSource, run_experiment
 from benchmarks.planted.plan import (
     DEVELOPMENT_SEEDS,
     REPORT_SEEDS,
-    SIZES,
     Experiment,
+    Sizes,
     Source,
     experiments,
     quick_experiment,
@@ -102,7 +102,7 @@ def _planned(options: argparse.Namespace, source: PhotoSource | None) -> list[Ex
     if seeds is None:
         seeds = tuple(int(seed) for seed in options.seeds.split(","))
     given = {name: getattr(options, name) for name in _SIZES if getattr(options, name) is not None}
-    sizes = replace(SIZES[kind], **given)
+    sizes = replace(Sizes(), **given)
     sizes = replace(sizes, measured=sizes.audit)
     planned = [experiment for seed in seeds for experiment in experiments(seed, kind, sizes)]
     methods = tuple(filter(None, options.methods.split(",")))

@@ -19,9 +19,10 @@ from stages.audit.rules import RULES, Rule
 from stages.audit.settings import AuditSettings
 
 BOTH_MAPS, SHIPPED = "both maps", "both maps and the scan"
+CONFIRMED = "confirmed by all outside"
 
 _MAP_COLUMNS = ("energy_lift", "energy_in", "border_energy", "entropy", "p_crop_outside")
-_RELIES = next(rule for rule in RULES if rule.id == "relies_on_outside")
+RELIES = next(rule for rule in RULES if rule.id == "relies_on_outside")
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -104,6 +105,7 @@ def detectors(rows: Rows, locators: Sequence[str]) -> list[Detector]:
         Detector("p(context) / (p(box) + p(context)), rest black", rows.column("/context_reliance"), 2, 0),
     ]
     of = {one.name: one for one in (*maps, *scans)}
+    of_blunt = {one.name: one for one in blunt}
     first, second = (of[name] for name in (locators[0], "grad_cam"))
     coarse, full = scans
     clear = [_clear_of_the_boxes(rows, one) for one in (first, second)]
@@ -115,11 +117,13 @@ def detectors(rows: Rows, locators: Sequence[str]) -> list[Detector]:
         largest(f"{BOTH_MAPS}, {BLEED} px off the boxes, and the scan 5 x 5", *clear, full),
         largest("grad_cam and the scan 5 x 5", second, full),
     ]
+    whole = of_blunt["p - p(box alone, rest blurred)"]
+    confirmed = [_confirmed(one, whole) for one in (first, second, combined[0], combined[2], combined[3], coarse, full)]
     margin = [
         Detector(f"{one.name}, less the random drop", one.score - of["random"].score, one.forward + 1, one.backward)
         for one in (first, second)
     ]
-    return [*maps[: len(locators)], *clear, *combined, *margin, *scans, *blunt, *maps[len(locators) :]]
+    return [*maps[: len(locators)], *clear, *combined, *confirmed, *margin, *scans, *blunt, *maps[len(locators) :]]
 
 
 def largest(name: str, *parts: Detector) -> Detector:
@@ -130,6 +134,12 @@ def largest(name: str, *parts: Detector) -> Detector:
         sum(part.forward for part in parts),
         sum(part.backward for part in parts),
     )
+
+
+def _confirmed(of: Detector, whole: Detector) -> Detector:
+    """The smaller of two drops: hiding a part costs it, and hiding all that lies outside the boxes does too."""
+    score = np.minimum(of.score, whole.score)
+    return Detector(f"{of.name}, {CONFIRMED}", score, of.forward + whole.forward, of.backward)
 
 
 def _clear_of_the_boxes(rows: Rows, of: Detector) -> Detector:
@@ -195,7 +205,7 @@ def flagged_by(rule: Rule, rows: Rows, ways: str, settings: AuditSettings) -> Bo
 def rank_of_cued(outcome: Outcome, settings: AuditSettings) -> list[int]:
     """Ranks of the cued classes in the table ``classes``, the most reliant class being 1."""
     rows = pool([outcome])
-    drop, relies = drop_of(rows, SHIPPED), flagged_by(_RELIES, rows, SHIPPED, settings)
+    drop, relies = drop_of(rows, SHIPPED), flagged_by(RELIES, rows, SHIPPED, settings)
     label, predicted = (rows.table[name].to_pylist() for name in ("label", "predicted"))
     index = {name: k for k, name in enumerate(sorted(set(label)))}
     records = [

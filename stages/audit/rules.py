@@ -89,14 +89,17 @@ def in_words(value: Any, *, percent: bool = False) -> str:
 
 ON_BOX = "pointing_hit AND energy_lift >= {on_box_lift}"
 ELSEWHERE = "NOT pointing_hit AND energy_lift < {on_box_lift}"
-RELIES = "drop_outside >= {drop_outside} AND drop_outside - drop_random >= {drop_over_random}"
+RELIES = (
+    "drop_outside >= {drop_outside} AND drop_outside - drop_random >= {drop_over_random} "
+    "AND p_full - p_hide_context >= {drop_context}"
+)
 _HIDING = (
     "hiding 10% of the view outside the boxes, where {hide_locator} points, lowers p({target_label}) from {p_full} to "
-    "{p_hide_outside}; an equal random area leaves it at {p_hide_random}"
+    "{p_hide_outside}; it is {p_hide_random} with a random area hidden, {p_hide_context} with all that is outside"
 )
 _DROPS = (
-    "drop_outside", "drop_random", "p_full", "p_hide_outside", "p_hide_random", "drop_inside", "hide_locator",
-    "energy_lift",
+    "drop_outside", "drop_random", "p_full", "p_hide_outside", "p_hide_random", "p_hide_context", "drop_inside",
+    "hide_locator", "energy_lift",
 )  # fmt: skip
 _PLACE = ("pointing_hit", "energy_in", "box_area_frac", "energy_lift", "drop_outside")
 
@@ -106,9 +109,9 @@ RULES: tuple[Rule, ...] = (
         kind="evidence",
         title="Relies on what is outside the boxes",
         meaning=(
-            "The class loses much of its probability when the most salient part outside the boxes is blurred, and "
-            "more than when an equal random area is. Either the model uses a shortcut there, or part of the object "
-            "has no box."
+            "The class loses much of its probability when the part outside the boxes that costs most is blurred: more "
+            "than with an equal random area, and with everything outside blurred as well. Either the model uses a "
+            "shortcut there, or part of the object has no box."
         ),
         when=RELIES,
         severity="drop_outside",
@@ -121,11 +124,11 @@ RULES: tuple[Rule, ...] = (
         kind="description",
         title="May rely on what is outside the boxes",
         meaning=(
-            "The class loses some of its probability when the most salient part outside the boxes is blurred: less "
-            "than a flag needs, or hardly more than with an equal random area. Review these when the flagged ones "
-            "turn out to be right."
+            "The class loses some of its probability when a part outside the boxes is blurred, but less than a flag "
+            "needs, or hardly more than with an equal random area, or it keeps it when everything outside is blurred. "
+            "Review these when the flagged ones turn out to be right."
         ),
-        when=f"drop_outside >= {{drop_review}} AND NOT ({RELIES})",
+        when=f"drop_outside >= {{drop_review}} AND NOT coalesce({RELIES}, FALSE)",
         severity="drop_outside",
         evidence=_DROPS,
         reason=_HIDING,

@@ -43,6 +43,8 @@ class AuditSettings:
     """Flag a sample from this drop of p when the salient part outside the boxes is hidden."""
     drop_over_random: float = 0.1
     """... if it is at least this much more than the drop when an equal random area is hidden."""
+    drop_context: float = 0.3
+    """... and if hiding all that lies outside costs at least this much: what a part is needed for, the whole is too."""
     drop_review: float = 0.2
     """From this drop on, a sample that is not flagged is described as worth a look."""
     needs_context: float = 0.5

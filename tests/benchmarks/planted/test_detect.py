@@ -37,7 +37,7 @@ def table(n: int, **columns: object) -> pa.Table:
     scores |= {"energy_lift": 2.0, "energy_in": 0.9, "entropy": 0.95, "pointing_hit": 1.0}
     values: dict[str, object] = {"label": "a", "predicted": "a", "pred_prob": 0.9, "positive": False, "/p_full": 0.9}
     values |= {f"{locator}/{name}": value for locator in (MAP, "grad_cam") for name, value in scores.items()}
-    values |= {"random/drop_outside": 0.0, "/scan_5x5": 0.0, "/minus_p_box_blurred": 0.0} | {
+    values |= {"random/drop_outside": 0.0, "/scan_5x5": 0.0, "/minus_p_box_blurred": 0.5} | {
         name.replace("__", "/"): value for name, value in columns.items()
     }
     return pa.table({name: value if isinstance(value, list) else [value] * n for name, value in values.items()})
@@ -60,11 +60,12 @@ def test_the_largest_drop_skips_the_undefined_and_adds_the_costs() -> None:
 
 
 def test_a_rule_flags_by_its_own_sql_and_threshold() -> None:
-    drops = {f"{MAP}__drop_outside": [0.29, 0.3, 0.5, 0.5, np.nan]}
-    seen = rows(5, random__drop_outside=[0.0, 0.0, 0.0, 0.45, 0.0], **drops)
+    drops = {f"{MAP}__drop_outside": [0.29, 0.3, 0.5, 0.5, np.nan, 0.5]}
+    all_outside = [0.4, 0.4, 0.4, 0.4, 0.4, 0.2]
+    seen = rows(6, random__drop_outside=[0.0, 0.0, 0.0, 0.45, 0.0, 0.0], __minus_p_box_blurred=all_outside, **drops)
     flagged = flagged_by(rule("relies_on_outside"), seen, MAP, SETTINGS)
-    # From .3 on, and at least .1 more than the random drop; an undefined drop is no flag.
-    assert flagged.tolist() == [False, True, True, False, False]
+    # From .3 on, at least .1 more than the random drop, and .3 with all outside hidden; an undefined drop is no flag.
+    assert flagged.tolist() == [False, True, True, False, False, False]
 
 
 def test_descriptions_see_the_map_of_the_locator_that_is_asked_for() -> None:

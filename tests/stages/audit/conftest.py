@@ -23,7 +23,7 @@ QUIET = {
     "p_full": 0.9,
     "p_hide_outside": 0.88,
     "p_hide_random": 0.89,
-    "p_hide_context": 0.8,
+    "p_hide_context": 0.55,
     "hide_locator": "opti_cam",
     "ad": 0.0,
     "ai": 1.0,

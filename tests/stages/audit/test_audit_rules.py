@@ -64,6 +64,25 @@ def test_a_drop_that_an_equal_random_area_costs_too_is_no_flag(build) -> None:
     assert flagged["sample_id"].to_pylist() == ["0.jpg", "1.jpg", "3.jpg"]
 
 
+def test_a_drop_that_hiding_everything_outside_does_not_confirm_is_no_flag(build) -> None:
+    drop = {"p_full": 0.875, "drop_outside": 0.5}
+    run = build(
+        {**drop, "p_hide_context": 0.5},
+        {**drop, "p_hide_context": 0.625},
+        {**drop, "p_hide_context": 0.95},
+        {**drop, "p_hide_context": None},
+    )
+    rules = {row["sample_id"]: row["rule"] for row in audit(run, AuditSettings()).findings.to_pylist()}
+    assert rules == {
+        "0.jpg": "relies_on_outside",
+        "1.jpg": "may_rely_on_outside",
+        "2.jpg": "may_rely_on_outside",
+        "3.jpg": "may_rely_on_outside",
+    }
+    flagged = audit(run, AuditSettings(drop_context=0.25)).findings.filter(pc.field("kind") == "evidence")
+    assert flagged["sample_id"].to_pylist() == ["0.jpg", "1.jpg"]
+
+
 def test_a_class_that_is_lost_without_its_surroundings_needs_them_unless_a_part_of_them_is_flagged(build) -> None:
     lost = {"p_full": 0.875, "p_hide_context": 0.375}
     run = build(
@@ -106,11 +125,12 @@ def test_something_outside_that_passes_for_the_class_alone_may_be_a_missing_box(
 
 
 def test_the_reason_says_in_words_what_hiding_did(build) -> None:
-    run = build({"p_full": 0.93, "p_hide_outside": 0.41, "p_hide_random": 0.92, "drop_outside": 0.52})
+    probes = {"p_full": 0.93, "p_hide_outside": 0.41, "p_hide_random": 0.92, "p_hide_context": 0.37}
+    run = build({**probes, "drop_outside": 0.52})
     finding = audit(run, AuditSettings()).findings.to_pylist()[0]
     assert finding["reason"] == (
         "hiding 10% of the view outside the boxes, where opti_cam points, lowers p(mug) from .93 to .41; "
-        "an equal random area leaves it at .92"
+        "it is .92 with a random area hidden, .37 with all that is outside"
     )
     assert finding["severity"] == pytest.approx(0.52)
     evidence = json.loads(finding["evidence"])

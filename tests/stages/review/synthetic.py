@@ -35,6 +35,8 @@ class Planted:
     rules: tuple[tuple[str, str, float], ...] = ()
     """(rule, kind, severity)"""
     hidden_box: dict[str, float] | None = None
+    probes: dict[str, Any] | None = None
+    """More columns of the sample's row of ``explain`` for its label."""
     status: str = "ok"
     turned: bool = False
     """The file stores the picture on its side, and its EXIF orientation says so."""
@@ -80,8 +82,10 @@ def make_run(directory: Path, planted: list[Planted], geometry: str = "squash", 
                     "pred_index": one.predicted,
                     "pred_prob": 0.75,
                     "p_full": 0.75 if index == one.predicted else 0.125,
+                    "p_hide_context": 0.0625,
                     "hidden_box": one.hidden_box,
                 }
+                | ((one.probes or {}) if target == "label" else {})
             )
             scored.append(keys | {"status": one.status, "drop_outside": one.drop_outside, "pointing_hit": False})
             if one.status == "ok":

@@ -20,6 +20,7 @@ from storage import Run
 from storage.errors import UserError
 from tests.stages.audit.conftest import measured
 from tests.stages.audit.report.conftest import Page, write_hot_cell
+from tests.stages.audit.test_audit_sanity import checked
 
 NASTY = "<script>alert(\"1\")</script> & 'x' ${{ 7*7 }} $a_b$"
 
@@ -48,7 +49,7 @@ def various(build) -> Run:
             "pointing_hit": index % 5 != 0,
         }
         if index % 6 == 1:
-            change |= {"drop_outside": 0.35, "p_hide_outside": 0.07}
+            change |= {"drop_outside": 0.35, "p_hide_outside": 0.07, "p_hide_context": 0.05}
         changes.append(change)
     run = build(*changes, metrics=[measured("energy_in", 0.545, low=0.5, high=0.59, n=24)])
     audit(run, AuditSettings())
@@ -221,3 +222,13 @@ def test_the_same_run_gives_the_same_page(various: Run) -> None:
 def test_fifty_thousand_samples_still_make_small_charts() -> None:
     points = [Point(i % 97 / 97, i % 89 / 89, i % 83 / 83, i % 79 / 79, i % 5 == 0) for i in range(50_000)]
     assert len(energy_chart(points)) + len(drop_chart(points, 0.3)) < 1_000_000
+
+
+@pytest.mark.parametrize(("fault", "places"), [("the maps [survive] <random> weights", 2), (None, 1)])
+def test_the_page_says_whether_the_maps_depend_on_the_network(various: Run, fault: str | None, places: int) -> None:
+    assert "Not checked: sightline sanity makes some maps again" in " ".join(page_of(various).text("p"))
+    checked(various, fault=fault)
+    said = [text for text in page_of(various).text("p") if "opti_cam, label: " in text]
+    assert len(said) == places  # a fault is told in the summary too
+    assert all(text.startswith("FAULT" if fault else "passes") for text in said)
+    assert all((fault or "the maps depend on the network") in text for text in said)
