@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.review.fields import KEY
+from stages.review.meaning import p
 from stages.review.portrait import Finding
 from stages.review.reviews import Review, read_reviews
 from stages.review.verdicts import give, verdicts_of, withdraw
@@ -42,7 +43,10 @@ def reviewer_name() -> str:
 
 
 def remember_reviewer(name: str) -> None:
-    """Verdicts are ``name``'s from now on, in every run. Raises UserError for no name, or if SIGHTLINE_REVIEWER is set."""
+    """From now on verdicts are ``name``'s, in every run.
+
+    Raises UserError for no name, or where SIGHTLINE_REVIEWER says who reviews.
+    """
     name = " ".join(name.split())
     if not name:
         raise UserError("a reviewer needs a name")
@@ -98,6 +102,7 @@ def findings_to_judge(sample: Any, found: Iterable[Finding]) -> list[dict[str, A
     return [
         {
             **asdict(finding),
+            "severity": p(finding.severity),
             "verdicts": [
                 {"verdict": review.verdict, "reviewer": review.reviewer, "note": review.note, "label": review.label}
                 for review in verdicts_of(sample)

@@ -39,17 +39,25 @@ def p(value: float | None) -> str:
     return f"{value:.2f}".removeprefix("0")
 
 
-def meaning(probes: Mapping[str, float | None], name: str, thresholds: Thresholds | None = None) -> str:
+def meaning(
+    probes: Mapping[str, float | None],
+    name: str,
+    thresholds: Thresholds | None = None,
+    *,
+    predicted: str | None = None,
+) -> str:
     """What the probes say of the class ``name``: first what was seen, then what it means.
 
-    ``probes`` are columns of the table ``explain``; what is undefined is None or left out.
+    ``probes`` are columns of the table ``explain``; what is undefined is None or left out. ``predicted`` is the class
+    that the network takes the image for.
     """
     limits = thresholds or Thresholds()
     full, box = probes.get("p_full"), probes.get("p_box")
     if full is None:
         return "The network was not asked about this sample."
     if full < FAINT:
-        return f"The network gives {name} only {p(full)}: there is little that any part of the image could carry."
+        text = f"The network gives {name} only {p(full)}, so there is little that any part of the image could carry."
+        return text if predicted in (None, name) else f"{text} It sees {predicted}: look at the map of the prediction."
     if box is None:
         salient = probes.get("p_saliency")
         return (

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 from skimage.measure import find_contours
 
 from stages.geometry import ViewTransform
@@ -20,8 +21,12 @@ LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _COLOURS = colormaps["inferno"]
 
+HIDDEN_SHARE = 0.1
+"""Of the view: how much is hidden, and how wide the blur is that replaces it."""
+
 View = NDArray[np.uint8]
 Map = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 def what_the_network_saw(image: Image.Image, view: ViewTransform, interpolation: str = "bilinear") -> View:
@@ -46,6 +51,35 @@ def masked_views(seen: View, saliency: Map | None, coverage: Map | None) -> dict
     if saliency is not None and coverage is not None:
         masks["p_saliency_in_box"], masks["p_saliency_in_context"] = saliency * coverage, saliency * (1 - coverage)
     return {probe: np.rint(seen * mask[..., None]).astype(np.uint8) for probe, mask in masks.items()}
+
+
+def tenth_outside(saliency: Map, coverage: Map) -> Mask:
+    """The pixels (H, W) outside the boxes that p_hide_map hides: the most salient 10% of the view, ties by index.
+
+    None of them where fewer lie wholly outside.
+    """
+    count = round(HIDDEN_SHARE * saliency.size)
+    allowed = coverage.ravel() <= 1e-6
+    hidden = np.zeros(saliency.size, dtype=bool)
+    if allowed.sum() >= count:
+        order = np.argsort(-np.where(allowed, saliency.ravel(), -np.inf), kind="stable")
+        hidden[order[:count]] = True
+    return hidden.reshape(saliency.shape)
+
+
+def window_outside(window: Sequence[float], view: ViewTransform, coverage: Map) -> Mask:
+    """The pixels (H, W) outside the boxes that p_hide_scan hides; ``window`` is scan_box, (x0, y0, x1, y1) image px."""
+    x0, y0, x1, y1 = (round(edge) for edge in view.boxes_to_view([window])[0].tolist())
+    hidden = np.zeros(coverage.shape, dtype=bool)
+    hidden[max(y0, 0) : y1, max(x0, 0) : x1] = True
+    return hidden & (coverage <= 1e-6)
+
+
+def hide(seen: View, hidden: Mask) -> View:
+    """The view with the hidden pixels (H, W) replaced by its Gaussian blur, sigma = 10% of its longer side."""
+    sigma = HIDDEN_SHARE * max(seen.shape[:2])
+    blurred = ndimage.gaussian_filter(seen.astype(np.float32), (sigma, sigma, 0), mode="mirror", truncate=4)
+    return np.rint(np.where(hidden[..., None], blurred, seen)).astype(np.uint8)
 
 
 def contours(saliency: Map, view: ViewTransform, levels: Sequence[float] = LEVELS) -> list[str]:

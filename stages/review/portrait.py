@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -13,19 +13,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from PIL import Image
 
 from stages.geometry import ViewTransform
 from stages.review.maps import view_transforms
-from stages.review.meaning import Thresholds, meaning
+from stages.review.meaning import Thresholds, meaning, p
 from stages.review.picture import (
     LEVELS,
     contours,
     data_uri,
     fitted,
     heat,
+    hide,
     masked_views,
     shares_above,
+    tenth_outside,
     what_the_network_saw,
+    window_outside,
 )
 from storage.errors import UserError
 from storage.images import ImageError, read_image
@@ -94,6 +98,9 @@ class Portrait:
     hidden_box: Edges | None
     """Largest part that was hidden for p_hide_outside, image px."""
     hide_locator: str | None
+    """Who proposed that part: the method, grad_cam or scan."""
+    scan_box: Edges | None
+    """Window of the scan that lowers p most, image px."""
     view: ViewTransform
     saliency: NDArray[np.float32] | None
     """The map in [0, 1] at the network's input, (H, W); None if there is none."""
@@ -114,6 +121,7 @@ def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
     predicted, own = explained.get("pred_index"), explained.get("class_index")
     probes = {name: _number(explained.get(name)) for name in (*PROBES, "p_hide_context")}
     name = _class_name(names, own) or sample["label"] or "the class"
+    seen_as = _class_name(names, predicted)
     return Portrait(
         run=run.url,
         sample_id=sample_id,
@@ -122,13 +130,13 @@ def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
         target=target,
         label=sample["label"],
         explained=name,
-        predicted=_class_name(names, predicted),
+        predicted=seen_as,
         confidence=_number(explained.get("pred_prob")),
         correct=None if predicted is None or sample["class_index"] is None else predicted == sample["class_index"],
         status=explained.get("status") or sample["status"],
         reason=explained.get("reason") or sample["reason"],
         probes={name: probes[name] for name in PROBES},
-        words=meaning(probes, name, Thresholds.of_config(run.info.get("config") or {})),
+        words=meaning(probes, name, Thresholds.of_config(run.info.get("config") or {}), predicted=seen_as),
         findings=tuple(findings_of(run, sample_id, method)),
         width=width,
         height=height,
@@ -139,6 +147,7 @@ def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
         ),
         hidden_box=_edges(explained.get("hidden_box")),
         hide_locator=explained.get("hide_locator"),
+        scan_box=_edges(explained.get("scan_box")),
         view=view_transforms(maps, [(width, height)])[0],
         saliency=_saliency(maps, sample["row"]),
         uri=sample["uri"],
@@ -151,11 +160,11 @@ def as_shown(portrait: Portrait) -> dict[str, Any]:
     shown = {
         name: getattr(portrait, name)
         for name in (
-            *("run", "sample_id", "digest", "method", "target", "label", "explained", "predicted", "confidence"),
+            *("run", "sample_id", "digest", "method", "target", "label", "explained", "predicted"),
             *("correct", "status", "reason", "words", "width", "height", "hidden_box", "hide_locator"),
         )
     }
-    shown["findings"] = [asdict(finding) for finding in portrait.findings]
+    shown["confidence"] = p(portrait.confidence)
     shown["boxes"] = [list(box) for box in portrait.boxes]
     shown["view_box"] = list(portrait.view.view_box)
     shown["levels"] = list(LEVELS)
@@ -164,14 +173,11 @@ def as_shown(portrait: Portrait) -> dict[str, Any]:
         image = read_image(portrait.uri)
     except ImageError as error:
         shown["problem"] = f"the image cannot be shown: {error}"
-    pictures: dict[str, str] = {}
     saliency, view = portrait.saliency, portrait.view
+    pictures: dict[str, str] = {}
     if image is not None:
-        size = fitted(*image.size, LONG_SIDE)
-        shown["image"] = data_uri(np.asarray(image.resize(size[::-1])), "JPEG")
-        coverage = view.coverage(portrait.boxes) if portrait.boxes else None
-        seen = what_the_network_saw(image, view, portrait.interpolation)
-        pictures = {name: data_uri(view, "JPEG") for name, view in masked_views(seen, saliency, coverage).items()}
+        shown["image"] = data_uri(np.asarray(image.resize(fitted(*image.size, LONG_SIDE)[::-1])), "JPEG")
+        pictures = {name: data_uri(seen, "JPEG") for name, seen in _seen(portrait, image).items()}
     if saliency is not None:
         shown["heat"] = data_uri(heat(saliency, view, fitted(portrait.width, portrait.height, LONG_SIDE)))
         shown["contours"] = contours(saliency, view)
@@ -184,7 +190,13 @@ def as_shown(portrait: Portrait) -> dict[str, Any]:
             "offset": [view.offset_x, view.offset_y],
         }
     shown["probes"] = [
-        {"name": name, "label": label, "value": portrait.probes[name], "picture": pictures.get(name)}
+        {
+            "name": name,
+            "label": label,
+            "value": portrait.probes[name],
+            "text": p(portrait.probes[name]),
+            "picture": pictures.get(name),
+        }
         for name, label in PROBES.items()
     ]
     return shown
@@ -201,6 +213,19 @@ def findings_of(run: Run, sample_id: str, method: str) -> list[Finding]:
         for row in table.filter(mask).to_pylist()
     ]
     return sorted(found, key=lambda finding: (finding.kind != "evidence", -finding.severity))
+
+
+def _seen(portrait: Portrait, image: Image.Image) -> dict[str, NDArray[np.uint8]]:
+    """What the network was shown, by probe. What a Grad-CAM had hidden is not known: its map is not stored."""
+    saliency, view = portrait.saliency, portrait.view
+    whole = what_the_network_saw(image, view, portrait.interpolation)
+    coverage = view.coverage(portrait.boxes) if portrait.boxes else None
+    seen = masked_views(whole, saliency, coverage)
+    if coverage is not None and saliency is not None and portrait.hide_locator == portrait.method:
+        seen["p_hide_outside"] = hide(whole, tenth_outside(saliency, coverage))
+    elif coverage is not None and portrait.scan_box is not None and portrait.hide_locator == "scan":
+        seen["p_hide_outside"] = hide(whole, window_outside(portrait.scan_box, view, coverage))
+    return seen
 
 
 def choices(run: Run) -> list[dict[str, str]]:

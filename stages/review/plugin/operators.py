@@ -69,7 +69,9 @@ def _panel(dataset: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     run, sample = run_of(dataset), dataset[params["sample"]]
     reviewed = shown_method(run, review_settings(run.info.get("config", {})))
     method = params.get("method") or reviewed
-    wanted, targets = params.get("target"), run.targets(method)
+    targets = run.targets(method)
+    # The map that the worst finding is about, unless another one is asked for.
+    wanted = params.get("target") or next(iter(sample["finding_targets"] or ()), None)
     target = wanted if wanted in targets else targets[0]
     titles = {rule.id: rule.title for rule in RULES}
     config = run.info.get("config") or {}

@@ -25,16 +25,11 @@
       }),
     );
 
-  const probability = (value) => {
-    if (value === null || value === undefined) return "–";
-    if (value > 0 && value < 0.005) return "<.01";
-    if (value >= 0.995 && value < 1) return ">.99";
-    return value.toFixed(2).replace(/^0/, "");
-  };
-
   const STYLE = `
     .sl { height: 100%; display: flex; flex-direction: column; color: var(--fo-palette-text-primary); font-size: 13px;
-      line-height: 1.4; background: var(--fo-palette-background-level2); container-type: inline-size; }
+      line-height: 1.4; background: var(--fo-palette-background-level2); }
+    .sl { --sl-high: 236px; }
+    .sl-pair { --sl-high: 190px; }
     .sl * { box-sizing: border-box; }
     .sl-body { flex: 1; min-height: 0; overflow-y: auto; padding: 10px 14px 14px; }
     .sl-quiet { color: var(--fo-palette-text-secondary); }
@@ -42,16 +37,15 @@
     .sl-head b { font-size: 15px; }
     .sl-words { font-size: 15px; line-height: 1.45; margin: 8px 0 12px; padding-left: 10px; border-left: 3px solid #ff6d04; }
     .sl-columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(0, 1fr)); gap: 14px; }
-    .sl-pictures { display: grid; grid-template-columns: minmax(0, 1.35fr) minmax(0, 1fr); gap: 12px; align-items: start; }
-    .sl-pair .sl-pictures { grid-template-columns: minmax(0, 1fr); }
-    @container (max-width: 430px) { .sl-pictures { grid-template-columns: minmax(0, 1fr); } }
-    .sl figure { margin: 0; }
+    .sl-pictures { display: flex; gap: 12px; align-items: flex-start; }
+    .sl figure { margin: 0; min-width: 0; }
     .sl figcaption { margin-top: 3px; font-size: 12px; color: var(--fo-palette-text-secondary); }
     .sl-picture { position: relative; overflow: hidden; background: #000; border-radius: 3px; }
     .sl-picture img, .sl-picture svg { position: absolute; inset: 0; width: 100%; height: 100%; }
     .sl-picture svg * { fill: none; vector-effect: non-scaling-stroke; }
     .sl-seen { width: 100%; display: block; border-radius: 3px; }
-    .sl-controls { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 10px 0 4px; align-items: center; }
+    .sl-controls { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 10px 0 4px; align-items: center;
+      padding-right: 44px; }
     .sl-controls label { display: flex; gap: 6px; align-items: center; white-space: nowrap; }
     .sl input[type=range] { width: 92px; accent-color: #ff6d04; }
     .sl select, .sl input[type=text], .sl button { font: inherit; color: inherit; padding: 2px 6px; border-radius: 4px;
@@ -60,14 +54,14 @@
     .sl button:hover, .sl button:focus-visible { border-color: #ff6d04; }
     .sl button:disabled { opacity: .45; cursor: default; }
     .sl h3 { font-size: 12px; font-weight: 600; margin: 14px 0 4px; color: var(--fo-palette-text-secondary); }
-    .sl-bars { display: grid; grid-template-columns: max-content 2.4em minmax(60px, 1fr); gap: 2px 10px; align-items: center; }
+    .sl-bars { display: grid; grid-template-columns: max-content minmax(2.4em, max-content) minmax(60px, 1fr); gap: 2px 10px; align-items: center; }
     .sl-bars .sl-bar-name { background: none; border: 0; padding: 1px 4px 1px 0; text-align: left; white-space: nowrap; }
     .sl-bars .sl-bar-name[aria-pressed=true] { color: #ff8a33; font-weight: 600; }
     .sl-bar { height: 12px; border-radius: 2px; background: var(--fo-palette-background-level1); }
     .sl-bar div { height: 100%; border-radius: 2px; background: #6f8fd6; min-width: 1px; }
     .sl-bar[data-hides] div { background: #ff6d04; }
     .sl-bar[data-other] div { opacity: .55; }
-    .sl-pair .sl-bar { height: 8px; }
+    .sl-pair .sl-bar { height: 7px; }
     .sl-values { font-variant-numeric: tabular-nums; text-align: right; }
     .sl-finding { display: flex; gap: 8px; padding: 5px 8px; margin: 3px 0; border-radius: 4px; cursor: pointer;
       border: 1px solid transparent; background: var(--fo-palette-background-level1); }
@@ -78,6 +72,7 @@
     .sl-keys { display: flex; flex-wrap: wrap; gap: 5px; align-items: center; }
     .sl-keys kbd { font: 600 12px ui-monospace, monospace; padding: 0 5px; margin-right: 4px; border-radius: 3px;
       background: var(--fo-palette-background-level3); }
+    .sl-judging { margin-bottom: 5px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
     .sl-told { min-height: 18px; margin-bottom: 5px; font-size: 12px; }
     .sl-told[data-problem=true] { color: #ff8d80; }
   `;
@@ -113,7 +108,7 @@
       setUnder(value === null ? null : { x: Math.floor(x), y: Math.floor(y), value });
     };
     const line = shown.contours && shown.contours[index];
-    return h("figure", null,
+    return h("figure", { style: { flex: `0 1 calc(var(--sl-high) * ${width / height})` } },
       h("div", { className: "sl-picture", "data-cy": "sightline-picture", style: { aspectRatio: `${width} / ${height}` },
           onMouseMove: move, onMouseLeave: () => setUnder(null) },
         shown.image && h("img", { src: shown.image, alt: shown.sample_id }),
@@ -141,25 +136,25 @@
     const chosen = shown.probes.find(({ name }) => name === probe);
     const picture = chosen && chosen.picture;
     if (!picture) return null;
-    return h("figure", null,
+    return h("figure", { style: { flex: "0 1 var(--sl-high)" } },
       h("img", { className: "sl-seen", src: picture, alt: `what the network saw: ${chosen.label}` }),
-      h("figcaption", null, `the network saw: ${chosen.label}, p ${probability(chosen.value)}`));
+      h("figcaption", null, `the network saw: ${chosen.label}, p ${chosen.text}`));
   }
 
   function Bars({ shown, other, probe, setProbe }) {
     return h("div", { className: "sl-bars", role: "group", "aria-label": `p(${shown.explained})` },
-      shown.probes.map(({ name, label, value, picture }, i) => {
-        const second = other && other.probes[i].value;
+      shown.probes.map(({ name, label, value, text, picture }, i) => {
+        const second = other && other.probes[i];
         const hides = name.startsWith("p_hide") ? "" : undefined;
         const bar = (of, props) => h("div", { className: "sl-bar", "data-hides": hides, ...props },
           h("div", { style: { width: `${100 * (of || 0)}%` } }));
         return [
           h("button", { key: `${name} name`, className: "sl-bar-name", disabled: !picture, "aria-pressed": probe === name,
-            title: picture ? "show what the network saw" : "", onClick: () => setProbe(name) }, label),
+            title: picture ? "show what the network saw" : "this picture is not stored", onClick: () => setProbe(name) }, label),
           h("div", { key: `${name} value`, className: "sl-values", "data-cy": `sightline-${name}`,
-              "data-value": value, "data-other": other ? second : undefined },
-            probability(value), other && h("div", { className: "sl-quiet" }, probability(second))),
-          h("div", { key: `${name} bar` }, bar(value), other && bar(second, { "data-other": "", style: { marginTop: 1 } })),
+              "data-value": value, "data-other": other ? second.value : undefined },
+            text, other && h("span", { className: "sl-quiet" }, ` ${second.text}`)),
+          h("div", { key: `${name} bar` }, bar(value), other && bar(second.value, { "data-other": "", style: { marginTop: 1 } })),
         ];
       }));
   }
@@ -183,7 +178,7 @@
     };
     const offered = content.other && content.other.choices;
     return [
-      h(Select, { key: "run", name: "other-run", label: "beside", value: typing ? "path" : chosen, onChange: pick,
+      h(Select, { key: "run", name: "other-run", label: "compare with", value: typing ? "path" : chosen, onChange: pick,
         options: [["", "nothing"], ...known, ["path", "a run's path ..."]] }),
       typing && h("input", { key: "path", type: "text", placeholder: "path of a run, then Enter", autoFocus: true,
         onKeyDown: (event) => {
@@ -205,11 +200,13 @@
           "data-cy": `sightline-finding-${finding.rule}`, onClick: () => setRule(finding.rule) },
         h("div", null,
           h("b", null, content.titles[finding.rule] || finding.rule), " ",
-          h("span", { className: "sl-quiet" }, `${finding.kind}, severity ${probability(finding.severity)}`),
+          h("span", { className: "sl-quiet" }, `${finding.kind}, severity ${finding.severity}`),
           h("div", null, finding.reason),
           finding.verdicts.map((said) => h("span", { key: said.reviewer, className: "sl-tag" },
             `${said.reviewer}: ${said.verdict}${said.label ? ` (${said.label})` : ""}${said.note ? `, ${said.note}` : ""}`)))));
   }
+
+  const titleOf = ({ run, method, target }) => `${run.split("/").pop()}: ${method}, ${target}`;
 
   const isTyping = (element) =>
     element instanceof Element &&
@@ -324,6 +321,7 @@
     }, []);
 
     const shown = content && content.this;
+    const finding = current && (current.findings || []).find((one) => one.rule === rule);
     const beside = content && content.other && !content.other.problem ? content.other : null;
     return h("div", { className: "sl", "data-cy": "sightline-panel", "data-sample": current && shown ? shown.sample_id : "" },
       h("style", null, STYLE),
@@ -332,20 +330,20 @@
         content && content.problem && h("div", { role: "alert" }, content.problem),
         shown && h("div", { className: "sl-head" },
           h("b", null, shown.explained),
-          h("span", null, `p ${probability(shown.probes[0].value)}`),
+          h("span", null, `p ${shown.probes[0].text}`),
           h("span", { className: "sl-quiet" }, shown.correct === null
             ? `label ${shown.label || "unknown"}`
             : shown.correct
               ? `label ${shown.label}, predicted right`
-              : `label ${shown.label}, predicted ${shown.predicted} (${probability(shown.confidence)})`)),
+              : `label ${shown.label}, predicted ${shown.predicted} (${shown.confidence})`)),
         shown && h("p", { className: "sl-words", "data-cy": "sightline-words" }, shown.words),
         shown && h("div", { className: beside ? "sl-pair sl-columns" : "sl-columns" },
           [shown, beside].filter(Boolean).map((one, i) =>
             h("div", { key: i },
-              beside && h("h3", { style: { marginTop: 0 } }, `${i ? one.run.split("/").pop() : content.name}: ${one.method}, ${one.target}`),
-              h("div", { className: "sl-pictures" }, h(Picture, { shown: one, level, opacity }), h(Seen, { shown: one, probe })),
-              i === 1 && h("p", { className: "sl-quiet" }, one.words),
+              beside && h("h3", { style: { marginTop: 0 } }, titleOf(one)),
+              h("div", { className: "sl-pictures" }, h(Picture, { shown: one, level, opacity }), !beside && h(Seen, { shown: one, probe })),
               i === 1 && one.digest !== shown.digest && h("p", { role: "alert" }, "the image file differs between the runs")))),
+        beside && h("p", { "data-cy": "sightline-other-words" }, h("b", null, titleOf(beside)), `: ${beside.words}`),
         content && content.other && content.other.problem && h("p", { role: "alert" }, content.other.problem),
         shown && h("div", { className: "sl-controls" },
           h("label", null, "contour", h("input", { type: "range", min: 0, max: shown.levels.length - 1, "data-cy": "sightline-level",
@@ -362,6 +360,10 @@
       h("div", { className: "sl-foot" },
         h("div", { className: "sl-told", role: "status", "data-cy": "sightline-told", "data-problem": Boolean(told && told.problem) },
           told ? told.text : h("span", { className: "sl-quiet" }, "a key gives the verdict and shows the next sample")),
+        finding && h("div", { className: "sl-judging", "data-cy": "sightline-judging", title: finding.reason },
+          h("b", null, content.titles[rule] || rule), h("span", { className: "sl-quiet" },
+            ` ${finding.kind}, severity ${finding.severity}` +
+            (current.findings.length > 1 ? `, finding ${current.findings.indexOf(finding) + 1} of ${current.findings.length}` : ""))),
         note !== null && h("div", { style: { marginBottom: 6 } },
           h("input", { type: "text", style: { width: "100%" }, placeholder: "note for the next verdict, then Enter", autoFocus: true,
             value: note, onChange: (event) => setNote(event.target.value),
