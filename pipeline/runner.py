@@ -34,7 +34,7 @@ from stages.explain.plan import (
     shard_samples,
 )
 from stages.explain.shard import ShardReport, explain_shard
-from stages.ingest import ingest
+from stages.ingest import ingest, name_outputs
 from stages.score.score import score
 from storage import Run
 from storage.errors import SightlineError, UserError
@@ -79,6 +79,7 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     with timings.measure("load"), console.status(f"loading {config.model.source}"):
         classifier = load_classifier(config.model, config.view.size)
     run = Run.create(config.run)  # not before the config has proved to be a sound one
+    classifier.class_names = name_outputs(config.dataset, classifier.class_names)
     with timings.measure("ingest"), Progress(console, "ingest", "images") as progress:
         samples = ingest(config.dataset, classifier.class_names, run, progress.update)
     console.print(f"[green]ingest[/]   {_statuses(samples['status'].to_pylist())}", highlight=False)

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stages.ingest.samples import ingest as ingest
+    from stages.ingest.samples import name_outputs as name_outputs
     from stages.ingest.settings import DatasetSettings as DatasetSettings
 
-__all__ = ["DatasetSettings", "ingest"]
+__all__ = ["DatasetSettings", "ingest", "name_outputs"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ingest":
-        from stages.ingest.samples import ingest
+    if name in ("ingest", "name_outputs"):
+        from stages.ingest import samples
 
-        return ingest
+        return getattr(samples, name)
     if name == "DatasetSettings":
         from stages.ingest.settings import DatasetSettings
 

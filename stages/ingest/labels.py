@@ -49,6 +49,13 @@ class LabelResolver:
             self._resolved[label] = self._listed(label) if self._classes else self._by_name(label, label, ())
         return self._resolved[label]
 
+    def name_outputs(self) -> tuple[str, ...]:
+        """Name of each of the model's outputs, as labels are named: the dataset's, where the model has bare numbers,
+        and distinct, where two classes share one. The model's own names where the dataset lists no classes as long."""
+        if not self._by_position:
+            return self._class_names
+        return tuple(self._name_at(index, entry) for index, entry in self._classes.values())
+
     def _listed(self, label: str) -> ResolvedLabel:
         if label not in self._classes:
             return ResolvedLabel(

@@ -89,6 +89,14 @@ def ingest(
     return table
 
 
+def name_outputs(settings: DatasetSettings, class_names: Sequence[str]) -> tuple[str, ...]:
+    """The model's ``class_names`` in the dataset's words: see :meth:`LabelResolver.name_outputs`.
+
+    Raises UserError for a dataset whose list of classes cannot be read.
+    """
+    return LabelResolver(class_names, _reader(settings).classes()).name_outputs()
+
+
 def sample_row(record: Record, row: int, facts: ImageFacts, labels: LabelResolver) -> Row:
     """One row of the samples table. Of several faults the gravest is the status; the reason names all."""
     label = labels.resolve(record.label)

@@ -50,6 +50,23 @@ def test_a_list_of_the_same_length_takes_the_models_names() -> None:
     assert labels.resolve("n02") == ResolvedLabel("crane (n02)", 1)
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("0", "1", "2"), ("tench", "crane (n02)", "crane (n03)")),
+        (("Tench fish", "crane", "crane"), ("Tench fish", "crane (n02)", "crane (n03)")),
+        (("Tench fish", "heron", "derrick"), ("Tench fish", "heron", "derrick")),
+        (("dog", "crane"), ("dog", "crane")),
+    ],
+)
+def test_outputs_are_named_as_labels_are(names: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    labels = LabelResolver(names, CLASSES)
+    assert labels.name_outputs() == expected
+    # And naming them so changes no label.
+    for key in ("n01", "n02", "n03"):
+        assert LabelResolver(expected, CLASSES).resolve(key) == labels.resolve(key)
+
+
 @pytest.mark.parametrize("name", ["n03", "crane, lifting device", "lifting device"])
 def test_a_list_of_another_length_is_matched_by_any_known_name(name: str) -> None:
     assert LabelResolver(("dog", name), CLASSES).resolve("n03") == ResolvedLabel(name, 1)
