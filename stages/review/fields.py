@@ -160,26 +160,6 @@ def declare(dataset: Any, fields: Sequence[Field]) -> None:
         dataset.add_sample_field("metadata", fo.EmbeddedDocumentField, embedded_doc_type=fo.ImageMetadata)
 
 
-def encode(kind: Kind, value: Any, size: tuple[int, int]) -> Any:
-    """A plain value of a record as FiftyOne stores it; ``size`` is (width, height) of the image, px."""
-    if value is None or kind in ("real", "integer", "flag", "text", "texts"):
-        return value
-    if kind == "classification":
-        label, confidence = value
-        return fo.Classification(label=label, confidence=confidence)
-    if kind == "heatmap":
-        return fo.Heatmap(map_path=value)
-    return fo.Detections(
-        detections=[
-            fo.Detection(
-                label=box.label,
-                bounding_box=box.relative(size),
-            )
-            for box in value
-        ]
-    )
-
-
 def _fiftyone_field(field: Field) -> Any:
     plain = {"real": fo.FloatField, "integer": fo.IntField, "flag": fo.BooleanField, "text": fo.StringField}
     if field.kind in plain:

@@ -2,33 +2,38 @@
 
 The App stretches a heatmap over the whole image, so a map of a centre crop is laid on a canvas of the whole image
 first. The images are 8-bit, one channel: an RGB or floating-point image shows wrong or not at all. A name is the digest
-of what the image shows, since the App keeps showing the old image of a name that it has seen.
+of what the image shows, since the App keeps showing the old image of a name that it has seen. Each carries the box of
+what is strongest in it, so that a second load reads headers instead of looking for it again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from stages.geometry import ViewTransform, largest_component_box
 from stages.review.maps import image_box
 from storage.maps import MapStore
 
-RENDERING = "1"
-"""Raise it when the same map shall give another image: it enters the names."""
+RENDERING = "2"
+"""Raise it when the same map shall give another image, or another box: it enters the names."""
 
-READ_ROWS = 256
-"""Maps that are held in memory at once."""
+BATCH = 64
+"""Maps that a thread holds in memory at once: two chunks of the store."""
+
+BOX = "salient_box"
+"""Key of the image's text that holds :attr:`Heatmap.box` as JSON."""
 
 
 def canvas_size(width: int, height: int, long_side: int) -> tuple[int, int]:
@@ -37,7 +42,7 @@ def canvas_size(width: int, height: int, long_side: int) -> tuple[int, int]:
     return max(1, round(height * shrink)), max(1, round(width * shrink))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Heatmap:
     """One written heatmap, and where its map is strongest."""
 
@@ -62,43 +67,61 @@ def write_heatmaps(
     directory.mkdir(parents=True, exist_ok=True)
     # In the order of rows, so that each chunk of the store is read about once.
     order = sorted(range(len(rows)), key=lambda index: rows[index])
+    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+
+    def write(batch: list[int]) -> list[Heatmap | None]:
+        return _write_batch(directory, maps, [rows[i] for i in batch], [views[i] for i in batch], long_side)
+
     heatmaps: list[Heatmap | None] = [None] * len(rows)
+    # Threads: nearly all of the time goes into numpy and zlib, which let other threads run.
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(order), READ_ROWS):
-            batch = order[start : start + READ_ROWS]
-            grids = maps.read([rows[index] for index in batch])
-            computed = np.asarray(np.isfinite(grids).all(axis=(1, 2)))
-            grids = grids[computed]
-            batch = [index for index, there in zip(batch, computed.tolist(), strict=True) if there]
-            if not batch:
-                continue
-            seen = [views[index] for index in batch]
-            view_maps = maps.read([rows[index] for index in batch], size=maps.view_size)
-            sizes = [canvas_size(view.width, view.height, long_side) for view in seen]
-            paths = pool.map(_write, repeat(directory), grids, view_maps, seen, sizes)
-            boxes = largest_component_box(view_maps)
-            for index, path, view, box in zip(batch, paths, seen, boxes, strict=True):
-                heatmaps[index] = Heatmap(path, image_box(view, box))
+        for batch, written in zip(batches, pool.map(write, batches), strict=True):
+            for index, heatmap in zip(batch, written, strict=True):
+                heatmaps[index] = heatmap
     return heatmaps
 
 
-def _write(
-    directory: Path,
-    grid: NDArray[np.float32],
-    view_map: NDArray[np.float32],
-    view: ViewTransform,
-    size: tuple[int, int],
-) -> Path:
-    shown = repr((RENDERING, grid.shape, astuple(view), size)).encode() + np.ascontiguousarray(grid).tobytes()
-    path = directory / f"{hashlib.sha256(shown).hexdigest()[:40]}.png"
-    if path.exists():
-        return path
-    canvas = view.map_to_image(view_map, size=size)
-    image = Image.fromarray(np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8))
-    temporary = directory / f".{path.name}.{uuid.uuid4().hex}.tmp"
+def _write_batch(
+    directory: Path, maps: MapStore, rows: list[int], views: list[ViewTransform], long_side: int
+) -> list[Heatmap | None]:
+    grids = maps.read(rows)
+    heatmaps: list[Heatmap | None] = [None] * len(rows)
+    missing: dict[int, tuple[Path, tuple[int, int]]] = {}
+    for index in np.flatnonzero(np.isfinite(grids).all(axis=(1, 2))).tolist():
+        view = views[index]
+        size = canvas_size(view.width, view.height, long_side)
+        shown = repr((RENDERING, grids[index].shape, astuple(view), size)).encode() + grids[index].tobytes()
+        path = directory / f"{hashlib.sha256(shown).hexdigest()[:40]}.png"
+        heatmaps[index] = _read(path)
+        if heatmaps[index] is None:
+            missing[index] = path, size
+    if missing:
+        view_maps = maps.read([rows[index] for index in missing], size=maps.view_size)
+        boxes = largest_component_box(view_maps)
+        for (index, (path, size)), view_map, box in zip(missing.items(), view_maps, boxes, strict=True):
+            heatmap = Heatmap(path, image_box(views[index], box))
+            _write(heatmap, views[index].map_to_image(view_map, size=size))
+            heatmaps[index] = heatmap
+    return heatmaps
+
+
+def _read(path: Path) -> Heatmap | None:
+    """A heatmap that was written before; None if it was not, or is damaged."""
     try:
-        image.save(temporary, format="PNG", compress_level=1)
-        os.replace(temporary, path)
+        with Image.open(path) as image:
+            box = json.loads(image.info[BOX])
+    except (FileNotFoundError, UnidentifiedImageError, KeyError, ValueError):
+        return None
+    return Heatmap(path, None if box is None else tuple(box))
+
+
+def _write(heatmap: Heatmap, canvas: NDArray[np.float32]) -> None:
+    text = PngInfo()
+    text.add_text(BOX, json.dumps(heatmap.box))
+    image = Image.fromarray(np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8))
+    temporary = heatmap.path.parent / f".{heatmap.path.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        image.save(temporary, format="PNG", compress_level=1, pnginfo=text)
+        os.replace(temporary, heatmap.path)
     finally:
         temporary.unlink(missing_ok=True)
-    return path

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import fiftyone as fo
 
-from stages.review.fields import DIGEST, KEY, Field, declare, encode, fields_of
-from stages.review.records import Contents, Record, Sample, make_heatmaps, read_contents, records
+from stages.review.contents import Contents, Sample, make_heatmaps, read_contents
+from stages.review.documents import add, update
+from stages.review.fields import DIGEST, KEY, Field, declare, fields_of
+from stages.review.records import Record, records
 from stages.review.reviews import append_reviews, read_reviews, standing
 from stages.review.select import selected
 from stages.review.settings import ReviewSettings, RuleText, Selection
@@ -19,8 +20,6 @@ from stages.review.verdicts import bring_back, declare_verdicts, find_reviews
 from stages.review.views import lay_out, save_views
 from storage.errors import UserError
 from storage.run import Run
-
-BATCH = 1000
 
 OURS = "fields"
 """Key of the dataset's info that lists the fields made here."""
@@ -145,63 +144,23 @@ def _drop_former(dataset: Any, fields: list[Field]) -> None:
 
 
 def _bring_up_to_date(
-    dataset: Any, fields: list[Field], contents: Contents, shown: Iterator[tuple[Sample, Record]]
+    dataset: Any, fields: list[Field], contents: Contents, batches: Iterator[list[tuple[Sample, Record]]]
 ) -> LoadReport:
     before = dict(zip(*dataset.values([KEY, DIGEST]), strict=True))
-    changed: list[tuple[Sample, Record]] = []
-    added = without_heatmap = unchanged = 0
-    new: list[tuple[Sample, Record]] = []
-    while batch := list(islice(shown, BATCH)):
+    added = updated = without_heatmap = 0
+    for batch in batches:
         for sample, record in batch:
-            record[DIGEST] = hashlib.blake2b(repr((str(sample.path), record)).encode(), digest_size=16).hexdigest()
+            record[DIGEST] = hashlib.blake2b(repr((sample, record)).encode(), digest_size=16).hexdigest()
             without_heatmap += record["saliency"] is None and record["saliency_predicted"] is None
-            if sample.key not in before:
-                new.append((sample, record))
-            elif record[DIGEST] != before[sample.key]:
-                changed.append((sample, record))
-            else:
-                unchanged += 1
+        new = [shown for shown in batch if shown[0].key not in before]
+        changed = [shown for shown in batch if shown[0].key in before and shown[1][DIGEST] != before[shown[0].key]]
+        add(dataset, fields, new)
+        update(dataset, fields, changed)
         added += len(new)
-        _add(dataset, fields, new)
-        new.clear()
-    _update(dataset, fields, changed)
+        updated += len(changed)
     wanted = contents.known if contents.only is None else contents.known & contents.only
     gone = [key for key in before if key not in wanted]
     if gone:
         dataset.delete_samples(dataset.select_by(KEY, gone))
-    return LoadReport(dataset.name, added, len(changed), unchanged, len(gone), dict(contents.skipped), without_heatmap)
-
-
-def _add(dataset: Any, fields: list[Field], batch: list[tuple[Sample, Record]]) -> None:
-    samples = [
-        fo.Sample(
-            filepath=str(sample.path),
-            metadata=_metadata(sample),
-            **{
-                field.path: encode(field.kind, record.get(field.path), (sample.width, sample.height))
-                for field in fields
-            },
-        )
-        for sample, record in batch
-    ]
-    # The schema is declared, so FiftyOne need not look for new fields in each sample: several times faster.
-    dataset.add_samples(samples, expand_schema=False, validate=False, progress=False)
-
-
-def _update(dataset: Any, fields: list[Field], changed: list[tuple[Sample, Record]]) -> None:
-    if not changed:
-        return
-    for field in fields:
-        if field.path == KEY:
-            continue
-        values = {
-            sample.key: encode(field.kind, record.get(field.path), (sample.width, sample.height))
-            for sample, record in changed
-        }
-        dataset.set_values(field.path, values, key_field=KEY, expand_schema=False, validate=False)
-    for path, of in (("filepath", lambda sample: str(sample.path)), ("metadata", _metadata)):
-        dataset.set_values(path, {sample.key: of(sample) for sample, _ in changed}, key_field=KEY, validate=False)
-
-
-def _metadata(sample: Sample) -> Any:
-    return fo.ImageMetadata(size_bytes=sample.values["size_bytes"], width=sample.width, height=sample.height)
+    unchanged = len(contents.samples) - added - updated
+    return LoadReport(dataset.name, added, updated, unchanged, len(gone), dict(contents.skipped), without_heatmap)

@@ -9,8 +9,8 @@ import fiftyone as fo
 from fiftyone import ViewField
 from fiftyone.core.odm.dataset import ActiveFields, SidebarGroupDocument
 
+from stages.review.contents import Cue
 from stages.review.fields import EXPANDED, GROUPS, IMAGE, Field, severity_path
-from stages.review.records import Cue
 from stages.review.settings import RuleText
 from stages.review.verdicts import CORRECTED, VERDICTS
 

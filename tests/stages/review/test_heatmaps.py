@@ -101,3 +101,31 @@ def test_a_canvas_keeps_the_aspect_and_is_never_larger_than_the_image(
     width: int, height: int, expected: tuple[int, int]
 ):
     assert canvas_size(width, height, 512) == expected
+
+
+def test_a_second_time_finds_the_same_boxes_and_a_damaged_heatmap_is_written_again(tmp_path: Path):
+    first = write(tmp_path, "resize_crop", [WIDE, TALL])
+    assert write(tmp_path, "resize_crop", [WIDE, TALL]) == first
+    assert first[0] is not None
+    assert first[1] is not None
+    whole = first[0].path.read_bytes()
+    first[0].path.write_bytes(b"")
+    # A picture without the box is not ours.
+    Image.fromarray(np.asarray(Image.open(first[1].path))).save(first[1].path)
+    assert write(tmp_path, "resize_crop", [WIDE, TALL]) == first
+    assert first[0].path.read_bytes() == whole
+
+
+def test_rows_in_any_order_and_number_get_their_own_heatmaps(tmp_path: Path):
+    # More than a batch of them, so that several threads write.
+    run = make_run(tmp_path, [WIDE], "squash")
+    count = 150
+    maps = run.create_maps(
+        "many", "label", rows=count, grid=(2, 2), attributes={"geometry": "squash", "size": 224, "resize": 256}
+    )
+    maps.write(0, np.arange(count, dtype=np.float32)[:, None, None] * [[[0, 0], [0, 1]]] + [[[1, 0], [0, 0]]])
+    rows = np.random.default_rng(0).permutation(count).tolist()
+    views = [view_of(Planted("x.png", 100 + row, 100), "squash") for row in rows]
+    heatmaps = write_heatmaps(run.local_path("heatmaps"), maps, rows, views, long_side=300, threads=3)
+    shapes = [np.asarray(Image.open(heatmap.path)).shape for heatmap in heatmaps if heatmap]
+    assert shapes == [(100, 100 + row) for row in rows]

@@ -20,6 +20,7 @@ FLAGGED = Planted("b/flagged.png", rules=(("relies_on_outside", "evidence", 0.5)
 DESCRIBED = Planted("a.png", 300, 450, rules=(("misses_box", "description", 1.0),))
 WRONG = Planted("c.png", predicted=1, predicted_cell=(6, 0))
 BROKEN = Planted("d.png", status="unreadable")
+FLAGGED_FLAT = replace(FLAGGED, name="flagged.png")
 ALL = [DESCRIBED, FLAGGED, WRONG, BROKEN]
 
 
@@ -269,3 +270,27 @@ def test_a_run_without_maps_says_what_makes_them(tmp_path: Path):
 def test_settings_and_app_import_without_fiftyone():
     code = "import sys, stages.review.app, stages.review.settings; sys.exit('fiftyone' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_deleting_a_runs_dataset_touches_none_of_its_files(tmp_path: Path):
+    run = make(tmp_path, [FLAGGED, WRONG])
+    dataset, _ = load_run(run)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert any(path.parent.name == "heatmaps" for path in before)
+    dataset.delete()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    again, report = load_run(run)
+    assert (report.added, len(again)) == (2, 2)
+
+
+def test_a_run_that_is_loaded_again_leaves_the_dataset_of_another_run_alone(tmp_path: Path):
+    first, second = (make_run(tmp_path / name, [FLAGGED_FLAT], name=f"{tmp_path.name}-{name}") for name in "ab")
+    one, _ = load_run(first)
+    two, _ = load_run(second)
+    two.tag_samples("mine")
+    before = two.values(["id", "last_modified_at", "tags"])
+    make_run(tmp_path / "a", [replace(FLAGGED_FLAT, drop_outside=0.75), WRONG], name=f"{tmp_path.name}-a")
+    one, report = load_run(first)
+    assert (report.added, report.updated) == (1, 1)
+    assert two.values(["id", "last_modified_at", "tags"]) == before
+    assert (len(one), len(two)) == (2, 1)
