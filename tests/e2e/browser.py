@@ -150,3 +150,10 @@ def select_saved_view(page: Any, name: str, picture: Path | None = None) -> None
 def sample_count(page: Any) -> int:
     """Samples that the grid says it shows."""
     return int(page.locator("[data-cy=entry-counts]").inner_text().replace(",", "").split()[0])
+
+
+def run_operator(page: Any, label: str) -> None:
+    """Choose an operator from the App's list of them, as a person does: its form opens, or it runs."""
+    page.keyboard.press("Backquote")
+    page.get_by_placeholder("Search operations by name...").fill(label)
+    page.get_by_text(label, exact=True).first.click()

@@ -34,6 +34,7 @@ from storage.errors import UserError
 from storage.run import Run
 
 SQL = "(SQL of your own)"
+FIRST_QUERY = "relies_on_outside"
 WORST = "(the worst finding of each)"
 TABLE_ROWS = 100
 """Rows of a query without samples that the App shows."""
@@ -268,15 +269,16 @@ class Query(foo.Operator):
         for query in list_queries():
             offered.add_choice(query.name, label=query.title, description=query.answers)
         offered.add_choice(SQL, label="SQL of your own", description="over the tables of `sightline query --list`")
-        inputs.enum("name", offered.values(), required=True, label="Question", view=offered)
-        chosen = ctx.params.get("name")
+        inputs.enum("name", offered.values(), required=True, default=FIRST_QUERY, label="Question", view=offered)
+        chosen = ctx.params.get("name", FIRST_QUERY)
         if chosen == SQL:
             inputs.str(
                 "sql",
                 required=True,
                 label="SQL",
                 description="with a column sample_id, the samples become the view in the query's order",
-                view=types.CodeView(language="sql"),
+                # Not FiftyOne's editor of code: that one is fetched from the network.
+                view=types.TextFieldView(componentsProps={"field": {"multiline": True, "minRows": 4}}),
             )
         elif chosen:
             inputs.md(load_query(chosen).answers, name="answers")

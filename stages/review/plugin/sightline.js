@@ -275,7 +275,8 @@
     };
     const judge = (verdict) =>
       guarded(async () => {
-        const found = await ask("judge", { sample, verdict, rule: rule || undefined, note: note || undefined });
+        if (!rule) return tell("no rule found anything here: there is nothing to judge", true);
+        const found = await ask("judge", { sample, verdict, rule, note: note || undefined });
         if (found.problem) return tell(found.problem, true);
         const { review } = found;
         setJudged((before) => [...before, found]);
