@@ -11,6 +11,7 @@ import fiftyone as fo
 
 from stages.review.contents import Contents, Sample, make_heatmaps, read_contents
 from stages.review.documents import add, update
+from stages.review.embeddings import save_embeddings
 from stages.review.fields import DIGEST, KEY, Field, declare, fields_of
 from stages.review.records import Record, records
 from stages.review.reviews import append_reviews, read_reviews, standing
@@ -87,6 +88,7 @@ def load(
     report = _bring_up_to_date(dataset, fields, contents, records(contents, heatmaps))
     declare_verdicts(dataset, contents.class_names)
     bring_back(dataset, standing(read_reviews(run)))
+    save_embeddings(dataset, run, contents)
     lay_out(dataset, fields, opacity=settings.heatmap_opacity)
     save_views(dataset, rules, contents.cues, selected=selection is not None)
     if tell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import fiftyone as fo
@@ -35,9 +36,29 @@ OURS = "views"
 
 EVERYTHING = "Everything, worst first"
 SELECTED = "Selected, worst first"
+NOT_REVIEWED = "Not reviewed yet"
+DISAGREE = "Reviewers disagree"
+"""The two without a count in their names: they follow the verdicts that are given."""
 
-CUE_VIEWS = 20
+CUE_VIEWS = 200
 """Cues that get a saved view; the field ``cue`` filters for any."""
+
+
+@dataclass(frozen=True)
+class SavedView:
+    """A view of the grid under a name."""
+
+    name: str
+    view: Any
+    description: str
+
+    def is_saved_in(self, dataset: Any) -> bool:
+        """Whether the dataset has it already, just like that."""
+        if not dataset.has_saved_view(self.name):
+            return False
+        stored = dataset.load_saved_view(self.name)._serialize(include_uuids=False)
+        said = dataset.get_saved_view_info(self.name)["description"] or ""
+        return bool(stored == self.view._serialize(include_uuids=False) and said == self.description)
 
 
 def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
@@ -82,42 +103,74 @@ def first_view(dataset: Any) -> Any:
 
 def save_views(
     dataset: Any, rules: Mapping[str, RuleText], cues: Sequence[Cue] = (), *, selected: bool = False
-) -> dict[str, str]:
-    """Save a view of each rule that found something, of each cue, and of everything; returns rule -> name of its view.
+) -> None:
+    """Save a view of everything, two that follow the verdicts, and one of each rule that found something and each cue.
 
-    ``selected``: the dataset holds a selection of the run, and the name of that one says so. Names carry counts, so
-    views of an earlier load are replaced. Views that people saved are left alone.
+    ``selected``: the dataset holds a selection of the run, and the name of the first says so. Names of views carry
+    counts, so those of an earlier load are replaced. Views that people saved are left alone.
     """
-    for name in dataset.info.get(OURS, []):
+    wanted = [
+        SavedView(
+            f"{SELECTED if selected else EVERYTHING} ({len(dataset)})",
+            worst_first(dataset),
+            "All samples, those with the most severe evidence first.",
+        ),
+        *_of_verdicts(dataset),
+        *_of_rules(dataset, rules),
+        *_of_cues(dataset, cues),
+    ]
+    before = dataset.info.get(OURS, [])
+    if before == [view.name for view in wanted] and all(view.is_saved_in(dataset) for view in wanted):
+        return  # each takes long to save, and stands in the list in the order of saving
+    for name in before:
         if dataset.has_saved_view(name):
             dataset.delete_saved_view(name)
+    for view in wanted:
+        dataset.save_view(view.name, view.view, description=view.description or None, overwrite=True)
+    dataset.info[OURS] = [view.name for view in wanted]
+    dataset.save()
+
+
+def _of_verdicts(dataset: Any) -> list[SavedView]:
+    said = ViewField(VERDICTS)
+    finding = ViewField("target").concat("\n", ViewField("rule"))
+    judged, opinions = said.map(finding), said.map(finding.concat("\n", ViewField("verdict")))
+    return [
+        SavedView(
+            NOT_REVIEWED,
+            worst_first(dataset.match((ViewField("findings").length() > 0) & (said.length() == 0))),
+            "Samples with findings on which nobody has given a verdict yet. Choose it again after some verdicts.",
+        ),
+        SavedView(
+            DISAGREE,
+            # A reviewer has one verdict on a finding: more opinions than findings are two on one.
+            worst_first(dataset.match((said.length() > 1) & (opinions.unique().length() > judged.unique().length()))),
+            "Samples on which two reviewers gave different verdicts on one finding.",
+        ),
+    ]
+
+
+def _of_rules(dataset: Any, rules: Mapping[str, RuleText]) -> list[SavedView]:
     counts = dataset.count_values("findings")
     named = [rule for rule in rules if rule in counts]
     named += sorted(rule for rule in counts if rule is not None and rule not in rules)
-    names: dict[str, str] = {}
-    everything = f"{SELECTED if selected else EVERYTHING} ({len(dataset)})"
-    dataset.save_view(everything, worst_first(dataset), overwrite=True)
+    views = []
     for rule in named:
         text = rules.get(rule) or RuleText(rule.replace("_", " ").capitalize())
-        names[rule] = f"{text.title} ({counts[rule]})"
         view = dataset.match(ViewField("findings").contains([rule])).sort_by(severity_path(rule), reverse=True)
-        dataset.save_view(names[rule], view, description=text.meaning or None, overwrite=True)
-    dataset.info[OURS] = [everything, *names.values(), *_save_cues(dataset, cues)]
-    dataset.save()
-    return names
+        views.append(SavedView(f"{text.title} ({counts[rule]})", view, text.meaning))
+    return views
 
 
-def _save_cues(dataset: Any, cues: Sequence[Cue]) -> list[str]:
-    """Save a view of each cue that samples of the dataset rely on, those it costs most first; returns their names."""
+def _of_cues(dataset: Any, cues: Sequence[Cue]) -> list[SavedView]:
+    """Cues that samples of the dataset rely on, those that cost most first."""
     counts = dataset.count_values("cue")
-    names = []
-    for cue in [cue for cue in cues if cue.cue_id in counts][:CUE_VIEWS]:
-        name = f"Cue: {', '.join(cue.classes) or 'no class in particular'}, {cue.cue_id} ({counts[cue.cue_id]})"
-        text = (
+    return [
+        SavedView(
+            f"Cue: {', '.join(cue.classes) or 'no class in particular'}, {cue.cue_id} ({counts[cue.cue_id]})",
+            dataset.match(ViewField("cue") == cue.cue_id).sort_by("priority", reverse=True),
             f"Hiding something outside the boxes lowers the probability of their class by {cue.mean_drop:.2f} on "
-            "average, and what was hidden looks alike to the network: see hidden_box."
+            "average, and what was hidden looks alike to the network: see hidden_box.",
         )
-        view = dataset.match(ViewField("cue") == cue.cue_id).sort_by("priority", reverse=True)
-        dataset.save_view(name, view, description=text, overwrite=True)
-        names.append(name)
-    return names
+        for cue in [cue for cue in cues if cue.cue_id in counts][:CUE_VIEWS]
+    ]

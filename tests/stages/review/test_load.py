@@ -161,6 +161,8 @@ def test_each_rule_has_one_saved_view_with_its_count_sorted_by_severity(tmp_path
     dataset, _ = load_run(run, rules=rules)
     assert dataset.list_saved_views() == [
         "Everything, worst first (3)",
+        "Not reviewed yet",
+        "Reviewers disagree",
         "Relies on what is outside (1)",
         "Misses box (2)",
     ]
@@ -218,7 +220,13 @@ def test_what_was_hidden_stands_on_the_image(tmp_path: Path):
 def test_views_of_an_earlier_count_do_not_pile_up(tmp_path: Path):
     load_run(make(tmp_path, [FLAGGED, DESCRIBED]))
     dataset, _ = load_run(make(tmp_path, [FLAGGED, DESCRIBED, replace(DESCRIBED, name="e.png")]))
-    assert dataset.list_saved_views() == ["Everything, worst first (3)", "Misses box (3)", "Relies on outside (1)"]
+    assert dataset.list_saved_views() == [
+        "Everything, worst first (3)",
+        "Not reviewed yet",
+        "Reviewers disagree",
+        "Misses box (3)",
+        "Relies on outside (1)",
+    ]
 
 
 def test_two_runs_of_one_name_are_two_datasets(tmp_path: Path):

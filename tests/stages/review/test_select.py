@@ -46,7 +46,12 @@ def test_only_what_is_selected_is_loaded_and_drawn(run: Run):
     assert dataset.values("sample_key") == ["d.png", "b.png"]
     assert report.added == 2
     assert heatmaps(run) == 2
-    assert dataset.list_saved_views() == ["Selected, worst first (2)", "Misses (2)"]
+    assert dataset.list_saved_views() == [
+        "Selected, worst first (2)",
+        "Not reviewed yet",
+        "Reviewers disagree",
+        "Misses (2)",
+    ]
     dataset, report = load_run(run)
     assert (report.added, report.unchanged, heatmaps(run)) == (2, 2, 4)
     assert dataset.list_saved_views()[0] == "Everything, worst first (4)"
