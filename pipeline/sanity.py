@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stages.explain.sanity import Check, SanityReport
+from stages.explain.sanity import Check, SanityReport, Similarity
 from stages.explain.similarity import METRICS
+
+_SAME = 0.9
+"""Rank correlation from which maps are the same map made again: rounding on another device costs less."""
 
 _SECTIONS = {
     "weights": "random weights, from the output down",
@@ -39,19 +44,53 @@ def print_sanity(report: SanityReport, console: Console) -> None:
         medians = ("-" if other.median is None else f"{other.median:.2f}" for other in others)
         table.add_row(escape(_name(check)), "-" if first.median is None else str(first), *medians, str(first.n))
     console.print(table)
+    console.print("n counts the images on which the rank correlation is defined; 1 is the same map", highlight=False)
+    for line in _what_it_means(report):
+        console.print(line, highlight=False)
     if report.fault:
         console.print(f"[red]FAULT[/]  {escape(report.fault)}", highlight=False)
     else:
         console.print(f"[green]passes[/]  {_left(report)}", highlight=False)
 
 
+def _what_it_means(report: SanityReport) -> Iterator[str]:
+    """The rows to read the verdict by, in words."""
+    again, noise, other = (_spearman(report, name) for name in ("again", "noise", "class"))
+    if again is not None and not again.reaches(_SAME):
+        yield (
+            f"note        the same network makes other maps ({again}, not about 1): run.json no longer says how they "
+            "were made; run the pipeline again first"
+        )
+    if noise is not None:
+        yield f"stability   noise on the input (standard deviation {report.settings.noise:.3g}) leaves {noise}"
+    if other is not None:
+        yield f"class       another class of the same image has {other}: at 1 the maps would not tell classes apart"
+    knowing_nothing = [
+        f"{check.layer} {check.metrics['spearman'].median:.2f}"
+        for check in report.checks
+        if check.layer in ("another image", "center") and check.metrics["spearman"].median is not None
+    ]
+    if knowing_nothing:
+        yield f"by chance   {', '.join(knowing_nothing)}: maps that know nothing of this image have that much"
+
+
+def _spearman(report: SanityReport, name: str) -> Similarity | None:
+    """The rank correlation of a check; None where it was not made or is not defined."""
+    found = [check.metrics["spearman"] for check in report.checks if check.check == name]
+    return found[0] if found and found[0].median is not None else None
+
+
 def _left(report: SanityReport) -> str:
     """What random weights leave of the maps, beside what would be a fault."""
     levels = [check.metrics["spearman"] for check in report.checks if check.check == "weights"]
-    said = f"with all weights random {levels[-1]} is left (a fault from {report.settings.survives:g} on)"
+    said = "the maps depend on the network: with all weights random "
+    if levels[-1].median is None:
+        said += "no map is left"
+    else:
+        said += f"a rank correlation of {levels[-1]} is left (a fault from {report.settings.survives:g} on)"
     if report.after_layer:
         after, limit = levels[report.after_layer - 1], report.settings.survives_head
-        said += f", with those after the target layer {after} (from {limit:g} on)"
+        said += f", with only those after the target layer random {after} (a fault from {limit:g} on)"
     return said
 
 

@@ -25,6 +25,7 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     console.print()
     _print_overview(summary, console)
     _print_faithfulness(summary, info, console)
+    _print_sanity(summary, console)
     _print_localisation(summary, console)
     _print_rules(summary, console)
     _print_cues(summary, console)
@@ -41,7 +42,8 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     console.print(f"this run    {timings}", highlight=False)
     console.print(f"outputs     {shown_path}/  (maps.zarr, *.parquet, run.json)", highlight=False)
     console.print("\nnext", highlight=False)
-    if shutil.which("sightline"):
+    installed = shutil.which("sightline") is not None
+    if installed:
         commands = {
             f"sightline app {shown_path}": "look at the findings",
             f"sightline query {shown_path} --name worst_classes": "ask; --list shows more",
@@ -51,6 +53,9 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
             f"make app RUN={shown_path}": "look at the findings",
             f"make query RUN={shown_path} NAME=worst_classes": "ask; ARGS=--list shows more",
         }
+    if not summary.sanity:
+        command = f"sightline sanity {shown_path}" if installed else f"make sanity RUN={shown_path}"
+        commands[command] = "check that the maps depend on the network"
     for command, purpose in commands.items():
         console.print(f"  {command:{max(map(len, commands))}}   {purpose}", highlight=False)
 
@@ -90,6 +95,14 @@ def _print_faithfulness(summary: Summary, info: dict[str, object], console: Cons
         table.add_row(*cells, *(areas if curves else ()))
     console.print(f"\n[bold]Faithfulness[/], percent ({made})", highlight=False)
     console.print(table)
+
+
+def _print_sanity(summary: Summary, console: Console) -> None:
+    """What `sightline sanity` said; nothing where nobody asked it."""
+    styles = {"passes": "green", "FAULT": "red", "outdated": "yellow"}
+    for verdict in summary.sanity:
+        said = f"[{styles[verdict.word]}]{verdict.word}[/]  {escape(str(verdict))}"
+        console.print(f"sanity      {said}", highlight=False)
 
 
 _LOCALISATION = {

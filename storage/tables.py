@@ -339,6 +339,9 @@ SANITY = pa.schema(
         _real("high", "Upper end.", "[-1, 1]"),
         _count("n", "Images on which the metric is defined: not where a map is constant, except for ssim."),
         _field("seed", pa.int64(), "Seed of the choice of images, the weights and the noise.", "", ">= 0"),
+        _text("fault", "What is wrong with the maps of the method and target, in words; null if they pass."),
+        _field("rows", pa.list_(pa.int64()), "Rows of the maps that were checked."),
+        _text("maps_checksum", "SHA-256 of those maps as stored: another one now means that the check is out of date."),
     ]
 )
 

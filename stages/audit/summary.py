@@ -14,6 +14,7 @@ from stages.audit.findings import audited_method
 from stages.audit.intervals import bootstrap, wilson
 from stages.audit.query import connect
 from stages.audit.rules import RULES
+from stages.audit.sanity import SanityVerdict, sanity_verdicts
 from storage.tables import CUES, without_vectors
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Summary:
     lift_interval: Interval | None
     rules: tuple[RuleCount, ...]
     cues: tuple[CueCount, ...]
+    sanity: tuple[SanityVerdict, ...]
 
 
 def summarise(run: Run, method: str = "", *, top: int = 3) -> Summary:
@@ -175,6 +177,7 @@ def summarise(run: Run, method: str = "", *, top: int = 3) -> Summary:
         lift_interval=bootstrap(lifts),
         rules=_count_rules(findings, top),
         cues=_count_cues(run, method, top),
+        sanity=sanity_verdicts(run),
     )
 
 

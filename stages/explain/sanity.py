@@ -29,6 +29,7 @@ from stages.explain.view import ViewSettings, render_view
 from storage import MapStore, Run
 from storage.errors import UserError
 from storage.images import ImageError, decode_image, read_bytes
+from storage.maps import checksum
 from storage.tables import SANITY
 
 Maps = NDArray[np.float32]
@@ -118,12 +119,17 @@ class SanityReport:
 
 @dataclass(frozen=True)
 class _Subset:
-    """Views (N, 3, H, W) in uint8, the classes that are explained (N,), and the stored maps (N, H, W) in [0, 1]."""
+    """Views (N, 3, H, W) in uint8, the classes that are explained (N,), and the stored maps (N, H, W) in [0, 1].
+
+    ``rows`` are those of the maps, ``maps_checksum`` is of their grids as stored.
+    """
 
     pixels: NDArray[np.uint8]
     classes: Classes
     stored: Maps
     unreadable: int
+    rows: list[int]
+    maps_checksum: str
 
 
 def check_sanity(
@@ -187,7 +193,7 @@ def check_sanity(
         checks=tuple(checks),
         fault=find_fault(checks, after_layer, settings),
     )
-    _write(run, report)
+    _write(run, report, subset)
     return report
 
 
@@ -327,8 +333,15 @@ def _choose(
             reason = f"{unreadable} images cannot be read, the last because {error.reason}"
     if not chosen:
         raise UserError(f"{run.url} has no image to check: {reason}")
-    maps = store.read([row["row"] for row in chosen], (view.size, view.size))
-    return _Subset(np.stack(pixels), np.array([row["class_index"] for row in chosen]), maps, unreadable)
+    chosen_rows = [row["row"] for row in chosen]
+    return _Subset(
+        pixels=np.stack(pixels),
+        classes=np.array([row["class_index"] for row in chosen]),
+        stored=store.read(chosen_rows, (view.size, view.size)),
+        unreadable=unreadable,
+        rows=chosen_rows,
+        maps_checksum=checksum(store.read(chosen_rows)),
+    )
 
 
 def _read_view(sample: dict[str, Any], view: ViewSettings) -> NDArray[np.uint8]:
@@ -339,7 +352,7 @@ def _read_view(sample: dict[str, Any], view: ViewSettings) -> NDArray[np.uint8]:
     return render_view(decode_image(content), view)
 
 
-def _write(run: Run, report: SanityReport) -> None:
+def _write(run: Run, report: SanityReport, subset: _Subset) -> None:
     """Put the report's rows in place of those that the table has of the method and target."""
     own = (report.method, report.target)
     kept = run.table("sanity").to_pylist() if run.has_table("sanity") else []
@@ -359,6 +372,9 @@ def _write(run: Run, report: SanityReport) -> None:
                     "high": found.high,
                     "n": found.n,
                     "seed": report.settings.seed,
+                    "fault": report.fault,
+                    "rows": subset.rows,
+                    "maps_checksum": subset.maps_checksum,
                 }
             )
     run.write_table("sanity", pa.Table.from_pylist(rows, schema=SANITY))

@@ -15,6 +15,7 @@ from pipeline.cluster import ClusterSettings, connect
 from pipeline.config import load_config
 from pipeline.summary import print_summary
 from stages.audit.query import load_query, run_query
+from stages.explain.sanity import SanitySettings, check_sanity
 from stages.explain.shard import ShardReport
 from storage.errors import SightlineError, UserError
 from tests.pipeline.datasets import contents, write_bad_images, write_config, write_images, write_manifest
@@ -134,15 +135,23 @@ def test_what_is_asked_for_later_is_made_on_the_same_maps_and_summed_up(dataset,
 
 def test_no_line_is_broken_and_the_next_commands_stand_at_the_end(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    _, said = run(write_config(tmp_path, dataset / "audit.csv"))
-    assert [line.split("   ")[0].strip() for line in said.splitlines()[-2:]] == [
+    done, said = run(write_config(tmp_path, dataset / "audit.csv"))
+    assert [line.split("   ")[0].strip() for line in said.splitlines()[-3:]] == [
         "make app RUN=run",
         "make query RUN=run NAME=worst_classes",
+        "make sanity RUN=run",
     ]
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    # Once the maps are checked, the summary says what was found and proposes it no more.
+    config = load_config(write_config(tmp_path, dataset / "audit.csv"))
+    checked = check_sanity(done, config.model, config.view, config.explain, SanitySettings(samples=3), device="cpu")
     _, said = run(write_config(tmp_path, dataset / "audit.csv"))
     lines = said.splitlines()
     assert any(len(line) > 80 for line in lines)
+    (verdict,) = [line for line in lines if line.startswith("sanity")]
+    assert verdict.split()[1] == ("FAULT" if checked.fault else "passes")
+    assert "opti_cam, label: " in verdict
+    assert "(3 images)" in verdict
     assert lines[-2].split("   ")[0].strip() == "sightline app run"
     assert lines[-1].split("   ")[0].strip() == "sightline query run --name worst_classes"
     order = [line.split()[0] for line in lines if line and line[0] != " "]

@@ -35,7 +35,9 @@ REPORT = SanityReport(
         Check("weights", 1, "head", same(0.5)),
         Check("weights", 2, "features", same(0.25, 3)),
         Check("noise", None, "sigma 0.0157", same(0.75)),
+        Check("reference", None, "another image", same(0.125)),
         Check("reference", None, "uniform", same(None, 0)),
+        Check("reference", None, "center", same(0.375)),
     ),
     fault=None,
 )
@@ -54,10 +56,27 @@ def test_the_printed_report_has_a_row_a_check_and_a_verdict_in_words() -> None:
     assert "1 head 0.50 [0.38, 0.50] 0.50 0.50 4" in cells
     assert "2 + features 0.25 [0.12, 0.25] 0.25 0.25 3" in cells
     assert "uniform - - - 0" in cells
+    assert "stability noise on the input (standard deviation 0.0157) leaves 0.75 [0.62, 0.75]" in lines
+    assert "by chance another image 0.12, center 0.38: maps that know nothing of this image have that much" in lines
+    assert not [line for line in lines if line.startswith("class")]  # the check has no map of another class
     assert lines[-1] == (
-        "passes with all weights random 0.25 [0.12, 0.25] is left (a fault from 0.5 on), "
-        "with those after the target layer 0.50 [0.38, 0.50] (from 0.9 on)"
+        "passes the maps depend on the network: with all weights random a rank correlation of 0.25 [0.12, 0.25] is "
+        "left (a fault from 0.5 on), with only those after the target layer random 0.50 [0.38, 0.50] (a fault from "
+        "0.9 on)"
     )
+
+
+def test_maps_that_random_weights_leave_constant_are_told_as_such() -> None:
+    checks = (*REPORT.checks[:2], Check("weights", 2, "features", same(None, 0)), *REPORT.checks[3:])
+    assert "with all weights random no map is left" in printed(replace(REPORT, checks=checks))[-1]
+
+
+def test_maps_that_the_same_network_does_not_make_again_are_no_basis_for_a_verdict() -> None:
+    checks = (Check("again", None, "", same(0.75)), *REPORT.checks[1:])
+    assert (
+        "note the same network makes other maps (0.75 [0.62, 0.75], not about 1): run.json no longer says how they "
+        "were made; run the pipeline again first"
+    ) in printed(replace(REPORT, checks=checks))
 
 
 def test_a_fault_is_the_last_line() -> None:
