@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 FAINT = 0.1
 """Below this p of the class on the whole view there is little that any part of the image could carry."""
@@ -18,6 +18,7 @@ class Thresholds:
 
     drop_outside: float = 0.3
     drop_over_random: float = 0.1
+    drop_context: float = 0.3
     drop_review: float = 0.2
     needs_context: float = 0.5
 
@@ -39,14 +40,25 @@ def p(value: float | None) -> str:
     return f"{value:.2f}".removeprefix("0")
 
 
+class Meaning(NamedTuple):
+    """What the probes say, in words."""
+
+    conclusion: str
+    seen: str
+    """The numbers that it is drawn from; empty where nothing can be concluded."""
+
+    def __str__(self) -> str:
+        return f"{self.conclusion} {self.seen}".strip()
+
+
 def meaning(
     probes: Mapping[str, float | None],
     name: str,
     thresholds: Thresholds | None = None,
     *,
     predicted: str | None = None,
-) -> str:
-    """What the probes say of the class ``name``: first what was seen, then what it means.
+) -> Meaning:
+    """What the probes say of the class ``name``.
 
     ``probes`` are columns of the table ``explain``; what is undefined is None or left out. ``predicted`` is the class
     that the network takes the image for.
@@ -54,27 +66,30 @@ def meaning(
     limits = thresholds or Thresholds()
     full, box = probes.get("p_full"), probes.get("p_box")
     if full is None:
-        return "The network was not asked about this sample."
+        return Meaning("The network was not asked about this sample.", "")
     if full < FAINT:
-        text = f"The network gives {name} only {p(full)}, so there is little that any part of the image could carry."
-        return text if predicted in (None, name) else f"{text} It sees {predicted}: look at the map of the prediction."
-    if box is None:
-        salient = probes.get("p_saliency")
-        return (
-            f"No box of the label is in view, so inside and outside cannot be told apart. On the whole view p({name}) "
-            f"is {p(full)}, on what lights up alone {p(salient)}."
+        other = "" if predicted in (None, name) else f"It sees {predicted}: look at the map of the prediction."
+        return Meaning(
+            f"The network gives {name} only {p(full)}, so there is little that any part of the image could carry.",
+            other,
         )
-    return f"{_seen(probes, name, full)} {_conclusion(probes, full, box, limits)}"
+    if box is None:
+        return Meaning(
+            "Nothing was measured against boxes: none is in view, or they changed since this map was made.",
+            f"On the whole view p({name}) is {p(full)}, on what lights up alone {p(probes.get('p_saliency'))}.",
+        )
+    return Meaning(_conclusion(probes, full, box, limits), _seen(probes, name, full))
 
 
 def _seen(probes: Mapping[str, float | None], name: str, full: float) -> str:
     hidden, random = probes.get("p_hide_outside"), probes.get("p_hide_random")
     if hidden is None:
         return f"The boxes leave too little of the view to hide a tenth of it outside; p({name}) is {p(full)}."
-    change = "leaves" if p(hidden) == p(full) else "takes"
-    where = f"at {p(full)}" if change == "leaves" else f"from {p(full)} to {p(hidden)}"
+    change = (
+        f"leaves p({name}) at {p(full)}" if p(hidden) == p(full) else f"takes p({name}) from {p(full)} to {p(hidden)}"
+    )
     compared = "" if random is None else f"; a random area as large leaves it at {p(random)}"
-    return f"Hiding what lights up outside the boxes {change} p({name}) {where}{compared}."
+    return f"Hiding what matters most outside {change}{compared}."
 
 
 def _conclusion(probes: Mapping[str, float | None], full: float, box: float, limits: Thresholds) -> str:
@@ -82,18 +97,24 @@ def _conclusion(probes: Mapping[str, float | None], full: float, box: float, lim
     blurred = probes.get("p_hide_context")
     if hidden is not None:
         drop = full - hidden
-        over_random = drop - (full - random) if random is not None else drop
-        if drop >= limits.drop_outside and over_random >= limits.drop_over_random:
-            alone = f"although the boxes alone would do ({p(box)})" if box >= ENOUGH * full else _alone(box)
+        over_random = drop if random is None else random - hidden
+        costly = drop >= limits.drop_outside and over_random >= limits.drop_over_random
+        if costly and blurred is not None and full - blurred < limits.drop_context:
+            return (
+                f"The class does without its surroundings: with everything outside blurred p is {p(blurred)}. "
+                "The one place that costs p when hidden disturbs rather than carries."
+            )
+        if costly:
+            alone = f"although the boxes alone would do ({p(box)})" if box >= ENOUGH * full else _not_enough(box)
             return f"The class rests on something outside the boxes, {alone}."
         if drop >= limits.drop_outside:
-            return "Any change of the surroundings costs that much, not this place in particular."
+            return "Any change of the surroundings costs as much, not this place in particular."
         if drop >= limits.drop_review:
             return f"The class leans on something outside the boxes; the boxes alone give {p(box)}."
     if blurred is not None and full - blurred >= limits.needs_context:
         return (
-            f"No single part outside decides, but with everything outside blurred p falls to {p(blurred)}: the class "
-            "needs its surroundings as a whole."
+            f"The class needs its surroundings as a whole: with everything outside blurred p falls to {p(blurred)}, "
+            "though no single part outside decides."
         )
     return _inside(probes, full, box, blurred)
 
@@ -112,5 +133,5 @@ def _inside(probes: Mapping[str, float | None], full: float, box: float, blurred
     return text
 
 
-def _alone(box: float) -> str:
+def _not_enough(box: float) -> str:
     return f"and the boxes alone are not enough ({p(box)})"

@@ -17,7 +17,7 @@ from PIL import Image
 
 from stages.geometry import ViewTransform
 from stages.review.maps import view_transforms
-from stages.review.meaning import Thresholds, meaning, p
+from stages.review.meaning import Meaning, Thresholds, meaning, p
 from stages.review.picture import (
     LEVELS,
     contours,
@@ -44,7 +44,7 @@ PROBES = {
     "p_context": "all but the boxes",
     "p_saliency_in_box": "S in the boxes",
     "p_saliency_in_context": "S outside the boxes",
-    "p_hide_outside": "salient tenth outside hidden",
+    "p_hide_outside": "costliest tenth outside hidden",
     "p_hide_random": "random tenth outside hidden",
 }
 """The probes that are shown, and what the network saw for each."""
@@ -87,7 +87,7 @@ class Portrait:
     reason: str | None
     probes: Mapping[str, float | None]
     """p of the explained class by column of ``explain``, those of :data:`PROBES`; None where undefined."""
-    words: str
+    words: Meaning
     """The probes in words."""
     findings: tuple[Finding, ...]
     """By all targets of the method, worst evidence first."""
@@ -161,9 +161,10 @@ def as_shown(portrait: Portrait) -> dict[str, Any]:
         name: getattr(portrait, name)
         for name in (
             *("run", "sample_id", "digest", "method", "target", "label", "explained", "predicted"),
-            *("correct", "status", "reason", "words", "width", "height", "hidden_box", "hide_locator"),
+            *("correct", "status", "reason", "width", "height", "hidden_box", "hide_locator"),
         )
     }
+    shown["words"] = portrait.words._asdict()
     shown["confidence"] = p(portrait.confidence)
     shown["boxes"] = [list(box) for box in portrait.boxes]
     shown["view_box"] = list(portrait.view.view_box)

@@ -171,7 +171,7 @@
     const [typing, setTyping] = useState(false);
     const chosen = other ? other.run : "";
     const known = Object.entries(content.runs).map(([name, run]) => [run, name === content.name ? `${name} (this run)` : name]);
-    if (chosen && !known.some(([run]) => run === chosen)) known.push([chosen, chosen]);
+    if (chosen && !known.some(([run]) => run === chosen)) known.push([chosen, chosen.split("/").pop()]);
     const pick = (run) => {
       setTyping(run === "path");
       if (run !== "path") setOther(run ? { run } : null);
@@ -260,6 +260,10 @@
       );
     }, [sample, map, other, version]);
 
+    // The sidebar and the grid know of new verdicts once they read the samples again; while a sample is open they would flicker.
+    const given = useRef(false);
+    useEffect(() => () => given.current && executeOperator("reload_samples"), []);
+
     const current = content && content.sample === sample ? content : null;
 
     const tell = (text, problem = false) => setTold({ text, problem });
@@ -279,6 +283,7 @@
         const found = await ask("judge", { sample, verdict, rule, note: note || undefined });
         if (found.problem) return tell(found.problem, true);
         const { review } = found;
+        given.current = true;
         setJudged((before) => [...before, found]);
         setNote(null);
         tell(`${review.verdict} on ${review.sample_id}, ${review.rule}, by ${review.reviewer}${review.note ? `: ${review.note}` : ""}`);
@@ -337,14 +342,15 @@
             : shown.correct
               ? `label ${shown.label}, predicted right`
               : `label ${shown.label}, predicted ${shown.predicted} (${shown.confidence})`)),
-        shown && h("p", { className: "sl-words", "data-cy": "sightline-words" }, shown.words),
+        shown && h("p", { className: "sl-words", "data-cy": "sightline-words" },
+          h("b", null, shown.words.conclusion), " ", shown.words.seen),
         shown && h("div", { className: beside ? "sl-pair sl-columns" : "sl-columns" },
           [shown, beside].filter(Boolean).map((one, i) =>
             h("div", { key: i },
               beside && h("h3", { style: { marginTop: 0 } }, titleOf(one)),
               h("div", { className: "sl-pictures" }, h(Picture, { shown: one, level, opacity }), !beside && h(Seen, { shown: one, probe })),
               i === 1 && one.digest !== shown.digest && h("p", { role: "alert" }, "the image file differs between the runs")))),
-        beside && h("p", { "data-cy": "sightline-other-words" }, h("b", null, titleOf(beside)), `: ${beside.words}`),
+        beside && h("p", { "data-cy": "sightline-other-words" }, h("b", null, titleOf(beside)), `: ${beside.words.conclusion} ${beside.words.seen}`),
         content && content.other && content.other.problem && h("p", { role: "alert" }, content.other.problem),
         shown && h("div", { className: "sl-controls" },
           h("label", null, "contour", h("input", { type: "range", min: 0, max: shown.levels.length - 1, "data-cy": "sightline-level",

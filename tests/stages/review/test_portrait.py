@@ -43,7 +43,7 @@ def test_the_probes_are_those_of_the_table(tmp_path: Path) -> None:
     portrait = portray(run, "sticker.png", method="opti_cam", target="label")
     assert portrait.probes == PROBES
     assert (portrait.explained, portrait.label, portrait.correct) == ("cat", "cat", True)
-    assert portrait.words.startswith("Hiding what lights up outside the boxes takes p(cat) from .94 to .06")
+    assert portrait.words.seen.startswith("Hiding what matters most outside takes p(cat) from .94 to .06")
     assert portrait.boxes == (pytest.approx(object_box(STICKER), abs=1e-4),)
     assert portrait.hidden_box == (300, 20, 420, 110)
     shown = as_shown(portrait)
