@@ -14,7 +14,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.audit.report.contents import Point
+from stages.audit.report.contents import STANDS_OUT, Point
 from stages.audit.report.words import in_q
 
 # Legible on white and on the dark page alike.
@@ -48,8 +48,8 @@ _STYLE: Any = {
 
 
 def class_chart(classes: Sequence[Mapping[str, Any]], overall: float | None) -> Markup:
-    """Reliance rate of the classes with 95% Wilson intervals, in the order given; empty where no class has one."""
-    shown = [row for row in classes if row["reliance_rate"] is not None][:MOST_CLASSES]
+    """Reliance rate of the tested classes with 95% Wilson intervals, in the order given; empty where there is none."""
+    shown = [row for row in classes if row["reliance_q"] is not None][:MOST_CLASSES]
     if not shown:
         return Markup("")
     with rc_context(_STYLE):
@@ -61,18 +61,25 @@ def class_chart(classes: Sequence[Mapping[str, Any]], overall: float | None) -> 
         rates, low, high = (
             np.array([100 * row[name] for row in shown]) for name in ("reliance_rate", "reliance_low", "reliance_high")
         )
-        axes.hlines(places, low, high, color=BLUE, linewidth=2)
-        axes.plot(rates, places, "o", color=BLUE, markersize=5, clip_on=False)
+        stands_out = np.array([row["reliance_q"] <= STANDS_OUT for row in shown])
+        for chosen, marker, colour in ((~stands_out, "o", BLUE), (stands_out, "^", RED)):
+            axes.hlines(np.array(places)[chosen], low[chosen], high[chosen], color=colour, linewidth=2)
+            axes.plot(rates[chosen], np.array(places)[chosen], marker, color=colour, markersize=5, clip_on=False)
         if overall is not None:
             axes.axvline(100 * overall, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
             axes.text(100 * overall, -0.6, "all classes", color=MUTED, ha="center", va="bottom", fontsize=7.5)
         for place, row in zip(places, shown, strict=True):
-            q = "not tested" if row["reliance_q"] is None else f"q {in_q(row['reliance_q'])}"
-            axes.text(1.02, place, f"n {row['n_evaluable']}, {q}", transform=axes.get_yaxis_transform(), va="center")
+            axes.text(
+                1.02,
+                place,
+                f"n {row['n_evaluable']}, q {in_q(row['reliance_q'])}",
+                transform=axes.get_yaxis_transform(),
+                va="center",
+            )
         axes.set_yticks(places, [_shortened(row["label"]) for row in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlim(0, 100)
-        axes.set_xlabel("samples that rely on something outside their boxes, % (95% Wilson interval)")
+        axes.set_xlabel("images that rely on something outside their boxes, % (95% Wilson interval)")
         axes.grid(axis="x", color=LINE, linewidth=0.5)
         axes.set_axisbelow(True)
         said = "; ".join(f"{row['label']} {100 * row['reliance_rate']:.0f}%" for row in shown[:10])
@@ -130,7 +137,7 @@ def _square() -> tuple[Figure, Axes]:
 def _scatter(axes: Axes, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], points: Sequence[Point]) -> None:
     flagged = np.array([point.flagged for point in points])
     as_image = len(points) > MOST_VECTORS
-    series = ((~flagged, "o", BLUE, "not flagged"), (flagged, "^", RED, "flagged: relies on something outside"))
+    series = ((~flagged, "o", BLUE, "not flagged"), (flagged, "^", RED, "flagged"))
     for chosen, marker, colour, name in series:
         if chosen.any():
             label = f"{name} ({int(chosen.sum())})"

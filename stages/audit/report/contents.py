@@ -14,6 +14,7 @@ import yaml
 from stages.audit.findings import audited_method
 from stages.audit.query import connect
 from stages.audit.report.pictures import Picture, Pictures
+from stages.audit.report.words import image_in_words, map_in_words
 from stages.audit.rules import Rule, in_words, rules_of
 from stages.audit.settings import audit_settings
 from stages.audit.summary import Share, Summary, summarise
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_CUES = 10
 """Cues with a gallery, the costliest first."""
+MOST_CLOSE_UPS = 4
+"""Close-ups of a cue."""
 STANDS_OUT = 0.05
 """A class stands out up to this q."""
 
@@ -34,13 +37,20 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Card:
-    """One sample of a gallery: its picture, why it is here, and its numbers as (name, value)."""
+    """One sample of a gallery: its image, the same under its map (None without one), and why it is here.
+
+    ``probabilities`` of the class ``explained`` are (what was hidden, p or None); ``place`` is where the map lies.
+    """
 
     sample_id: str
     label: str
+    predicted: str
+    explained: str
     reason: str
     picture: Picture
-    numbers: tuple[tuple[str, str], ...]
+    heatmap: Picture | None
+    probabilities: tuple[tuple[str, float | None], ...]
+    place: str
 
 
 @dataclass(frozen=True)
@@ -55,10 +65,11 @@ class RuleGallery:
 
 @dataclass(frozen=True)
 class CueGallery:
-    """A row of the table ``cues``, and its exemplars."""
+    """A row of the table ``cues``, its exemplars, and close-ups of what was hidden in them."""
 
     cue: Mapping[str, Any]
     cards: tuple[Card, ...]
+    close_ups: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,8 @@ class Contents:
 
     name: str
     url: str
+    model: str
+    dataset: str
     method: str
     thresholds: Mapping[str, float]
     min_class_size: int
@@ -97,10 +110,12 @@ class Contents:
     standing_out: tuple[str, ...]
     points: tuple[Point, ...]
     rules: tuple[RuleGallery, ...]
+    flagged_close_ups: tuple[Picture, ...]
     quiet_rules: tuple[str, ...]
     cues: tuple[CueGallery, ...]
     n_cues: int
     metrics: tuple[MetricsTable, ...]
+    sanity: tuple[Record, ...]
     truth: TruthReport | None
     truth_problem: str
     config: str
@@ -130,19 +145,26 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
         points, reliance = _points(connection, method, relies)
         chosen = {rule.id: [found for found in findings if found["rule"] == rule.id][:per_rule] for rule in rules}
         exemplars = [example for cue in shown_cues for example in cue["exemplars"][:per_rule]]
-        rows = _audit_rows(connection, method, [*(found for group in chosen.values() for found in group), *exemplars])
+        flagged = [found for found in findings if (found["rule"], found["target"]) == ("relies_on_outside", "label")]
+        closest = [] if shown_cues else flagged[: min(per_rule, MOST_CLOSE_UPS)]
+        wanted = [*(found for group in chosen.values() for found in group), *exemplars, *closest]
+        rows = _audit_rows(connection, method, wanted)
     cards = _Cards(Pictures(run, method), rows, sum(map(len, chosen.values())) + len(exemplars), progress)
     counts = Counter(finding["rule"] for finding in findings)
     # What counts comes first: pictures that no longer fit are those of descriptions.
     order = [rule for rule in rules if rule.kind == "evidence"], [rule for rule in rules if rule.kind != "evidence"]
     flags = _galleries(order[0], chosen, counts, settings.thresholds(), cards)
-    cue_galleries = tuple(CueGallery(cue, cards.of_cue(cue, per_rule)) for cue in shown_cues)
+    cue_galleries = tuple(
+        CueGallery(cue, cards.of_cue(cue, per_rule), cards.close_ups(cue, per_rule)) for cue in shown_cues
+    )
     descriptions = _galleries(order[1], chosen, counts, settings.thresholds(), cards)
     classes = tuple(run.table("classes").to_pylist())
     truth, problem = _truth(run, config)
     return Contents(
         name=run.name,
         url=run.url,
+        model=str(config.get("model", {}).get("source") or ""),
+        dataset=_last_parts(config.get("dataset", {}).get("path")),
         method=method,
         thresholds=settings.thresholds(),
         min_class_size=settings.min_class_size,
@@ -155,10 +177,12 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
         ),
         points=points,
         rules=(*flags, *descriptions),
+        flagged_close_ups=cards.of_flagged(closest),
         quiet_rules=tuple(rule.title for rule in rules if not counts[rule.id]),
         cues=cue_galleries,
         n_cues=len(cues),
         metrics=_metrics(run, method),
+        sanity=tuple(run.table("sanity").to_pylist()) if run.has_table("sanity") else (),
         truth=truth,
         truth_problem=problem,
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "",
@@ -197,21 +221,54 @@ class _Cards:
             if (example["sample_id"], example["target"]) in self._rows
         )
 
-    def _card(self, row: Record, reason: str, region: Record | None) -> Card:
-        outlined = [region[edge] for edge in ("x0", "y0", "x1", "y1")] if region else None
-        picture = self.pictures.make(row, _alternative(row, outlined is not None), outlined)
+    def close_ups(self, cue: Record, count: int) -> tuple[Picture, ...]:
+        """What was hidden in the cue's exemplars; those whose image cannot be shown are left out."""
+        return self._close_ups([(example, example["box"]) for example in cue["exemplars"][:count]])
+
+    def of_flagged(self, findings: Sequence[Record]) -> tuple[Picture, ...]:
+        """What was hidden in the samples of findings."""
+        return self._close_ups(
+            [(found, self._rows[found["sample_id"], found["target"]]["hidden_box"]) for found in findings]
+        )
+
+    def _close_ups(self, places: Sequence[tuple[Record, Record | None]]) -> tuple[Picture, ...]:
+        pictures = []
+        for item, box in places[:MOST_CLOSE_UPS]:
+            row, region = self._rows.get((item["sample_id"], item["target"])), _edges(box)
+            if row is not None and region is not None:
+                alt = f"Close-up of what was hidden in {row['sample_id']}, labelled {row['label']}"
+                pictures.append(self.pictures.close_up(row, alt, region))
+        return tuple(picture for picture in pictures if picture is not None)
+
+    def _card(self, row: Record, reason: str, box: Record | None) -> Card:
+        region = _edges(box)
+        picture, heatmap = self.pictures.pair(row, image_in_words(row, region), map_in_words(row), region)
         self.done += 1
         if self._progress:
             self._progress(self.done, self._total)
-        numbers = (
-            (f"p({row['target_label']})", in_words(row["p_full"])),
-            ("outside hidden", in_words(row["p_hide_outside"])),
-            ("random area hidden", in_words(row["p_hide_random"])),
-            ("drop", in_words(row["drop_outside"])),
-            ("map in boxes", in_words(row["energy_in"], percent=True)),
-            ("by chance", in_words(row["box_area_frac"], percent=True)),
+        probabilities = (
+            ("nothing hidden", row["p_full"]),
+            ("dashed part hidden", row["p_hide_outside"]),
+            ("random part hidden", row["p_hide_random"]),
+            ("all outside hidden", row["p_hide_context"]),
         )
-        return Card(row["sample_id"], row["label"] or "unknown", reason, picture, numbers)
+        energy, area = (in_words(row[name], percent=True) for name in ("energy_in", "box_area_frac"))
+        place = f"{energy} of the map in the boxes, by chance {area}" if row["energy_in"] is not None else ""
+        return Card(
+            sample_id=row["sample_id"],
+            label=row["label"] or "unknown",
+            predicted=row["pred_label"] or "unknown",
+            explained=row["target_label"] or "unknown",
+            reason=reason,
+            picture=picture,
+            heatmap=heatmap,
+            probabilities=probabilities if row["p_full"] is not None else (),
+            place=place,
+        )
+
+
+def _edges(box: Record | None) -> list[float] | None:
+    return [box[edge] for edge in ("x0", "y0", "x1", "y1")] if box else None
 
 
 def _galleries(
@@ -231,18 +288,6 @@ def _galleries(
         for rule in rules
         if counts[rule.id]
     )
-
-
-def _alternative(row: Record, outlined: bool) -> str:
-    """A picture in words."""
-    boxes = sum(box["label"] in (None, row["label"]) for box in row["boxes"] or ())
-    place = {True: "strongest inside the boxes", False: "strongest outside the boxes", None: "without one maximum"}
-    parts = [
-        f"{row['sample_id']}, labelled {row['label'] or 'unknown'}, predicted {row['pred_label'] or 'unknown'}",
-        f"map of {row['target_label']} {place[row['pointing_hit']]}",
-        f"{boxes} ground-truth box{'' if boxes == 1 else 'es'}",
-    ]
-    return "; ".join([*parts, *(["dashed: a part outside the boxes"] if outlined else [])])
 
 
 def _points(connection: duckdb.DuckDBPyConnection, method: str, relies: str) -> tuple[tuple[Point, ...], Share]:
@@ -275,10 +320,10 @@ def _facts(info: Record, method: str, summary: Summary) -> tuple[tuple[str, str]
     facts = {
         "Dataset": dataset.get("path"),
         "Samples": ", ".join(f"{count} {status}" for status, count in summary.samples.items()),
-        "Dataset digest": _short(info.get("dataset_digest")),
+        "Dataset digest": info.get("dataset_digest"),
         "Model": model.get("source"),
         "Weights": model.get("checkpoint") or model.get("weights"),
-        "Weights digest": _short(info.get("weights_digest")),
+        "Weights digest": info.get("weights_digest"),
         "Layer": info.get("layer"),
         "View": f"{view['geometry']}, {view['size']} px" if view else None,
         "Saliency method": method,
@@ -289,8 +334,9 @@ def _facts(info: Record, method: str, summary: Summary) -> tuple[tuple[str, str]
     return tuple((name, str(value)) for name, value in facts.items() if value)
 
 
-def _short(digest: str | None) -> str | None:
-    return digest[:16] if digest else None
+def _last_parts(path: str | None) -> str:
+    """The end of a path, which is enough to recognise it by."""
+    return "/".join(path.rstrip("/").split("/")[-2:]) if path else ""
 
 
 def _metrics(run: Run, method: str) -> tuple[MetricsTable, ...]:

@@ -9,12 +9,28 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stages.audit.report.charts import class_chart, drop_chart, energy_chart
-from stages.audit.report.contents import Contents, Point
+from stages.audit.report.contents import Contents, MetricsTable, Point, Record
+from stages.audit.report.verdict import explanation, headline, next_steps
 from stages.audit.report.words import in_q, interval, number, percent
+from stages.audit.rules import in_words
 from storage.tables import EXPLAIN, SCORES
 
 LISTED_CLASSES = 50
 """Classes in the table; a query has the rest."""
+
+COMPARED = {
+    "ad": ("average drop (AD), %", "lower", 100),
+    "ai": ("average increase (AI), %", "higher", 100),
+    "ag": ("average gain (AG), %", "higher", 100),
+    "insertion": ("insertion, area under the curve", "higher", 1),
+    "deletion": ("deletion, area under the curve", "lower", 1),
+    "energy_in": ("map in the boxes, %", "higher", 100),
+    "energy_lift": ("map in the boxes, times chance", "higher", 1),
+    "pointing_hit": ("maximum in a box, %", "higher", 100),
+    "box_acc": ("box accuracy (BoxAcc), %", "higher", 100),
+    "max_box_acc_v2": ("box accuracy (MaxBoxAccV2), %", "higher", 100),
+}
+"""Metrics by which methods are set side by side: in words, which end is better, and the scale that it is shown in."""
 
 _BOX_ACCURACY = "Share of images whose map's box fits a ground-truth box, at the one threshold that suits all best."
 _ALL_BOXES = "The same with the boxes of every component of the map."
@@ -34,17 +50,57 @@ def render(contents: Contents) -> str:
         "interval": interval,
         "number": number,
         "q": in_q,
+        "p": in_words,
         "meaning": _meanings().get,
     }
+    tested = [row for row in contents.classes if row["reliance_q"] is not None]
     return environment.get_template("page.html").render(
         run=contents,
+        headline=headline(contents),
+        explanation=explanation(contents),
+        steps=next_steps(contents),
+        standing_out=[row for row in tested if row["label"] in contents.standing_out],
+        n_tested=len(tested),
+        compared=_compared(contents.metrics),
+        sanity=_sanity(contents.sanity),
+        sanity_metrics=tuple(dict.fromkeys(row["metric"] for row in contents.sanity)),
+        listed=tested[:LISTED_CLASSES],
+        untested=[row for row in contents.classes if row["reliance_q"] is None and row["n_findings"]],
         class_chart=class_chart(contents.classes, contents.reliance.rate),
         energy_chart=energy_chart(contents.points),
         drop_chart=drop_chart(contents.points, contents.thresholds["drop_outside"]),
         energy_bins=_energy_bins(contents.points),
         drop_bins=_drop_bins(contents.points),
-        listed_classes=LISTED_CLASSES,
     )
+
+
+def _compared(tables: Sequence[MetricsTable]) -> dict[str, Any]:
+    """The metrics of :data:`COMPARED` of the first target, which is ``label`` where the run has it."""
+    if not tables:
+        return {"target": "", "methods": (), "rows": []}
+    found = dict(tables[0].rows)
+    rows = [(words, found[metric]) for metric, words in COMPARED.items() if metric in found]
+    return {"target": tables[0].target, "methods": tables[0].methods, "rows": rows}
+
+
+def _sanity(rows: Sequence[Record]) -> dict[tuple[str, str, str], dict[str, Record]]:
+    """The table ``sanity`` by (method, target, what was changed) and metric."""
+    found: dict[tuple[str, str, str], dict[str, Record]] = {}
+    for row in rows:
+        found.setdefault((row["method"], row["target"], _change(row)), {})[row["metric"]] = row
+    return found
+
+
+def _change(row: Record) -> str:
+    """What a row of the table ``sanity`` compared the stored maps with."""
+    layer = row["layer"] or ""
+    return {
+        "again": "nothing: made again",
+        "weights": f"{row['level']}: random weights as far as {layer}",
+        "noise": "noise on the image",
+        "class": "another class explained",
+        "reference": f"no method: {layer}",
+    }.get(row["check"], str(row["check"]))
 
 
 def _meanings() -> dict[str, str]:

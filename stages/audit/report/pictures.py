@@ -1,4 +1,4 @@
-"""Thumbnails of samples: the image, the map laid over it, the ground-truth boxes and what was hidden."""
+"""Thumbnails of samples: the image with its boxes and what was hidden, the map laid over it, a close-up."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ OPACITY = 0.6
 """Opacity of the map where it is 1; where it is 0 the image is as it was."""
 OUT_OF_VIEW = 0.35
 """Brightness of what a crop keeps from the network."""
+CLOSE_UP = 128
+"""Side of a close-up, px."""
+AROUND = 1.5
+"""A close-up shows this many times the longer side of what it is about."""
 
 LightBoxes = Sequence[Sequence[float]]
 
@@ -47,42 +51,58 @@ class Picture:
 
 
 class Pictures:
-    """Makes the pictures of a run's method and counts what could not be shown (``problems``)."""
+    """Makes the pictures of a run's method and counts the samples that could not be shown (``problems``)."""
 
     def __init__(self, run: Run, method: str) -> None:
         self._maps: dict[str, MapStore] = {target: run.maps(target, method) for target in run.targets(method)}
         self._left = MOST_BYTES
         self.problems: Counter[str] = Counter()
 
-    def make(self, row: Mapping[str, Any], alt: str, region: Sequence[float] | None = None) -> Picture:
-        """The picture of a row of ``audit``; ``region`` (image px) is outlined by dashes."""
-        problem = ""
-        try:
-            content = read_bytes(row["uri"])
-            if hashlib.sha256(content).hexdigest() != row["digest"]:
-                problem = "the image has changed since the run"
-            elif self._left <= 0:
-                problem = "left out to keep the page small"
-            else:
-                return self._draw(content, row, alt, region)
-        except ImageError as error:
-            problem = "the image is missing" if error.reason.startswith("no such file") else "the image is unreadable"
-        self.problems[problem] += 1
-        width, height = _fitted(row["width"] or SIDE, row["height"] or SIDE)
-        return Picture("", width, height, alt, problem)
+    def pair(
+        self, row: Mapping[str, Any], alt: str, alt_map: str, region: Sequence[float] | None = None
+    ) -> tuple[Picture, Picture | None]:
+        """The image of a row of ``audit`` with its boxes, and the same under its map; None where it has no map.
 
-    def _draw(self, content: bytes, row: Mapping[str, Any], alt: str, region: Sequence[float] | None) -> Picture:
-        image = decode_image(content)
-        maps = self._maps.get(row["target"])
+        ``region`` (image px) is outlined by dashes.
+        """
+        image, problem = self._read(row)
+        if image is None:
+            self.problems[problem] += 1
+            width, height = _fitted(row["width"] or SIDE, row["height"] or SIDE)
+            return Picture("", width, height, alt, problem), None
         boxes = [
             [box[edge] for edge in ("x0", "y0", "x1", "y1")]
             for box in row["boxes"] or ()
             if box["label"] in (None, row["label"])
         ]
-        view, view_map = None, None
-        if maps is not None and row["row"] < maps.shape[0]:
-            view, view_map = view_of(maps, *image.size), maps.read([row["row"]], size=maps.view_size)[0]
-        picture = compose(image, view, view_map, boxes, region)
+        plain = self._picture(compose(image, None, None, boxes, region), alt)
+        maps = self._maps.get(row["target"])
+        if maps is None or row["row"] >= maps.shape[0]:
+            return plain, None
+        view, view_map = view_of(maps, *image.size), maps.read([row["row"]], size=maps.view_size)[0]
+        if not np.isfinite(view_map).all():
+            return plain, None
+        return plain, self._picture(compose(image, view, view_map, boxes, region), alt_map)
+
+    def close_up(self, row: Mapping[str, Any], alt: str, region: Sequence[float]) -> Picture | None:
+        """A square of the image around ``region`` (image px); None where the image cannot be shown."""
+        image, _ = self._read(row)
+        return None if image is None else self._picture(close_up(image, region), alt)
+
+    def _read(self, row: Mapping[str, Any]) -> tuple[Image.Image | None, str]:
+        """The upright image that the run saw, or why it cannot be shown."""
+        try:
+            content = read_bytes(row["uri"])
+            if hashlib.sha256(content).hexdigest() != row["digest"]:
+                return None, "the image has changed since the run"
+            if self._left <= 0:
+                return None, "left out to keep the page small"
+            return decode_image(content), ""
+        except ImageError as error:
+            gone = error.reason.startswith("no such file")
+            return None, "the image is missing" if gone else "the image is unreadable"
+
+    def _picture(self, picture: Image.Image, alt: str) -> Picture:
         uri = encode(picture)
         self._left -= len(uri)
         return Picture(uri, *picture.size, alt)
@@ -119,6 +139,15 @@ def compose(
     if region is not None:
         _dash(draw, (clip_boxes([region], image.width, image.height) * scale)[0].tolist())
     return picture
+
+
+def close_up(image: Image.Image, region: Sequence[float]) -> Image.Image:
+    """The square around ``region`` (x0, y0, x1, y1 in px), moved into the image where it would reach out of it."""
+    x0, y0, x1, y1 = region
+    side = min(AROUND * max(x1 - x0, y1 - y0), image.width, image.height)
+    left = min(max((x0 + x1 - side) / 2, 0), image.width - side)
+    top = min(max((y0 + y1 - side) / 2, 0), image.height - side)
+    return image.resize((CLOSE_UP, CLOSE_UP), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
 
 
 def encode(picture: Image.Image) -> str:

@@ -1,8 +1,9 @@
-"""Numbers as the page writes them; a dash stands for null."""
+"""Numbers and pictures as the page writes them; a dash stands for null."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from stages.audit.summary import Interval
 
@@ -27,3 +28,32 @@ def interval(ends: Interval | Sequence[float | None] | None, scale: float = 100,
     if ends is None or ends[0] is None or ends[1] is None:
         return ""
     return f"[{scale * ends[0]:.{digits}f},\N{NO-BREAK SPACE}{scale * ends[1]:.{digits}f}]"
+
+
+def image_in_words(row: Mapping[str, Any], region: Sequence[float] | None) -> str:
+    """What the image of a row of ``audit`` shows, with the boxes and the ``region`` (image px) drawn on it."""
+    boxes = [box for box in row["boxes"] or () if box["label"] in (None, row["label"])]
+    size = row["width"], row["height"]
+    first = [boxes[0][edge] for edge in ("x0", "y0", "x1", "y1")] if boxes else None
+    drawn = f"{len(boxes) or 'no'} boxes" if len(boxes) != 1 else f"its box {_place(first, *size)}"
+    parts = [f"{row['sample_id']}, labelled {row['label'] or 'unknown'}, predicted {row['pred_label'] or 'unknown'}"]
+    dashed = [f"a dashed rectangle outside {_place(region, *size)}"] if region else []
+    return "; ".join([*parts, drawn, *dashed])
+
+
+def map_in_words(row: Mapping[str, Any]) -> str:
+    """What the map of a row of ``audit`` shows."""
+    strongest = {True: ", strongest inside the boxes", False: ", strongest outside the boxes"}
+    share = "" if row["energy_in"] is None else f", {percent(row['energy_in'], 0)} of it in the boxes"
+    return f"The map of {row['target_label']} on {row['sample_id']}{strongest.get(row['pointing_hit'], '')}{share}"
+
+
+def _place(box: Sequence[float] | None, width: float | None, height: float | None) -> str:
+    """Where the middle of a box lies, in thirds of the image."""
+    if box is None or not width or not height:
+        return ""
+    across = min(2, int(3 * (box[0] + box[2]) / 2 / width))
+    down = min(2, int(3 * (box[1] + box[3]) / 2 / height))
+    if across == down == 1:
+        return "in the middle"
+    return f"at the {' '.join(filter(None, (('top', '', 'bottom')[down], ('left', '', 'right')[across])))}"

@@ -12,7 +12,8 @@ from PIL import Image
 
 from stages.audit.findings import audit
 from stages.audit.report import gather, pictures
-from stages.audit.report.pictures import OUT_OF_VIEW, compose
+from stages.audit.report.pictures import OUT_OF_VIEW, close_up, compose
+from stages.audit.report.words import image_in_words, map_in_words
 from stages.audit.settings import AuditSettings
 from stages.geometry import ViewTransform
 from tests.stages.audit.report.conftest import GREY, write_hot_cell
@@ -55,10 +56,11 @@ def test_the_stored_map_reaches_the_page_s_pixels(build, picture, geometry: str)
     write_hot_cell(run, 1, (1, 5), geometry)
     audit(run, AuditSettings())
     card = gather(run).rules[0].cards[0]
-    kind, _, content = card.picture.uri.partition(",")
+    assert card.heatmap is not None
+    kind, _, content = card.heatmap.uri.partition(",")
     assert kind == "data:image/jpeg;base64"
     shown = Image.open(io.BytesIO(base64.b64decode(content)))
-    assert shown.size == (card.picture.width, card.picture.height) == (240, 160)
+    assert shown.size == (card.heatmap.width, card.heatmap.height) == (240, 160)
     values = np.asarray(shown, float).sum(axis=2)
     y, x = np.unravel_index(values.argmax(), values.shape)
     x0, y0, x1, y1 = PLACES[geometry]
@@ -131,8 +133,47 @@ def test_pictures_stop_before_the_page_is_too_big(build, picture, monkeypatch: p
     run = build(*({**picture(f"{index}.png"), "drop_outside": 0.6} for index in range(6)))
     write_hot_cell(run, 6, (1, 5))
     audit(run, AuditSettings())
-    one = len(gather(run, per_rule=1).rules[0].cards[0].picture.uri)
-    monkeypatch.setattr(pictures, "MOST_BYTES", 3 * one)
+    card = gather(run, per_rule=1).rules[0].cards[0]
+    assert card.heatmap is not None
+    monkeypatch.setattr(pictures, "MOST_BYTES", 3 * (len(card.picture.uri) + len(card.heatmap.uri)))
     contents = gather(run)
     assert [bool(card.picture.uri) for card in contents.rules[0].cards] == [True] * 3 + [False] * 3
     assert contents.problems == {"left out to keep the page small": 3}
+
+
+# By hand. A close-up is 1.5 times the longer side of its region: (200, 100) to (280, 140) needs 120 px around its
+# middle (240, 120). At a corner it is moved into the image; one of 400 px is as large as a side of 320 px allows.
+@pytest.mark.parametrize(
+    ("region", "square"),
+    [
+        ((200, 100, 280, 140), (180, 60, 300, 180)),
+        ((0, 0, 80, 40), (0, 0, 120, 120)),
+        ((400, 280, 480, 320), (360, 200, 480, 320)),
+        ((0, 0, 400, 320), (40, 0, 360, 320)),
+    ],
+)
+def test_a_close_up_is_the_square_around_what_was_hidden(
+    region: tuple[float, ...], square: tuple[int, int, int, int]
+) -> None:
+    down, across = np.mgrid[:320, :480]
+    image = Image.fromarray(np.stack([across // 2, down // 2, 0 * down], axis=2).astype(np.uint8))
+    shown = np.asarray(close_up(image, region), float)
+    assert shown.shape == (128, 128, 3)
+    assert shown[64, [0, 127], 0] == pytest.approx([square[0] / 2, square[2] / 2], abs=3)
+    assert shown[[0, 127], 64, 1] == pytest.approx([square[1] / 2, square[3] / 2], abs=3)
+
+
+def test_pictures_are_told_in_words_by_where_things_are() -> None:
+    box = {"x0": 0, "y0": 0, "x1": 90, "y1": 60, "label": None}
+    row = {
+        "sample_id": "x.png", "label": "mug", "pred_label": "cat", "target_label": "mug", "width": 300, "height": 300,
+        "boxes": [box], "pointing_hit": False, "energy_in": 0.25,
+    }  # fmt: skip
+    told = "x.png, labelled mug, predicted cat; its box at the top left"
+    assert image_in_words(row, None) == told
+    assert image_in_words(row, (110, 110, 190, 190)) == f"{told}; a dashed rectangle outside in the middle"
+    assert image_in_words({**row, "boxes": [box, box]}, (220, 110, 290, 190)).endswith(
+        "2 boxes; a dashed rectangle outside at the right"
+    )
+    assert map_in_words(row) == "The map of mug on x.png, strongest outside the boxes, 25% of it in the boxes"
+    assert map_in_words({**row, "pointing_hit": None, "energy_in": None}) == "The map of mug on x.png"

@@ -1,0 +1,101 @@
+"""The first thing a reader sees: the run in one sentence, and what to do about it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from stages.audit.report.contents import Contents
+from stages.audit.report.words import interval, percent
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to do: what, why, and the command for it (empty where there is none)."""
+
+    what: str
+    why: str
+    command: str = ""
+
+
+def headline(contents: Contents) -> str:
+    """The verdict in one sentence."""
+    share = contents.reliance
+    if not share.n:
+        return "What the model relies on could not be tested"
+    if not share.hits:
+        return f"None of {share.n} images was found to rest on something outside its boxes"
+    verb, whose = ("rests", "its") if share.hits == 1 else ("rest", "their")
+    return f"{share.hits} of {share.n} images {verb} on something outside {whose} boxes"
+
+
+def explanation(contents: Contents) -> str:
+    """The verdict's numbers, and the experiment behind them."""
+    share, limits = contents.reliance, contents.thresholds
+    if not share.n:
+        return (
+            "No sample has a map and boxes of its label that leave enough of the view outside: the maps below can be "
+            "looked at, but nothing here says what the model needs."
+        )
+    if not share.hits:
+        return (
+            f"With {share.n} images tested, up to {percent(share.interval[1] if share.interval else None)} of such "
+            "images may still do so. Cues inside a box, and diffuse ones such as a tint, are not what this test finds."
+        )
+    return (
+        f"That is {percent(share.rate)} {interval(share.interval)} of the images that could be tested. Blurring at "
+        f"most a tenth of the view, all of it outside the boxes, takes {limits['drop_outside']:.2f} or more from the "
+        f"probability of their label, at least {limits['drop_over_random']:.2f} more than an equal random part does. "
+        "Either the model uses a shortcut there, or part of the object has no box."
+    )
+
+
+def next_steps(contents: Contents) -> tuple[Step, ...]:
+    """What to do with the run, in order."""
+    run = shlex.quote(contents.url)
+    counts = {gallery.rule.id: gallery.count for gallery in contents.rules}
+    flagged, standing = contents.reliance.hits, contents.standing_out
+    sanity = [found for found in contents.summary.sanity if found.method == contents.method and not found.outdated]
+    steps = []
+    if any(verdict.fault for verdict in sanity):
+        steps.append(Step("Do not read the maps yet", "they change too little when the network's weights are random"))
+    if not contents.reliance.n:
+        steps.append(Step("Give the dataset boxes", "without them inside and outside cannot be told apart"))
+    if flagged:
+        them = "it is" if flagged == 1 else "each is"
+        steps.append(
+            Step(
+                f"Look at the {flagged} flagged image{'s' if flagged > 1 else ''}",
+                f"decide whether {them} a shortcut or a part of the object that has no box",
+                f"sightline app {run}",
+            )
+        )
+    if standing:
+        named = ", ".join(standing[:4]) + (f" and {len(standing) - 4} more" if len(standing) > 4 else "")
+        steps.append(
+            Step(
+                f"Where it is a shortcut, break it in: {named}",
+                "train on images without the cue, and on other classes with it, then compare the two runs",
+                f"sightline compare {run} NEW_RUN",
+            )
+        )
+    doubts = [
+        f"{counts[rule]} {one if counts[rule] == 1 else several}"
+        for rule, one, several in (
+            ("missing_box", "image that may lack a box", "images that may lack a box"),
+            ("label_suspect", "suspect label", "suspect labels"),
+        )
+        if counts.get(rule)
+    ]
+    if doubts:
+        app = "" if flagged else f"sightline app {run}"
+        steps.append(Step(f"Check {' and '.join(doubts)}", "what is confirmed is a fault of the annotation", app))
+    if not sanity:
+        steps.append(
+            Step("Check that the maps depend on the network", "this run's were not checked", f"sightline sanity {run}")
+        )
+    if contents.reliance.n and not flagged:
+        steps.append(
+            Step("Do not take this for a proof", "cues inside the boxes, and diffuse ones, would not have been found")
+        )
+    return tuple(steps)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+
+from stages.audit.findings import audit
+from stages.audit.report import gather
+from stages.audit.report.verdict import explanation, headline, next_steps
+from stages.audit.settings import AuditSettings
+
+FLAGGED = {"drop_outside": 0.6}
+
+
+@pytest.mark.parametrize(
+    ("flagged", "words"),
+    [
+        (0, "None of 4 images was found to rest on something outside its boxes"),
+        (1, "1 of 4 images rests on something outside its boxes"),
+        (2, "2 of 4 images rest on something outside their boxes"),
+    ],
+)
+def test_the_headline_counts_images(build, flagged: int, words: str) -> None:
+    run = build(*(FLAGGED if index < flagged else {} for index in range(4)))
+    audit(run, AuditSettings())
+    assert headline(gather(run)) == words
+
+
+def test_a_run_without_flags_says_how_much_it_may_have_missed(build) -> None:
+    run = build(*({} for _ in range(4)))
+    audit(run, AuditSettings())
+    contents = gather(run)
+    # 95% Wilson for 0 of 4: 1.96² / (4 + 1.96²) = .490.
+    assert "up to 49.0% of such images may still do so" in explanation(contents)
+    assert next_steps(contents)[-1].what == "Do not take this for a proof"
+
+
+def test_the_next_steps_are_those_that_the_run_calls_for(build) -> None:
+    cats = ({"label": "cat", "class_index": 1, "pred_index": 1, "sample_id": f"cat{i}", **FLAGGED} for i in range(12))
+    run = build(*cats, *({} for _ in range(12)), name="a run")
+    audit(run, AuditSettings())
+    steps = next_steps(gather(run))
+    assert [step.what for step in steps] == [
+        "Look at the 12 flagged images",
+        "Where it is a shortcut, break it in: cat",
+        "Check that the maps depend on the network",
+    ]
+    assert steps[0].command == f"sightline app '{run.url}'", "a space in the run's path does not break the command"
+
+
+def test_doubts_about_the_annotation_are_counted_in_one_step(build) -> None:
+    run = build(
+        {"p_crop_outside": 0.9, "pred_crop_outside": 0, "explained": 0},
+        {"sample_id": "x.jpg", "pred_index": 2, "p_full": 0.01},
+        {"sample_id": "x.jpg", "target": "predicted", "pred_index": 2, "explained": 2, "p_full": 0.9},
+    )
+    audit(run, AuditSettings())
+    steps = next_steps(gather(run))
+    assert steps[0].what == "Check 1 image that may lack a box and 1 suspect label"
+    assert steps[0].command == f"sightline app {run.url}"
