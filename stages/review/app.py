@@ -65,6 +65,7 @@ def open_app(
 
         from stages.review.load import load
         from stages.review.views import first_view
+        from stages.review.workspace import NAME
 
         reports: list[LoadReport] = []
         dataset = load(run, settings, rules=rules, selection=selection, tell=reports.append)
@@ -74,7 +75,13 @@ def open_app(
             try:
                 # Both: the colours are the dataset's, the order is the view's.
                 session = fo.launch_app(
-                    dataset, view=first_view(dataset), port=port, address=ADDRESS, remote=True, auto=False
+                    dataset,
+                    view=first_view(dataset),
+                    spaces=dataset.load_workspace(NAME),
+                    port=port,
+                    address=ADDRESS,
+                    remote=True,
+                    auto=False,
                 )
             except ServiceListenTimeout:
                 raise SightlineError(f"FiftyOne's server did not come up on port {port} within a minute") from None

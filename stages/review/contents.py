@@ -105,6 +105,13 @@ class Contents:
         return sorted({found.rule for sample in self.samples for found in self.findings.get(sample.key, ())})
 
     @property
+    def evidence(self) -> frozenset[str]:
+        """Of these, the rules whose findings are evidence."""
+        return frozenset(
+            found.rule for sample in self.samples for found in self.findings.get(sample.key, ()) if found.is_evidence
+        )
+
+    @property
     def crops(self) -> bool:
         """Whether a view shows less than its image."""
         return any(not is_whole(view) for view in self.views)

@@ -19,6 +19,7 @@ from stages.review.select import selected
 from stages.review.settings import ReviewSettings, RuleText, Selection
 from stages.review.verdicts import bring_back, declare_verdicts, find_reviews
 from stages.review.views import lay_out, save_views
+from stages.review.workspace import save_workspace
 from storage.errors import UserError
 from storage.run import Run
 
@@ -90,7 +91,8 @@ def load(
     bring_back(dataset, standing(read_reviews(run)))
     save_embeddings(dataset, run, contents)
     lay_out(dataset, fields, opacity=settings.heatmap_opacity)
-    save_views(dataset, rules, contents.cues, selected=selection is not None)
+    save_views(dataset, rules, contents.cues, evidence=contents.evidence, selected=selection is not None)
+    save_workspace(dataset)
     if tell:
         tell(report)
     return dataset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from fiftyone import ViewField
 from fiftyone.core.odm.dataset import ActiveFields, SidebarGroupDocument
 
 from stages.review.contents import Cue
-from stages.review.fields import EXPANDED, GROUPS, IMAGE, Field, severity_path
+from stages.review.fields import AUDIT, EXPANDED, GROUPS, IMAGE, Field, severity_path
+from stages.review.overview import Listed, list_findings
 from stages.review.settings import RuleText
 from stages.review.verdicts import CORRECTED, VERDICTS
 
@@ -51,6 +52,8 @@ class SavedView:
     name: str
     view: Any
     description: str
+    listed: Listed | None = None
+    """What it is in the list of findings, if it is there."""
 
     def is_saved_in(self, dataset: Any) -> bool:
         """Whether the dataset has it already, just like that."""
@@ -82,7 +85,8 @@ def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
         for group in GROUPS
     ]
     said = [path for path in dataset.get_field_schema(flat=True) if path.startswith(f"{VERDICTS}.")]
-    groups.insert(1, SidebarGroupDocument(name=VERDICTS, paths=said, expanded=True))
+    place = 1 + [group.name for group in groups].index(AUDIT)
+    groups.insert(place, SidebarGroupDocument(name=VERDICTS, paths=said, expanded=True))
     ours = {path for group in groups for path in group.paths}
     rest = [path for path in dataset.get_field_schema() if path not in ours and path not in ("metadata", VERDICTS)]
     groups.append(SidebarGroupDocument(name="metadata", paths=["metadata.width", "metadata.height"], expanded=False))
@@ -102,13 +106,21 @@ def first_view(dataset: Any) -> Any:
 
 
 def save_views(
-    dataset: Any, rules: Mapping[str, RuleText], cues: Sequence[Cue] = (), *, selected: bool = False
+    dataset: Any,
+    rules: Mapping[str, RuleText],
+    cues: Sequence[Cue] = (),
+    *,
+    evidence: Collection[str] = (),
+    selected: bool = False,
 ) -> None:
     """Save a view of everything, two that follow the verdicts, and one of each rule that found something and each cue.
 
-    ``selected``: the dataset holds a selection of the run, and the name of the first says so. Names of views carry
-    counts, so those of an earlier load are replaced. Views that people saved are left alone.
+    ``evidence``: rules whose findings are flags. ``selected``: the dataset holds a selection of the run, and the name
+    of the first view says so. Names of views carry counts, so those of an earlier load are replaced. Views that people
+    saved are left alone.
     """
+    findings = [*_of_rules(dataset, rules, evidence), *_of_cues(dataset, cues)]
+    list_findings(dataset, [view.listed for view in findings if view.listed])
     wanted = [
         SavedView(
             f"{SELECTED if selected else EVERYTHING} ({len(dataset)})",
@@ -116,8 +128,7 @@ def save_views(
             "All samples, those with the most severe evidence first.",
         ),
         *_of_verdicts(dataset),
-        *_of_rules(dataset, rules),
-        *_of_cues(dataset, cues),
+        *findings,
     ]
     before = dataset.info.get(OURS, [])
     if before == [view.name for view in wanted] and all(view.is_saved_in(dataset) for view in wanted):
@@ -150,7 +161,7 @@ def _of_verdicts(dataset: Any) -> list[SavedView]:
     ]
 
 
-def _of_rules(dataset: Any, rules: Mapping[str, RuleText]) -> list[SavedView]:
+def _of_rules(dataset: Any, rules: Mapping[str, RuleText], evidence: Collection[str]) -> list[SavedView]:
     counts = dataset.count_values("findings")
     named = [rule for rule in rules if rule in counts]
     named += sorted(rule for rule in counts if rule is not None and rule not in rules)
@@ -158,19 +169,22 @@ def _of_rules(dataset: Any, rules: Mapping[str, RuleText]) -> list[SavedView]:
     for rule in named:
         text = rules.get(rule) or RuleText(rule.replace("_", " ").capitalize())
         view = dataset.match(ViewField("findings").contains([rule])).sort_by(severity_path(rule), reverse=True)
-        views.append(SavedView(f"{text.title} ({counts[rule]})", view, text.meaning))
+        name, kind = f"{text.title} ({counts[rule]})", "flag" if rule in evidence else "described"
+        views.append(SavedView(name, view, text.meaning, Listed(name, text.title, kind, rule, "", counts[rule])))
     return views
 
 
 def _of_cues(dataset: Any, cues: Sequence[Cue]) -> list[SavedView]:
     """Cues that samples of the dataset rely on, those that cost most first."""
     counts = dataset.count_values("cue")
-    return [
-        SavedView(
-            f"Cue: {', '.join(cue.classes) or 'no class in particular'}, {cue.cue_id} ({counts[cue.cue_id]})",
-            dataset.match(ViewField("cue") == cue.cue_id).sort_by("priority", reverse=True),
+    views = []
+    for cue in [cue for cue in cues if cue.cue_id in counts][:CUE_VIEWS]:
+        title, count = f"{', '.join(cue.classes) or 'no class in particular'}, {cue.cue_id}", counts[cue.cue_id]
+        name = f"Cue: {title} ({count})"
+        text = (
             f"Hiding something outside the boxes lowers the probability of their class by {cue.mean_drop:.2f} on "
-            "average, and what was hidden looks alike to the network: see hidden_box.",
+            "average, and what was hidden looks alike to the network: see hidden_box."
         )
-        for cue in [cue for cue in cues if cue.cue_id in counts][:CUE_VIEWS]
-    ]
+        view = dataset.match(ViewField("cue") == cue.cue_id).sort_by("priority", reverse=True)
+        views.append(SavedView(name, view, text, Listed(name, title, "cue", "", cue.cue_id, count)))
+    return views

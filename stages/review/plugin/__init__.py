@@ -8,13 +8,14 @@ from typing import Any
 
 
 def register(plugin: Any) -> None:
-    """What FiftyOne calls: register the operators."""
+    """What FiftyOne calls: register operators and panels."""
     # The server is a script, so its own folder stands first on the path, and that has a module `stages` too.
     root = str(Path(__file__).resolve().parents[3])
     sys.path.insert(0, root)
     try:
         from stages.review.plugin.operators import OPERATORS
+        from stages.review.plugin.overview import PANELS
     finally:
         sys.path.remove(root)
-    for operator in OPERATORS:
-        plugin.register(operator)
+    for part in (*OPERATORS, *PANELS):
+        plugin.register(part)
