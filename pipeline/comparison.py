@@ -12,6 +12,22 @@ from rich.table import Table
 from stages.audit.compare import Comparison
 from stages.audit.paired import RuleChange, ScoreChange
 
+LOWER = {
+    "ad", "deletion", "localization_error", "official_metric", "saliency_metric", "centroid_distance",
+    "drop_outside", "drop_outside_logit",
+}  # fmt: skip
+"""Scores of which less is better: a better map, or a model that needs less of what lies outside the boxes."""
+
+HIGHER = {
+    "ai", "ag", "insertion", "energy_in", "energy_lift", "energy_logodds", "energy_null_pct", "pointing_hit",
+    "pointing_hit_tol", "pixel_f1", "iou_best",
+}  # fmt: skip
+"""Scores of which more is better. The others say how a map or a model is, not how good."""
+
+
+_WIDTH = 96
+"""Columns that the table of scores needs."""
+
 
 def comparison_json(comparison: Comparison) -> str:
     """Everything, the lists of samples included; undefined is null."""
@@ -67,17 +83,20 @@ def _print_accuracy(comparison: Comparison, console: Console) -> None:
 
 def _print_scores(comparison: Comparison, console: Console) -> None:
     table = Table(box=None, pad_edge=False)
-    for name in ("score", "n", "left out", "mean A", "mean B", "B - A", "95% interval", ""):
-        table.add_column(name, justify="left" if name in ("score", "") else "right")
+    for name in ("score", "better", "n", "left out", "A", "B", "B - A", "95% interval", ""):
+        table.add_column(name, justify="left" if name in ("score", "better", "") else "right")
     for score in comparison.scores:
         if score.n:
             table.add_row(*_score_cells(score))
-    console.print("\n[bold]Scores[/], means over the samples on which both are defined", highlight=False)
-    console.print(table)
+    console.print(
+        "\n[bold]Scores[/], means over the n samples where both are defined (against boxes: evaluable in both)",
+        highlight=False,
+    )
+    console.print(table, width=max(console.width, _WIDTH), crop=False)  # whole rows, also in a file or a pipe
     undefined = [score.score for score in comparison.scores if not score.n]
     if undefined:
         console.print(f"defined on no sample in both: {', '.join(undefined)}", highlight=False)
-    console.print("* the interval leaves out 0; about one in 20 does so by chance", highlight=False)
+    console.print("* the interval leaves out 0; about one in 20 does so where nothing has changed", highlight=False)
 
 
 def _score_cells(score: ScoreChange) -> tuple[str, ...]:
@@ -86,11 +105,26 @@ def _score_cells(score: ScoreChange) -> tuple[str, ...]:
     apart = score.interval is not None and not score.interval[0] <= 0 <= score.interval[1]
     mean_a, mean_b, change = ("-" if number is None else f"{number:.3f}" for number in numbers)
     change = change if score.change is None else f"{score.change:+.3f}"
-    return (score.score, str(score.n), str(score.left_out), mean_a, mean_b, change, interval, "*" if apart else "")
+    better = "lower" if score.score in LOWER else "higher" if score.score in HIGHER else ""
+    return (
+        score.score,
+        better,
+        str(score.n),
+        str(score.left_out),
+        mean_a,
+        mean_b,
+        change,
+        interval,
+        "*" if apart else "",
+    )
 
 
 def _print_rules(comparison: Comparison, console: Console, top: int) -> None:
-    console.print("\n[bold]Findings[/], by the audit settings of A", highlight=False)
+    console.print(
+        "\n[bold]Findings[/] by the audit settings of A: fixed are in A alone, broken in B alone, unjudged cannot be "
+        "evaluated in the other",
+        highlight=False,
+    )
     if not comparison.rules:
         console.print("  none", highlight=False)
         return
@@ -99,31 +133,39 @@ def _print_rules(comparison: Comparison, console: Console, top: int) -> None:
     for name in ("rule", "kind", *lists):
         table.add_column(name, justify="right" if name in lists else "left")
     for rule in comparison.rules:
-        table.add_row(escape(rule.rule), rule.kind, *(str(len(getattr(rule, name))) for name in lists))
+        kind = "flag" if rule.kind == "evidence" else rule.kind
+        table.add_row(escape(rule.rule), kind, *(str(len(getattr(rule, name))) for name in lists))
     console.print(table)
+    # Samples of descriptions are many and no reason to act; the JSON has them.
     for rule in comparison.rules:
-        for name in ("fixed", "broken"):
+        for name in ("fixed", "broken") if rule.kind == "evidence" else ():
             _print_samples(rule, name, console, top)
+    if any(rule.kind != "evidence" for rule in comparison.rules):
+        console.print("  --format json lists the samples of every rule", highlight=False)
 
 
 def _print_samples(rule: RuleChange, name: str, console: Console, top: int) -> None:
     samples = getattr(rule, name)
     if samples:
-        more = f" and {len(samples) - top} more (--format json has all)" if len(samples) > top else ""
+        more = f" and {len(samples) - top} more" if len(samples) > top else ""
         listed = ", ".join(samples[:top]) + more
         console.print(f"  {escape(rule.rule)} {name}: {escape(listed)}", highlight=False)
 
 
 def _print_maps(comparison: Comparison, console: Console) -> None:
     maps = comparison.maps
-    console.print("\n[bold]Maps[/], Spearman correlation over the pixels of the view", highlight=False)
+    console.print("\n[bold]Maps[/], rank correlation (Spearman) over the pixels of the view", highlight=False)
     left_out = f"{maps.other_class} explain another class, {maps.undefined} have no two maps or a constant one"
     if maps.median is None:
         console.print(f"  not defined: {left_out}", highlight=False)
         return
     interval = f" [{maps.interval[0]:.2f}, {maps.interval[1]:.2f}]" if maps.interval else ""
-    console.print(f"  median {maps.median:.2f}{interval} over {maps.n} samples; {left_out}", highlight=False)
-    console.print("  least agreement:", highlight=False)
+    chance = "" if maps.chance is None else f"; maps of two different samples have {maps.chance:.2f}"
+    console.print(f"  median {maps.median:.2f}{interval} over {maps.n} samples{chance}", highlight=False)
+    if maps.other_class or maps.undefined:
+        console.print(f"  left out: {left_out}", highlight=False)
+    if maps.least:
+        console.print("  least agreement:", highlight=False)
     for agreement in maps.least:
         console.print(f"    {agreement.correlation:+.2f}  {escape(agreement.sample_id)}", highlight=False)
 

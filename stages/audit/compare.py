@@ -325,15 +325,22 @@ def _agreement(
     mapped = [(a, b) for a, b in pairs if a["explain_status"] == b["explain_status"] == "ok"]
     alike = [(a, b) for a, b in mapped if a["target_label"] == b["target_label"]]
     found: list[Agreement] = []
+    by_chance: list[float] = []
+    before = None
     for start in range(0, len(alike), _BATCH):
         batch = alike[start : start + _BATCH]
         read_a = maps_a.read([a["row"] for a, _ in batch], maps_a.view_size)
         read_b = maps_b.read([b["row"] for _, b in batch], maps_b.view_size)
         for (row, _), map_a, map_b in zip(batch, read_a, read_b, strict=True):
             correlation = rank_correlation(map_a, map_b)
-            if correlation is not None:
-                found.append(Agreement(row["sample_id"], correlation))
+            if correlation is None:
+                continue
+            found.append(Agreement(row["sample_id"], correlation))
+            # A's map of the sample before this one beside B's of this one, neither of them constant.
+            if before is not None and (chance := rank_correlation(before, map_b)) is not None:
+                by_chance.append(chance)
+            before = map_a
         if progress is not None:
             progress(start + len(batch), len(alike))
     other_class = len(mapped) - len(alike)
-    return map_agreement(found, other_class, shared - other_class - len(found), top)
+    return map_agreement(found, by_chance, other_class, shared - other_class - len(found), top)

@@ -76,6 +76,8 @@ class MapAgreement:
 
     Over the ``n`` samples whose maps explain the same class and of which neither is constant. ``interval`` is the 95%
     percentile bootstrap interval of the median; ``least`` are the samples with the lowest correlation, lowest first.
+    ``chance`` is the median correlation of A's map with B's map of another of these samples: what two maps share that
+    have nothing but the two models in common. None for fewer than two samples.
     """
 
     n: int
@@ -84,6 +86,7 @@ class MapAgreement:
     median: float | None
     interval: Interval | None
     least: tuple[Agreement, ...]
+    chance: float | None
 
 
 def score_change(score: str, pairs: Sequence[tuple[float, float]], left_out: int) -> ScoreChange:
@@ -122,8 +125,10 @@ def mcnemar(only_a: int, only_b: int) -> float | None:
     return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else None
 
 
-def map_agreement(found: Sequence[Agreement], other_class: int, undefined: int, top: int) -> MapAgreement:
-    """The correlations in short, with the ``top`` lowest."""
+def map_agreement(
+    found: Sequence[Agreement], by_chance: Sequence[float], other_class: int, undefined: int, top: int
+) -> MapAgreement:
+    """The correlations in short, with the ``top`` lowest; ``by_chance`` are those of maps of different samples."""
     values = np.array([agreement.correlation for agreement in found])
     return MapAgreement(
         n=len(found),
@@ -132,6 +137,7 @@ def map_agreement(found: Sequence[Agreement], other_class: int, undefined: int, 
         median=float(np.median(values)) if len(values) else None,
         interval=bootstrap(values) if len(values) > 1 else None,
         least=tuple(sorted(found, key=lambda agreement: (agreement.correlation, agreement.sample_id))[:top]),
+        chance=float(np.median(by_chance)) if by_chance else None,
     )
 
 

@@ -8,12 +8,13 @@ import json
 import pytest
 from rich.console import Console
 
-from pipeline.comparison import comparison_json, print_comparison
-from stages.audit.compare import Comparison, Difference
+from pipeline.comparison import HIGHER, LOWER, comparison_json, print_comparison
+from stages.audit.compare import Comparison, Difference, compared_scores
 from stages.audit.paired import AccuracyChange, Agreement, MapAgreement, RuleChange, ScoreChange
 from stages.score.score import score
 from stages.score.settings import ScoreSettings
 from storage import Run
+from storage.tables import EXPLAIN, SCORES
 from tests.stages.explain import shards
 
 COMPARISON = Comparison(
@@ -36,8 +37,11 @@ COMPARISON = Comparison(
         ScoreChange("ag", 38, 2, 0.5, 0.501, 0.001, (-0.1, 0.1)),
         ScoreChange("pixel_f1", 0, 40, None, None, None, None),
     ),
-    rules=(RuleChange("relies_on_outside", "evidence", ("x.jpg", "y.jpg", "z.jpg"), (), ("u.jpg",), ("v.jpg",)),),
-    maps=MapAgreement(30, 6, 4, 0.625, (0.5, 0.75), (Agreement("[a].jpg", -0.25),)),
+    rules=(
+        RuleChange("relies_on_outside", "evidence", ("x.jpg", "y.jpg", "z.jpg"), (), ("u.jpg",), ("v.jpg",)),
+        RuleChange("misses_box", "description", ("w.jpg",), (), (), ()),
+    ),
+    maps=MapAgreement(30, 6, 4, 0.625, (0.5, 0.75), (Agreement("[a].jpg", -0.25),), 0.125),
 )
 
 
@@ -55,16 +59,29 @@ def test_the_printed_comparison_says_what_was_left_out_and_what_is_sure() -> Non
     assert lines[5] == "model.checkpoint: - -> b[1].pt"
     assert lines[6] == "note one thing to know"
     assert lines[7] == "accuracy 50.0% -> 75.0% of 40; 2 right in A alone, 12 in B alone, McNemar p 0.013"
-    assert "ad 38 2 0.500 0.250 -0.250 [-0.300, -0.200] *" in lines
-    assert "ag 38 2 0.500 0.501 +0.001 [-0.100, +0.100]" in lines
+    assert "ad lower 38 2 0.500 0.250 -0.250 [-0.300, -0.200] *" in lines
+    assert "ag higher 38 2 0.500 0.501 +0.001 [-0.100, +0.100]" in lines
     assert "defined on no sample in both: pixel_f1" in lines
-    assert "relies_on_outside evidence 3 0 1 1" in lines
-    assert "relies_on_outside fixed: x.jpg, y.jpg and 1 more (--format json has all)" in lines
-    assert (
-        "median 0.62 [0.50, 0.75] over 30 samples; 6 explain another class, 4 have no two maps or a constant one"
-        in lines
-    )
+    assert "relies_on_outside flag 3 0 1 1" in lines
+    assert "relies_on_outside fixed: x.jpg, y.jpg and 1 more" in lines
+    assert "misses_box description 1 0 0 0" in lines
+    assert not [line for line in lines if "w.jpg" in line]  # descriptions are counted; the JSON names their samples
+    assert "--format json lists the samples of every rule" in lines
+    assert "median 0.62 [0.50, 0.75] over 30 samples; maps of two different samples have 0.12" in lines
+    assert "left out: 6 explain another class, 4 have no two maps or a constant one" in lines
     assert lines[-1] == "-0.25 [a].jpg"
+
+
+def test_every_score_that_has_a_better_end_says_which() -> None:
+    scores = set(compared_scores())
+    assert scores >= LOWER | HIGHER
+    assert not LOWER & HIGHER
+    # The reference says it of these in words.
+    described = {
+        field.name: field.metadata[b"description"].decode() for schema in (EXPLAIN, SCORES) for field in schema
+    }
+    assert {name for name in scores if "Lower is better" in described[name]} <= LOWER
+    assert {name for name in scores if "Higher is better" in described[name]} <= HIGHER
 
 
 def test_the_json_has_every_list_whole_and_null_for_undefined() -> None:

@@ -152,6 +152,16 @@ def test_maps_agree_in_rank_at_the_resolution_of_the_view(pair) -> None:
     assert [(entry.sample_id, round(entry.correlation, 6)) for entry in maps.least] == [("1.jpg", -1.0), ("2.jpg", 0.0)]
 
 
+def test_the_agreement_stands_beside_that_of_maps_of_different_samples(pair) -> None:
+    # Each of B's maps beside A's of the sample before, constant ones passed over: alike, turned, alike.
+    turned = (np.array(RIGHTWARDS) * -3).tolist()
+    a, b = pair([{}] * 5, [{}] * 5, [RIGHTWARDS] * 5, [DOWNWARDS, RIGHTWARDS, FLAT, turned, RIGHTWARDS])
+    maps = compare(a, b).maps
+    assert (maps.n, maps.chance) == (4, pytest.approx(1.0))
+    one, other = pair([{}], [{}], [RIGHTWARDS], [RIGHTWARDS])
+    assert compare(one, other).maps.chance is None
+
+
 def test_maps_of_different_classes_are_not_compared(pair) -> None:
     a, b = pair([{}, {}], [{}, {"explained": 2}], [RIGHTWARDS] * 2, [RIGHTWARDS] * 2)
     maps = compare(a, b).maps

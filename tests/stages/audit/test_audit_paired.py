@@ -75,8 +75,10 @@ def test_rank_correlation_by_hand(a: list[list[float]], b: list[list[float]], ex
 
 def test_map_agreement_lists_the_lowest_first_and_no_more_than_asked() -> None:
     found = [Agreement("a", 0.5), Agreement("b", -0.5), Agreement("c", 1.0), Agreement("d", -0.5)]
-    agreement = map_agreement(found, other_class=2, undefined=1, top=3)
+    agreement = map_agreement(found, [0.25, 0.0, 0.5], other_class=2, undefined=1, top=3)
     assert [entry.sample_id for entry in agreement.least] == ["b", "d", "a"]
     assert (agreement.n, agreement.other_class, agreement.undefined, agreement.median) == (4, 2, 1, 0.0)
     assert agreement.interval == (-0.5, 1.0)  # a median of four at an end has probability above 2.5%
-    assert map_agreement([], 0, 3, 3).median is None
+    assert agreement.chance == 0.25
+    nothing = map_agreement([], [], 0, 3, 3)
+    assert (nothing.median, nothing.chance) == (None, None)
