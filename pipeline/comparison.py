@@ -25,8 +25,8 @@ HIGHER = {
 """Scores of which more is better. The others say how a map or a model is, not how good."""
 
 
-_WIDTH = 96
-"""Columns that the table of scores needs."""
+_WIDEST = 200
+"""Columns that the table of scores may take."""
 
 
 def comparison_json(comparison: Comparison) -> str:
@@ -92,7 +92,9 @@ def _print_scores(comparison: Comparison, console: Console) -> None:
         "\n[bold]Scores[/], means over the n samples where both are defined (against boxes: evaluable in both)",
         highlight=False,
     )
-    console.print(table, width=max(console.width, _WIDTH), crop=False)  # whole rows, also in a file or a pipe
+    # As wide as its rows are: where the terminal is narrower, that one wraps them, and in a file they stay whole.
+    table.width = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+    console.print(table, crop=False)
     undefined = [score.score for score in comparison.scores if not score.n]
     if undefined:
         console.print(f"defined on no sample in both: {', '.join(undefined)}", highlight=False)

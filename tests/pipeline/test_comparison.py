@@ -47,7 +47,7 @@ COMPARISON = Comparison(
 
 def printed(comparison: Comparison, top: int = 10) -> list[str]:
     stream = io.StringIO()
-    print_comparison(comparison, Console(file=stream, soft_wrap=True, width=200), top)
+    print_comparison(comparison, Console(file=stream, soft_wrap=True, width=80), top)  # as in a file
     return [" ".join(line.split()) for line in stream.getvalue().splitlines()]
 
 
