@@ -137,7 +137,7 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
     summary = summarise(run, method)
     findings = [finding for finding in run.table("findings").to_pylist() if finding["method"] == method]
     cues = [cue for cue in run.table("cues", without_vectors(CUES)).to_pylist() if cue["method"] == method]
-    shown_cues = cues[:MOST_CUES] if per_rule else []
+    shown_cues = cues[:MOST_CUES]
     with connect(run) as connection:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
         rules = rules_of(settings, columns)

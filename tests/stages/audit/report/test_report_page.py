@@ -18,7 +18,7 @@ from stages.audit.report.contents import Point
 from stages.audit.settings import AuditSettings, CustomRule
 from storage import Run
 from storage.errors import UserError
-from storage.tables import SANITY
+from storage.tables import CUES, SANITY
 from tests.stages.audit.conftest import fill, measured
 from tests.stages.audit.report.conftest import Page, write_hot_cell
 from tests.stages.audit.test_audit_sanity import checked
@@ -101,6 +101,39 @@ def test_a_gallery_shows_the_most_severe_and_says_how_many_there_are(build) -> N
     (told,) = [text for text in page.text("p") if text.startswith("2 of 4 shown")]
     assert "rule = 'relies_on_outside'" in told
     assert "Relies on what is outside the boxes (4) flag" in page.text("h3")
+
+
+def with_cue(build, sample: dict[str, object]) -> Run:
+    """A flagged sample that is the exemplar of a cue."""
+    run = build({**sample, "drop_outside": 0.6})
+    audit(run, AuditSettings())
+    example = {"sample_id": "x.png", "target": "label", "box": {"x0": 10.0, "y0": 10.0, "x1": 60.0, "y1": 60.0}}
+    cue = {"cue_id": "cue-1a2b", "method": "opti_cam", "rank": 1, "size": 7, "mean_drop": 0.5, "mean_drop_random": 0.04}
+    classes = [{"label": "mug", "n": 7, "p": 0.001, "q": 0.002}]
+    run.write_table("cues", fill(CUES, [{**cue, "classes": classes, "exemplars": [example], "sample_ids": ["x.png"]}]))
+    return run
+
+
+def test_the_summary_shows_what_each_cue_looks_like(build, picture) -> None:
+    run = with_cue(build, picture("x.png", box=(200, 100, 300, 200)))
+    write_hot_cell(run, 1, (3, 3))
+    page = page_of(run)
+    (told,) = [text for text in page.text("p") if text.startswith("cue-1a2b")]
+    assert told == "cue-1a2b: 7 images, mostly mug. Hiding it takes 0.50 of the probability; a random part 0.04."
+    assert "cue-1a2b: 7 images, mostly mug" in page.text("h3")
+    close_up, image, heatmap = (attributes["alt"] for attributes in page.all("img")[:3])
+    assert close_up == "Close-up of what was hidden in x.png, labelled mug"
+    assert image.endswith("its box in the middle; a dashed rectangle outside at the top left")
+    assert heatmap == "The map of mug on x.png, strongest inside the boxes, 60% of it in the boxes"
+
+
+def test_without_pictures_the_images_are_not_read_and_the_cues_are_still_told(build) -> None:
+    run = with_cue(build, {"sample_id": "x.png", "uri": "unheard-of://x.png"})
+    page = page_of(run, per_rule=0)
+    assert page.all("img") == []
+    assert "cue-1a2b: 7 images, mostly mug" in page.text("h3")
+    with pytest.raises(UserError, match=r"cannot open unheard-of://x\.png"):
+        gather(run)
 
 
 def test_classes_with_too_few_images_are_neither_charted_nor_listed(build) -> None:
