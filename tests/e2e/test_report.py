@@ -102,7 +102,9 @@ def test_the_page_opens_without_a_request_and_every_text_can_be_read(
     with opened(report, viewport={"width": 1366, "height": 768}, color_scheme=scheme) as page:
         page.screenshot(path=artefacts / f"report-{scheme}.png", full_page=True)
         assert page.evaluate("Array.from(document.images).every(i => i.complete && i.naturalWidth > 0)")
-        assert page.locator("img").count() >= 2
+        assert page.locator("img").count() >= 4, "each of two findings has its image and its map"
+        verdict, steps = page.locator("h1").bounding_box(), page.locator("ol.steps").bounding_box()
+        assert 0 < verdict["y"] < steps["y"] + steps["height"] < 768, "verdict and next steps fit the first screen"
         assert page.evaluate(OVERFLOW) == 0
         dim = [(round(contrast, 2), text) for contrast, text in page.evaluate(CONTRASTS) if contrast < 4.5]
         assert dim == []
@@ -112,6 +114,9 @@ def test_the_page_fits_a_telephone(report: Path, artefacts: Path) -> None:
     with opened(report, viewport={"width": 390, "height": 844}) as page:
         page.screenshot(path=artefacts / "report-narrow.png", full_page=True)
         assert page.evaluate(OVERFLOW) == 0
+        assert page.evaluate("Array.from(document.images).every(i => i.getBoundingClientRect().right <= innerWidth)"), (
+            "no picture is cut off"
+        )
 
 
 def test_no_figure_is_torn_on_paper(report: Path, artefacts: Path) -> None:

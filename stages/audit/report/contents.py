@@ -215,10 +215,10 @@ class _Cards:
     def of_cue(self, cue: Record, count: int) -> tuple[Card, ...]:
         """The cards of a cue's exemplars."""
         return tuple(
-            self._card(self._rows[example["sample_id"], example["target"]], "", example["box"])
+            self._card(row, _what_hiding_did(row), example["box"])
             for example in cue["exemplars"][:count]
             # A sample may have left the dataset since the cues were found.
-            if (example["sample_id"], example["target"]) in self._rows
+            if (row := self._rows.get((example["sample_id"], example["target"]))) is not None
         )
 
     def close_ups(self, cue: Record, count: int) -> tuple[Picture, ...]:
@@ -265,6 +265,11 @@ class _Cards:
             probabilities=probabilities if row["p_full"] is not None else (),
             place=place,
         )
+
+
+def _what_hiding_did(row: Record) -> str:
+    before, after = in_words(row["p_full"]), in_words(row["p_hide_outside"])
+    return f"hiding the dashed part lowers p({row['target_label']}) from {before} to {after}"
 
 
 def _edges(box: Record | None) -> list[float] | None:

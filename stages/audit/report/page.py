@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -56,6 +57,8 @@ def render(contents: Contents) -> str:
     tested = [row for row in contents.classes if row["reliance_q"] is not None]
     return environment.get_template("page.html").render(
         run=contents,
+        url=shlex.quote(contents.url),
+        methods=contents.metrics[0].methods if contents.metrics else (contents.method,),
         headline=headline(contents),
         explanation=explanation(contents),
         steps=next_steps(contents),

@@ -121,6 +121,7 @@ def test_the_summary_shows_what_each_cue_looks_like(build, picture) -> None:
     (told,) = [text for text in page.text("p") if text.startswith("cue-1a2b")]
     assert told == "cue-1a2b: 7 images, mostly mug. Hiding it takes 0.50 of the probability; a random part 0.04."
     assert "cue-1a2b: 7 images, mostly mug" in page.text("h3")
+    assert "Hiding the dashed part lowers p(mug) from .90 to .88." in page.text("p")
     close_up, image, heatmap = (attributes["alt"] for attributes in page.all("img")[:3])
     assert close_up == "Close-up of what was hidden in x.png, labelled mug"
     assert image.endswith("its box in the middle; a dashed rectangle outside at the top left")
@@ -253,6 +254,12 @@ def test_methods_stand_side_by_side_with_the_audited_one_first(build) -> None:
     assert heads.index("opti_cam") < heads.index("fake_cam")
     assert page.row("energy_in")[:3] == ["4", "0.750 [0.700, 0.800]", "0.250"]
     assert page.row("box_acc")[:3] == ["4", "0.500", "–"]
+    run.write_info({"config": {"explain": {"method": "fake_cam"}}})
+    (commands,) = page_of(run).text("pre", **{"aria-label": "Commands"})
+    assert commands == (
+        "sightline run report.yaml --set explain.method=opti_cam "
+        f"sightline run report.yaml --set explain.method=fake_cam sightline report {run.url}"
+    )
     assert page.row("map in the boxes, %") == ["75.0 [70.0, 80.0]", "25.0", "higher"]
     assert page.row("box accuracy (BoxAcc), %") == ["50.0", "–", "higher"]
 
