@@ -7,10 +7,15 @@ import os
 # Before torch is imported: idle OpenMP threads that spin cost more than they save on shared cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import hypothesis
 import pytest
 
 from stages.demo.make import DemoReport, make_demo
 from stages.demo.plan import DemoSettings
+
+# A deadline would be a timed test: it fails on a machine that others use too.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
