@@ -166,7 +166,7 @@ def _of_rules(dataset: Any, rules: Mapping[str, RuleText], evidence: Collection[
     named = [rule for rule in rules if rule in counts]
     named += sorted(rule for rule in counts if rule is not None and rule not in rules)
     views = []
-    for rule in named:
+    for rule in sorted(named, key=lambda rule: rule not in evidence):  # flags first, else in the order of the rules
         text = rules.get(rule) or RuleText(rule.replace("_", " ").capitalize())
         view = dataset.match(ViewField("findings").contains([rule])).sort_by(severity_path(rule), reverse=True)
         name, kind = f"{text.title} ({counts[rule]})", "flag" if rule in evidence else "described"

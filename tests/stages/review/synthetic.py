@@ -122,6 +122,31 @@ def write_cues(run: Run, cues: list[dict[str, Any]]) -> None:
     run.write_table("cues", _table([base | cue for cue in cues], CUES))
 
 
+GROUPS = 3
+CHANNELS = 16
+
+
+def add_vectors(run: Run, count: int | None = None, seed: int = 0) -> None:
+    """Give the first ``count`` samples vectors: the label's outside_features near the (row % GROUPS)-th direction, at
+    any length; the predicted class's near none of these; image_features near another direction every 12 rows."""
+    generator = np.random.default_rng(seed)
+    directions = np.eye(CHANNELS)
+    table = run.read_part(Part("explain", "opti_cam", 0))
+    vectors: dict[str, list[Any]] = {"outside_features": [], "image_features": []}
+    for row, target in zip(table["row"].to_pylist(), table["target"].to_pylist(), strict=True):
+        near = generator.normal(0, 0.02, CHANNELS)
+        has = count is None or row < count
+        outside = directions[row % GROUPS] if target == "label" else np.ones(CHANNELS)
+        whole = directions[GROUPS + row // 12] + near
+        vectors["outside_features"].append((outside + near) * generator.uniform(0.5, 5) if has else None)
+        vectors["image_features"].append(whole if has and target == "label" else None)
+    for name, column in vectors.items():
+        values = [None if vector is None else vector.astype(np.float16) for vector in column]
+        index = table.schema.get_field_index(name)
+        table = table.set_column(index, name, pa.array(values, pa.list_(pa.float16())))
+    run.write_part(Part("explain", "opti_cam", 0), table, {})
+
+
 def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
 

@@ -11,33 +11,11 @@ import pytest
 from sklearn.decomposition import PCA
 
 from storage.run import Part, Run
-from tests.stages.review.synthetic import Planted, make_run
+from tests.stages.review.synthetic import GROUPS, Planted, add_vectors, make_run
 
 pytestmark = pytest.mark.usefixtures("mongo")
 
-CHANNELS = 16
-GROUPS = 3
 PLANTED = [Planted(f"{index:02d}.png", cell=(index % 7, index // 7)) for index in range(24)]
-
-
-def add_vectors(run: Run, count: int = len(PLANTED), seed: int = 0) -> None:
-    """Vectors near one of three directions: outside_features by the sample's number, image_features by its half."""
-    generator = np.random.default_rng(seed)
-    directions = np.eye(CHANNELS)
-    table = run.read_part(Part("explain", "opti_cam", 0))
-    outside, image = [], []
-    for row, target in zip(table["row"].to_pylist(), table["target"].to_pylist(), strict=True):
-        near = generator.normal(0, 0.02, CHANNELS)
-        has = row < count
-        # The predicted class's vectors are of no group.
-        group = directions[row % GROUPS] if target == "label" else np.ones(CHANNELS)
-        outside.append((group + near) * generator.uniform(0.5, 5) if has else None)
-        image.append(directions[5 + row // 12] + near if has and target == "label" else None)
-    for name, vectors in (("outside_features", outside), ("image_features", image)):
-        values = [None if vector is None else vector.astype(np.float16) for vector in vectors]
-        column = pa.array(values, pa.list_(pa.float16()))
-        table = table.set_column(table.schema.get_field_index(name), name, column)
-    run.write_part(Part("explain", "opti_cam", 0), table, {})
 
 
 def load_run(run: Run) -> Any:

@@ -224,8 +224,8 @@ def test_views_of_an_earlier_count_do_not_pile_up(tmp_path: Path):
         "Everything, worst first (3)",
         "Not reviewed yet",
         "Reviewers disagree",
-        "Misses box (3)",
         "Relies on outside (1)",
+        "Misses box (3)",
     ]
 
 
