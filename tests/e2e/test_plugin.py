@@ -176,7 +176,9 @@ def leaf_through(page: Any, names: list[str]) -> None:
 def look_for_more(page: Any, folder: Path) -> None:
     page.keyboard.press("m")
     leaf_through(page, ["first.png", "third.png"])
+    page.locator("[data-cy=sightline-words]").click()  # wherever the mouse is, Escape closes the sample
     page.keyboard.press("Escape")
+    page.locator(PANEL).wait_for(state="detached")
     run_operator(page, "Sightline: query the audit")
     form = page.locator("[data-cy=operators-prompt-modal]")
     form.get_by_role("combobox").click()

@@ -54,7 +54,8 @@
     .sl button:hover, .sl button:focus-visible { border-color: #ff6d04; }
     .sl button:disabled { opacity: .45; cursor: default; }
     .sl h3 { font-size: 12px; font-weight: 600; margin: 14px 0 4px; color: var(--fo-palette-text-secondary); }
-    .sl-bars { display: grid; grid-template-columns: max-content minmax(2.4em, max-content) minmax(60px, 1fr); gap: 2px 10px; align-items: center; }
+    .sl-bars { display: grid; grid-template-columns: max-content minmax(2.4em, max-content) minmax(60px, 1fr);
+      gap: 2px 10px; align-items: center; }
     .sl-bars .sl-bar-name { background: none; border: 0; padding: 1px 4px 1px 0; text-align: left; white-space: nowrap; }
     .sl-bars .sl-bar-name[aria-pressed=true] { color: #ff8a33; font-weight: 600; }
     .sl-bar { height: 12px; border-radius: 2px; background: var(--fo-palette-background-level1); }
@@ -161,7 +162,10 @@
 
   function Select({ label, value, options, onChange, name }) {
     return h("label", null, label,
-      h("select", { value, "data-cy": `sightline-${name}`, onChange: (event) => onChange(event.target.value) },
+      h("select", { value, "data-cy": `sightline-${name}`, onChange: (event) => {
+        event.target.blur();
+        onChange(event.target.value);
+      } },
         options.map(([key, text]) => h("option", { key, value: key }, text))));
   }
 
@@ -215,6 +219,9 @@
   // FiftyOne's own key for the next sample, so that its order and its page loading hold.
   const nextSample = () => document.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
 
+  // What was judged on this page, for undo; it outlives the closing of a sample.
+  const judged = [];
+
   let placed = false;
 
   function usePlaceBeside(node) {
@@ -238,7 +245,6 @@
     const [probe, setProbe] = useState("p_saliency");
     const [rule, setRule] = useState(null);
     const [told, setTold] = useState(null);
-    const [judged, setJudged] = useState([]);
     const [note, setNote] = useState(null);
     const [version, setVersion] = useState(0);
     const busy = useRef(false);
@@ -260,10 +266,6 @@
       );
     }, [sample, map, other, version]);
 
-    // The sidebar and the grid know of new verdicts once they read the samples again; while a sample is open they would flicker.
-    const given = useRef(false);
-    useEffect(() => () => given.current && executeOperator("reload_samples"), []);
-
     const current = content && content.sample === sample ? content : null;
 
     const tell = (text, problem = false) => setTold({ text, problem });
@@ -283,8 +285,7 @@
         const found = await ask("judge", { sample, verdict, rule, note: note || undefined });
         if (found.problem) return tell(found.problem, true);
         const { review } = found;
-        given.current = true;
-        setJudged((before) => [...before, found]);
+        judged.push(found);
         setNote(null);
         tell(`${review.verdict} on ${review.sample_id}, ${review.rule}, by ${review.reviewer}${review.note ? `: ${review.note}` : ""}`);
         setVersion((before) => before + 1);
@@ -293,9 +294,8 @@
     const undo = () =>
       guarded(async () => {
         if (!judged.length) return tell("nothing to undo", true);
-        const last = judged[judged.length - 1];
+        const last = judged.pop();
         const found = await ask("take_back", { judged: last });
-        setJudged((before) => before.slice(0, -1));
         if (found.problem) return tell(found.problem, true);
         tell(`taken back: ${last.review.verdict} on ${last.review.sample_id}`);
         setVersion((before) => before + 1);
@@ -309,11 +309,14 @@
       if (rules.length) setRule(rules[(rules.indexOf(rule) + 1) % rules.length]);
     };
 
-    const keys = { n: () => setNote(""), f: nextFinding, m: more, 0: undo };
+    // FiftyOne itself hears Escape only while the mouse is over the image.
+    const close = () => executeOperator("close_sample");
+    const keys = { n: () => setNote(""), f: nextFinding, m: more, 0: undo, Escape: close };
     VERDICTS.forEach(([key, verdict]) => (keys[key] = () => current && judge(verdict)));
     const handle = useRef(null);
     handle.current = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || isTyping(event.target)) return;
+      if (document.querySelector("[data-cy=operators-prompt-modal], .MuiPopover-root, .MuiDialog-root")) return;
       const action = keys[event.key];
       if (!action || !sample || jotaiStore.get(modalMode) === "annotate") return;
       event.preventDefault();
@@ -326,10 +329,17 @@
       return () => document.removeEventListener("keydown", listen, true);
     }, []);
 
+    // A mouse leaves no focus behind: arrows are for the samples again, not for a slider.
+    const release = (event) => {
+      const { activeElement } = document;
+      if (event.detail && activeElement && activeElement.closest(".sl button, .sl input[type=range]")) activeElement.blur();
+    };
+
     const shown = content && content.this;
     const finding = current && (current.findings || []).find((one) => one.rule === rule);
     const beside = content && content.other && !content.other.problem ? content.other : null;
-    return h("div", { className: "sl", "data-cy": "sightline-panel", "data-sample": current && shown ? shown.sample_id : "" },
+    const name = current && shown ? shown.sample_id : "";
+    return h("div", { className: "sl", "data-cy": "sightline-panel", "data-sample": name, onClick: release },
       h("style", null, STYLE),
       h("div", { className: "sl-body", style: current ? null : { opacity: 0.5 } },
         !content && "reading the run ...",
@@ -350,7 +360,8 @@
               beside && h("h3", { style: { marginTop: 0 } }, titleOf(one)),
               h("div", { className: "sl-pictures" }, h(Picture, { shown: one, level, opacity }), !beside && h(Seen, { shown: one, probe })),
               i === 1 && one.digest !== shown.digest && h("p", { role: "alert" }, "the image file differs between the runs")))),
-        beside && h("p", { "data-cy": "sightline-other-words" }, h("b", null, titleOf(beside)), `: ${beside.words.conclusion} ${beside.words.seen}`),
+        beside && h("p", { "data-cy": "sightline-other-words" },
+          h("b", null, titleOf(beside)), `: ${beside.words.conclusion} ${beside.words.seen}`),
         content && content.other && content.other.problem && h("p", { role: "alert" }, content.other.problem),
         shown && h("div", { className: "sl-controls" },
           h("label", null, "contour", h("input", { type: "range", min: 0, max: shown.levels.length - 1, "data-cy": "sightline-level",
