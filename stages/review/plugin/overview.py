@@ -124,9 +124,9 @@ class EvidenceAgainstConfidence(foo.Panel):
                 "xaxis2": {**axis, "domain": [0.8, 1], "title": {"text": "samples", "font": {"size": 14}}, "nticks": 3},
                 "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
             },
-            config={"displaylogo": False, "scrollZoom": True},
+            config={"displaylogo": False, "scrollZoom": True, "doubleClickDelay": 800},
             on_selected=self.select,
-            on_double_click=self.clear,
+            on_deselect=self.clear,
         )
         return types.Property(panel, view=types.GridView(orientation="vertical", align_x="stretch"))
 
