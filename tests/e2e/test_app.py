@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
+from stages.audit.query import run_query
 from stages.review.app import open_app
 from stages.review.settings import ReviewSettings, RuleText
 from tests.e2e.browser import (
@@ -32,7 +33,7 @@ from tests.e2e.browser import (
     wait_until_painted,
     wait_until_shown,
 )
-from tests.stages.review.synthetic import Planted, cue_box, make_run, view_of
+from tests.stages.review.synthetic import Planted, add_vectors, cue_box, make_run, view_of, write_cues
 
 VISIBLE_CHANGE = 40
 """Sum over channels of 0 to 255 that an overlay changes a pixel at least by, where the map is 1."""
@@ -129,6 +130,70 @@ def test_a_reviewer_finds_each_rules_samples_in_its_saved_view(
         page.wait_for_timeout(2000)
         page.screenshot(path=artefacts / "sample.png")
         assert "misses_box: because of misses_box" in page.locator("[data-cy=modal]").inner_text()
+
+
+FLAGGED = [
+    Planted(
+        f"{row:02d}.png", cell=(row, 0), drop_outside=0.95 - row / 20, rules=(("relies_on_outside", "evidence", 0.9),)
+    )
+    for row in range(6)
+]
+OTHERS = [
+    Planted(f"{row:02d}.png", cell=(row - 6, 1), drop_outside=0.1, rules=(("misses_box", "description", 0.5),))
+    for row in range(6, 13)
+]
+
+
+def test_the_workspace_shows_findings_and_evidence_and_filters_the_grid(
+    settings: ReviewSettings, tmp_path: Path, artefacts: Path
+) -> None:
+    find_chromium()
+    run = make_run(tmp_path, [*FLAGGED, *OTHERS], name="workspace")
+    add_vectors(run)
+    write_cues(run, [{"cue_id": "cue-1a2b", "sample_ids": ["00.png", "01.png", "02.png"], "classes": []}])
+    counts = run_query(run, "SELECT rule, count(DISTINCT sample_id) AS n FROM findings GROUP BY rule").to_pylist()
+    by_sql = {row["rule"]: row["n"] for row in counts}
+    with open_app(run, settings) as app, browser_page(app.url, tmp_path / "profile") as page:
+        wait_until_shown(page, len(FLAGGED + OTHERS))
+        dismiss_promotion(page)
+        plot = page.locator(".js-plotly-plot .nsewdrag").first
+        plot.wait_for()
+        page.get_by_text("0 of 7", exact=True).wait_for()
+        page.screenshot(path=artefacts / "workspace.png")
+
+        # Round the upper half of the plot, where samples lose more than half of their probability.
+        box = plot.bounding_box()
+        left, right, top = box["x"] + 3, box["x"] + box["width"] - 3, box["y"] + 3
+        below = box["y"] + box["height"] / 2
+        corners = [(right, top), (right, below), (left, below), (left, top)]
+        page.mouse.move(left, top)
+        page.mouse.down()
+        for x, y in corners:
+            page.mouse.move(x, y, steps=10)
+        page.mouse.up()
+        wait_until_shown(page, len(FLAGGED))
+        assert sample_count(page) == len(FLAGGED)
+        page.screenshot(path=artefacts / "lasso.png")
+        plot.dblclick(position={"x": 20, "y": box["height"] * 0.9})
+        wait_until_shown(page, len(FLAGGED + OTHERS))
+
+        for title, expected in (
+            ("Relies on outside", by_sql["relies_on_outside"]),
+            ("Misses box", by_sql["misses_box"]),
+            ("Cue: no class in particular, cue-1a2b", 3),
+        ):
+            page.get_by_role("cell", name=title).click()
+            wait_until_shown(page, expected)
+            assert sample_count(page) == expected
+
+        page.get_by_text("Embeddings", exact=True).first.click()
+        page.get_by_text("image_space", exact=True).wait_for()
+        page.get_by_text("cue_space", exact=True).click()
+        page.get_by_text(f"{len(FLAGGED + OTHERS)} points").wait_for()
+        page.screenshot(path=artefacts / "embeddings.png")
+
+        page.get_by_text("why", exact=True).first.hover()
+        page.get_by_text("What each of them found, in words.").wait_for()
 
 
 SERVE = """
