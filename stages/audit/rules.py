@@ -140,8 +140,8 @@ RULES: tuple[Rule, ...] = (
         title="Needs what surrounds the boxes",
         meaning=(
             "The class is lost when everything outside the boxes is blurred, though hiding a tenth of the view there "
-            "was not enough for a flag. The model uses something large (a frame, a typical place), or the object is hard "
-            "to tell without its surroundings."
+            "was not enough for a flag. The model uses something large (a frame, a typical place), or the object is "
+            "hard to tell without its surroundings."
         ),
         when=f"p_full - p_hide_context >= {{needs_context}} AND NOT coalesce({RELIES}, FALSE)",
         severity="p_full - p_hide_context",
