@@ -1,7 +1,7 @@
 """Samples as the documents that FiftyOne keeps in MongoDB: added, and brought up to date, in bulk.
 
-``Dataset.add_samples`` makes two objects of every label and every sample, and checks each value twice: 4 of the 5 ms
-that a sample took. Documents are made here instead, from patterns that FiftyOne itself wrote; that it reads back what
+``Dataset.add_samples`` makes two objects of every label and every sample, and checks each value twice: half of the time
+of a first load. Documents are made here instead, from patterns that FiftyOne itself wrote; that it reads back what
 ``add_samples`` would have stored is a test.
 """
 
