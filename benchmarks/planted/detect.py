@@ -119,11 +119,27 @@ def detectors(rows: Rows, locators: Sequence[str]) -> list[Detector]:
     ]
     whole = of_blunt["p - p(box alone, rest blurred)"]
     confirmed = [_confirmed(one, whole) for one in (first, second, combined[0], combined[2], combined[3], coarse, full)]
+    flag = Detector(
+        "the flag: that, or p(S outside) - p(S inside), confirmed by all outside",
+        np.minimum(np.fmax(combined[3].score, rows.column(f"{locators[0]}/context_minus_box")), whole.score),
+        combined[3].forward + 3,
+        combined[3].backward,
+    )
     margin = [
         Detector(f"{one.name}, less the random drop", one.score - of["random"].score, one.forward + 1, one.backward)
         for one in (first, second)
     ]
-    return [*maps[: len(locators)], *clear, *combined, *confirmed, *margin, *scans, *blunt, *maps[len(locators) :]]
+    return [
+        *maps[: len(locators)],
+        *clear,
+        *combined,
+        *confirmed,
+        flag,
+        *margin,
+        *scans,
+        *blunt,
+        *maps[len(locators) :],
+    ]
 
 
 def largest(name: str, *parts: Detector) -> Detector:
@@ -189,6 +205,8 @@ def flagged_by(rule: Rule, rows: Rows, ways: str, settings: AuditSettings) -> Bo
             "correct": pa.array(label == predicted),
             "pred_prob": rows.table["pred_prob"],
             "p_full": rows.table["/p_full"],
+            "p_saliency_in_context": pa.array(rows.column(f"{locator}/context_minus_box"), from_pandas=True),
+            "p_saliency_in_box": pa.array(np.zeros(len(rows))),
             "p_hide_context": pa.array(rows.column("/p_full") - rows.column("/minus_p_box_blurred")),
             "place": pa.array(range(len(rows))),
         }

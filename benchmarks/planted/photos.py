@@ -172,7 +172,10 @@ def _with_cues(
         # A training photo may have no room once it is cropped: there a cue may cover the object.
         slot = free_square(taken, height, width, generator) or free_square(boxes[:0], height, width, generator)
         assert slot is not None
-        x0, y0, x1, y1 = lay(cue_layer(cue, stuck, slot, opacity, generator), stuck)
+        layer = cue_layer(cue, stuck, slot, opacity, generator)
+        if not layer.opacity.any():
+            continue  # a tint, and the box fills the whole crop: there is no background to fall on
+        x0, y0, x1, y1 = lay(layer, stuck)
         if kind_of(cue) not in ("cast", "border"):
             taken = np.concatenate([taken, [[x0, y0, x1, y1]]])
     return _to_bytes(stuck), _to_bytes(pixels), boxes

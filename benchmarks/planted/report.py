@@ -169,6 +169,7 @@ def kind_table(rows: Rows) -> Table:
         all_outside = own.column("/minus_p_box_blurred")
         ways = {way: drop_of(own, way) for way in (SHIPPED, BOTH_MAPS)} | {
             f"{SHIPPED}, {CONFIRMED}": np.minimum(drop_of(own, SHIPPED), all_outside),
+            "the flag": np.where(flagged_by(RELIES, own, SHIPPED, SETTINGS), 1.0, 0.0),
             "scan alone": own.column("/scan_5x5"),
             "p - p(box alone, rest blurred)": all_outside,
         }

@@ -90,16 +90,18 @@ def in_words(value: Any, *, percent: bool = False) -> str:
 ON_BOX = "pointing_hit AND energy_lift >= {on_box_lift}"
 ELSEWHERE = "NOT pointing_hit AND energy_lift < {on_box_lift}"
 RELIES = (
-    "drop_outside >= {drop_outside} AND drop_outside - drop_random >= {drop_over_random} "
-    "AND p_full - p_hide_context >= {drop_context}"
+    "p_full - p_hide_context >= {drop_context} "
+    "AND ((drop_outside >= {drop_outside} AND drop_outside - drop_random >= {drop_over_random}) "
+    "OR coalesce(p_saliency_in_context - p_saliency_in_box >= {carried_outside}, FALSE))"
 )
 _HIDING = (
     "hiding 10% of the view outside the boxes, where {hide_locator} points, lowers p({target_label}) from {p_full} to "
-    "{p_hide_outside}; it is {p_hide_random} with a random area hidden, {p_hide_context} with all that is outside"
+    "{p_hide_outside}; it is {p_hide_random} with a random area hidden, {p_hide_context} with all that is outside. "
+    "What lights up outside gives {p_saliency_in_context} alone, what lights up inside {p_saliency_in_box}"
 )
 _DROPS = (
-    "drop_outside", "drop_random", "p_full", "p_hide_outside", "p_hide_random", "p_hide_context", "drop_inside",
-    "hide_locator", "energy_lift",
+    "drop_outside", "drop_random", "p_full", "p_hide_outside", "p_hide_random", "p_hide_context",
+    "p_saliency_in_context", "p_saliency_in_box", "drop_inside", "hide_locator", "energy_lift",
 )  # fmt: skip
 _PLACE = ("pointing_hit", "energy_in", "box_area_frac", "energy_lift", "drop_outside")
 
@@ -109,12 +111,12 @@ RULES: tuple[Rule, ...] = (
         kind="evidence",
         title="Relies on what is outside the boxes",
         meaning=(
-            "The class loses much of its probability when the part outside the boxes that costs most is blurred: more "
-            "than with an equal random area, and with everything outside blurred as well. Either the model uses a "
-            "shortcut there, or part of the object has no box."
+            "The class is lost when everything outside the boxes is blurred, and either one tenth of the view there is "
+            "enough to lose it, more than by chance, or what lights up outside carries it better than what lights up "
+            "inside. Either the model uses a shortcut there, or part of the object has no box."
         ),
         when=RELIES,
-        severity="drop_outside",
+        severity="greatest(drop_outside, least(p_full - p_hide_context, p_saliency_in_context - p_saliency_in_box))",
         evidence=_DROPS,
         reason=_HIDING,
         targets=("label", "predicted"),

@@ -43,8 +43,10 @@ class AuditSettings:
     """Flag a sample from this drop of p when the salient part outside the boxes is hidden."""
     drop_over_random: float = 0.1
     """... if it is at least this much more than the drop when an equal random area is hidden."""
+    carried_outside: float = 0.3
+    """Or flag it where what lights up outside, shown alone, has this much more of p than what lights up inside."""
     drop_context: float = 0.3
-    """... and if hiding all that lies outside costs at least this much: what a part is needed for, the whole is too."""
+    """Either flag needs this drop of p when all that lies outside is hidden: where a part is needed, the whole is."""
     drop_review: float = 0.2
     """From this drop on, a sample that is not flagged is described as worth a look."""
     needs_context: float = 0.5

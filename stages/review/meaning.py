@@ -18,6 +18,7 @@ class Thresholds:
 
     drop_outside: float = 0.3
     drop_over_random: float = 0.1
+    carried_outside: float = 0.3
     drop_context: float = 0.3
     drop_review: float = 0.2
     needs_context: float = 0.5
@@ -107,6 +108,15 @@ def _conclusion(probes: Mapping[str, float | None], full: float, box: float, lim
         if costly:
             alone = f"although the boxes alone would do ({p(box)})" if box >= ENOUGH * full else _not_enough(box)
             return f"The class rests on something outside the boxes, {alone}."
+    lit_outside, lit_inside = probes.get("p_saliency_in_context"), probes.get("p_saliency_in_box")
+    if lit_outside is not None and lit_inside is not None and blurred is not None:
+        carried = lit_outside - lit_inside >= limits.carried_outside
+        if carried and full - blurred >= limits.drop_context:
+            return (
+                f"The class is found outside the boxes: what lights up there gives {p(lit_outside)} alone, what lights "
+                f"up inside {p(lit_inside)}, and with everything outside blurred p falls to {p(blurred)}."
+            )
+    if hidden is not None:
         if drop >= limits.drop_outside:
             return "Any change of the surroundings costs as much, not this place in particular."
         if drop >= limits.drop_review:

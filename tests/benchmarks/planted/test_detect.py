@@ -34,7 +34,7 @@ def one_cheap_profile(monkeypatch: pytest.MonkeyPatch) -> None:
 def table(n: int, **columns: object) -> pa.Table:
     """Rows of an experiment with harmless values, but for ``columns``, whose names write / as __."""
     scores = dict.fromkeys(("drop_outside", "border_energy", "p_crop_outside", "crop_outside_is_label"), 0.0)
-    scores |= {"energy_lift": 2.0, "energy_in": 0.9, "entropy": 0.95, "pointing_hit": 1.0}
+    scores |= {"context_minus_box": 0.0, "energy_lift": 2.0, "energy_in": 0.9, "entropy": 0.95, "pointing_hit": 1.0}
     values: dict[str, object] = {"label": "a", "predicted": "a", "pred_prob": 0.9, "positive": False, "/p_full": 0.9}
     values |= {f"{locator}/{name}": value for locator in (MAP, "grad_cam") for name, value in scores.items()}
     values |= {"random/drop_outside": 0.0, "/scan_5x5": 0.0, "/minus_p_box_blurred": 0.5} | {

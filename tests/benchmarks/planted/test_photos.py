@@ -138,3 +138,11 @@ def test_photos_are_read_with_their_boxes_and_those_without_room_left_out(tmp_pa
 def test_too_few_photos_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="9 photos leave room for a cue; give at least 80"):
         load_imagenet(*write_imagenet(tmp_path, 10))
+
+
+def test_a_tint_on_a_photo_that_its_box_fills_changes_nothing() -> None:
+    pixels = np.full((40, 50, 3), 0.5, dtype=np.float32)
+    filled = Photo(pixels, np.array([[0.0, 0, 50, 40]]), 0)
+    tinted, plain, boxes = module._with_cues(filled, ("cast_blue",), False, np.random.default_rng(0))
+    np.testing.assert_array_equal(tinted, plain)
+    np.testing.assert_array_equal(boxes, filled.boxes)

@@ -26,7 +26,13 @@ def run(build) -> Run:
     wrong = {"sample_id": "wrong.jpg", "pred_index": 1, "pred_prob": 0.85}
     lost = {"sample_id": "lost.jpg", "pred_index": 2, "pred_prob": 0.8}
     predicted = {"target": "predicted"}
-    kept = {"p_box": 0.45, "p_context": 0.9, "p_saliency_in_box": 0.18, "p_saliency_in_context": 0.99}
+    kept = {
+        "p_box": 0.45,
+        "p_context": 0.9,
+        "p_saliency_in_box": 0.18,
+        "p_saliency_in_context": 0.99,
+        "p_hide_context": 0.8,
+    }
     run = build(
         {"sample_id": "quiet.jpg", "p_full": 0.9, **kept},
         {"sample_id": "second.jpg", "p_crop_outside": 0.9, "pred_crop_outside": 0},

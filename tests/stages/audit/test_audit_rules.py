@@ -83,6 +83,25 @@ def test_a_drop_that_hiding_everything_outside_does_not_confirm_is_no_flag(build
     assert flagged["sample_id"].to_pylist() == ["0.jpg", "1.jpg"]
 
 
+def test_a_class_that_lights_up_outside_and_is_lost_without_it_is_a_flag_whatever_a_tenth_costs(build) -> None:
+    lit = {"p_full": 0.875, "p_hide_context": 0.25, "p_saliency_in_context": 0.75, "p_saliency_in_box": 0.25}
+    run = build(
+        {**lit, "drop_outside": 0.05},
+        {**lit, "drop_outside": None, "drop_random": None},
+        {**lit, "p_saliency_in_box": 0.5, "p_hide_context": 0.5},
+        {**lit, "p_hide_context": 0.625},
+        {**lit, "p_saliency_in_box": None, "drop_outside": 0.6},
+    )
+    report = audit(run, AuditSettings())
+    flags = {row["sample_id"]: row for row in report.findings.to_pylist() if row["kind"] == "evidence"}
+    assert list(flags) == ["4.jpg", "0.jpg", "1.jpg"]
+    assert flags["0.jpg"]["severity"] == 0.5  # of the two differences the smaller: .625 and .5
+    assert flags["0.jpg"]["reason"].endswith("What lights up outside gives .75 alone, what lights up inside .25")
+    # A row on which neither question could be asked is in no rate.
+    (mug,) = [row for row in report.classes.to_pylist() if row["label"] == "mug"]
+    assert mug["reliance_rate"] == pytest.approx(3 / 5)
+
+
 def test_a_class_that_is_lost_without_its_surroundings_needs_them_unless_a_part_of_them_is_flagged(build) -> None:
     lost = {"p_full": 0.875, "p_hide_context": 0.375}
     run = build(
@@ -126,11 +145,13 @@ def test_something_outside_that_passes_for_the_class_alone_may_be_a_missing_box(
 
 def test_the_reason_says_in_words_what_hiding_did(build) -> None:
     probes = {"p_full": 0.93, "p_hide_outside": 0.41, "p_hide_random": 0.92, "p_hide_context": 0.37}
+    probes |= {"p_saliency_in_context": 0.2, "p_saliency_in_box": 0.6}
     run = build({**probes, "drop_outside": 0.52})
     finding = audit(run, AuditSettings()).findings.to_pylist()[0]
     assert finding["reason"] == (
         "hiding 10% of the view outside the boxes, where opti_cam points, lowers p(mug) from .93 to .41; "
-        "it is .92 with a random area hidden, .37 with all that is outside"
+        "it is .92 with a random area hidden, .37 with all that is outside. "
+        "What lights up outside gives .20 alone, what lights up inside .60"
     )
     assert finding["severity"] == pytest.approx(0.52)
     evidence = json.loads(finding["evidence"])

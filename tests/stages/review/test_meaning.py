@@ -77,6 +77,15 @@ def test_a_class_lost_with_all_its_surroundings_needs_them_as_a_whole() -> None:
     )
 
 
+def test_a_class_that_the_map_finds_outside_and_that_is_lost_without_it_is_found_outside() -> None:
+    found = ON_THE_OBJECT | {"p_saliency_in_context": 0.8, "p_saliency_in_box": 0.4, "p_hide_context": 0.5}
+    assert meaning(found, "gear").conclusion == (
+        "The class is found outside the boxes: what lights up there gives .80 alone, what lights up inside .40, "
+        "and with everything outside blurred p falls to .50."
+    )
+    assert "is found outside" not in meaning(found | {"p_hide_context": 0.8}, "gear").conclusion
+
+
 def test_surroundings_that_are_enough_by_themselves_are_told() -> None:
     assert meaning(ON_THE_OBJECT | {"p_context": 0.7}, "gear").conclusion.endswith(
         "gives .70 too, so either is enough."
@@ -100,14 +109,16 @@ def test_the_words_follow_the_thresholds_of_the_run() -> None:
 
 def test_something_outside_is_blamed_exactly_where_the_audit_flags() -> None:
     names = ("p_full", "p_box", "p_hide_outside", "p_hide_random", "p_hide_context")
-    rows = [dict(zip(names, values, strict=True)) for values in np.random.default_rng(7).random((500, 5)).tolist()]
+    names += ("p_saliency_in_context", "p_saliency_in_box")
+    rows = [dict(zip(names, values, strict=True)) for values in np.random.default_rng(7).random((500, 7)).tolist()]
     (rule,) = (rule for rule in RULES if rule.id == "relies_on_outside")
     condition = rule.condition(AuditSettings().thresholds())
     drops = "*, p_full - p_hide_outside AS drop_outside, p_full - p_hide_random AS drop_random"
     with duckdb.connect() as connection:
         connection.register("probes", pa.Table.from_pylist(rows))
         flags = connection.execute(f"SELECT {condition} FROM (SELECT {drops} FROM probes)").fetchall()
-    blamed = ["rests on something outside" in meaning(row, "gear").conclusion for row in rows]
+    blaming = ("The class rests on something outside", "The class is found outside")
+    blamed = [meaning(row, "gear").conclusion.startswith(blaming) for row in rows]
     assert blamed == [flag for (flag,) in flags]
     assert 20 < sum(blamed) < 250
 
