@@ -95,9 +95,9 @@ RELIES = (
     "OR coalesce(p_saliency_in_context - p_saliency_in_box >= {carried_outside}, FALSE))"
 )
 _HIDING = (
-    "hiding 10% of the view outside the boxes, where {hide_locator} points, lowers p({target_label}) from {p_full} to "
-    "{p_hide_outside}; it is {p_hide_random} with a random area hidden, {p_hide_context} with all that is outside. "
-    "What lights up outside gives {p_saliency_in_context} alone, what lights up inside {p_saliency_in_box}"
+    "p({target_label}) is {p_full}, and {p_hide_context} with all that lies outside the boxes blurred, "
+    "{p_hide_outside} with the costliest tenth of the view there ({hide_locator}), {p_hide_random} with a random "
+    "tenth; what lights up outside gives {p_saliency_in_context} alone, inside {p_saliency_in_box}"
 )
 _DROPS = (
     "drop_outside", "drop_random", "p_full", "p_hide_outside", "p_hide_random", "p_hide_context",

@@ -43,10 +43,11 @@ def explanation(contents: Contents) -> str:
             "images may still do so. Cues inside a box, and diffuse ones such as a tint, are not what this test finds."
         )
     return (
-        f"That is {percent(share.rate)} {interval(share.interval)} of the images that could be tested. Blurring at "
-        f"most a tenth of the view, all of it outside the boxes, takes {limits['drop_outside']:.2f} or more from the "
-        f"probability of their label, at least {limits['drop_over_random']:.2f} more than an equal random part does. "
-        "Either the model uses a shortcut there, or part of the object has no box."
+        f"That is {percent(share.rate)} {interval(share.interval)} of the images that could be tested. Blurring all "
+        f"that lies outside the boxes takes {limits['drop_context']:.2f} or more from the probability of their label, "
+        f"and something there is to blame: a tenth of the view costs {limits['drop_outside']:.2f}, more than a random "
+        "tenth does, or what lights up outside carries the label better than what lights up inside. Either the model "
+        "uses a shortcut there, or part of the object has no box."
     )
 
 

@@ -96,7 +96,7 @@ def test_a_class_that_lights_up_outside_and_is_lost_without_it_is_a_flag_whateve
     flags = {row["sample_id"]: row for row in report.findings.to_pylist() if row["kind"] == "evidence"}
     assert list(flags) == ["4.jpg", "0.jpg", "1.jpg"]
     assert flags["0.jpg"]["severity"] == 0.5  # of the two differences the smaller: .625 and .5
-    assert flags["0.jpg"]["reason"].endswith("What lights up outside gives .75 alone, what lights up inside .25")
+    assert flags["0.jpg"]["reason"].endswith("what lights up outside gives .75 alone, inside .25")
     # A row on which neither question could be asked is in no rate.
     (mug,) = [row for row in report.classes.to_pylist() if row["label"] == "mug"]
     assert mug["reliance_rate"] == pytest.approx(3 / 5)
@@ -149,9 +149,8 @@ def test_the_reason_says_in_words_what_hiding_did(build) -> None:
     run = build({**probes, "drop_outside": 0.52})
     finding = audit(run, AuditSettings()).findings.to_pylist()[0]
     assert finding["reason"] == (
-        "hiding 10% of the view outside the boxes, where opti_cam points, lowers p(mug) from .93 to .41; "
-        "it is .92 with a random area hidden, .37 with all that is outside. "
-        "What lights up outside gives .20 alone, what lights up inside .60"
+        "p(mug) is .93, and .37 with all that lies outside the boxes blurred, .41 with the costliest tenth of the view "
+        "there (opti_cam), .92 with a random tenth; what lights up outside gives .20 alone, inside .60"
     )
     assert finding["severity"] == pytest.approx(0.52)
     evidence = json.loads(finding["evidence"])
