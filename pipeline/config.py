@@ -110,7 +110,9 @@ def _explain(path: Path, content: dict[str, Any], problem: dict[str, Any]) -> st
     key = ".".join(str(part) for part in location)
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument", "dataclass_extra", "invalid_key"):
         known = _known_keys(str(location[0]) if len(location) > 1 else None)
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        name = str(location[-1])
+        near = difflib.get_close_matches(name, known, n=1)
+        near = near or [f"{section}.{name}" for section in _sections() if name in _known_keys(section)]
         hint = f"did you mean {near[0]}?" if near else f"keys here are {', '.join(known)}"
         return f"{path}: unknown key {key}; {hint}"
     if problem["type"] == "missing":
@@ -118,6 +120,10 @@ def _explain(path: Path, content: dict[str, Any], problem: dict[str, Any]) -> st
     if problem["type"] == "value_error":  # raised by the stage's own settings, which name the key and its value
         return f"{path}: {key}: {str(problem['msg']).removeprefix('Value error, ')}"
     return f"{path}: {key}: {problem['msg']} (it is {problem.get('input')!r})"
+
+
+def _sections() -> list[str]:
+    return [name for name, field in Config.model_fields.items() if dataclasses.is_dataclass(field.annotation)]
 
 
 def _known_keys(section: str | None) -> list[str]:

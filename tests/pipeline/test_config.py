@@ -72,6 +72,8 @@ def test_a_config_is_frozen(write):
         ("view: {sise: 64}", r"unknown key view\.sise; did you mean size\?"),
         ("model: {checkpont: a.pt}", r"unknown key model\.checkpont; did you mean checkpoint\?"),
         ("cluster: {colour: red}", r"unknown key cluster\.colour; keys here are kind, address, workers, threads"),
+        ("audit: {scan: true}", r"unknown key audit\.scan; did you mean explain\.scan\?"),
+        ("steps: 4", r"unknown key steps; did you mean explain\.steps\?"),
         ("zzz: 1", r"unknown key zzz; keys here are run, dataset, model"),
         ("explain: {steps: many}", r"explain\.steps: .*integer.* \(it is 'many'\)"),
         ("explain: {steps: 0}", r"explain: steps .*[^)]$"),
