@@ -132,6 +132,8 @@ def _point_fiftyone_at(uri: str | None) -> None:
     from fiftyone.core.odm import database as connection
     from fiftyone.factory import repo_factory
 
+    # FiftyOne reads its environment when it is imported; without this the App asks about cookies, over our panels.
+    fo.config.do_not_track = os.environ.get("FIFTYONE_DO_NOT_TRACK", "0").lower() in ("1", "true", "yes")
     if fo.config.database_uri == uri:
         return
     # FiftyOne has no public way to close its connections, nor to forget what it made with them.

@@ -72,6 +72,20 @@ def test_the_server_lives_as_long_as_somebody_uses_it(tmp_path: Path):
     assert not answers(uri)
 
 
+def test_a_fiftyone_that_was_imported_before_is_told_not_to_track_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fiftyone as fo
+
+    monkeypatch.setattr(fo.config, "do_not_track", False)
+    monkeypatch.delenv("FIFTYONE_DO_NOT_TRACK", raising=False)
+    with database(tmp_path):
+        assert fo.config.do_not_track
+    monkeypatch.setenv("FIFTYONE_DO_NOT_TRACK", "0")
+    with database(tmp_path):
+        assert not fo.config.do_not_track, "what the user has set stays"
+
+
 def test_two_directories_are_two_databases(tmp_path: Path):
     with database(tmp_path / "a") as first:
         other, second = hold(tmp_path / "b")
