@@ -87,7 +87,7 @@ def query(
 ) -> None:
     """Ask a run in SQL, or with one of the canned questions."""
     from stages.audit.query import list_queries, load_query, render, run_query
-    from stages.audit.rules import RULES, own_rule
+    from stages.audit.rules import every_rule
     from stages.audit.settings import audit_settings
     from storage import Run
 
@@ -98,7 +98,7 @@ def query(
         return
     if rules:
         settings = audit_settings(Run.open(run).info.get("config", {}))
-        for rule in (*RULES, *map(own_rule, settings.rules)):
+        for rule in every_rule(settings):
             console.print(f"[bold]{rule.id}[/] ({rule.kind})  {escape(rule.title)}", highlight=False)
             console.print(f"    {escape(rule.meaning)}", highlight=False)
             console.print(f"    [dim]{escape(rule.condition(settings.thresholds()))}[/]", highlight=False)
@@ -236,7 +236,8 @@ def app_(
 ) -> None:
     """Load a run into FiftyOne and open the App on 127.0.0.1. New verdicts are stored in the run when it closes."""
     from pipeline.selection import select_samples
-    from stages.audit.rules import RULES
+    from stages.audit.rules import every_rule
+    from stages.audit.settings import audit_settings
     from stages.review.app import serve
     from stages.review.settings import RuleText, review_settings
     from storage import Run
@@ -244,8 +245,7 @@ def app_(
     opened = Run.open(run)
     stored = opened.info.get("config", {})
     settings = review_settings(stored)
-    rules = {rule.id: RuleText(rule.title, rule.meaning) for rule in RULES}
-    rules |= {rule["id"]: RuleText(rule["title"]) for rule in stored.get("audit", {}).get("rules", ())}
+    rules = {rule.id: RuleText(rule.title, rule.meaning) for rule in every_rule(audit_settings(stored))}
     selection = select_samples(opened, settings.select if select is None else select, rules)
     serve(opened, settings, port=port, rules=rules, selection=selection)
 

@@ -12,10 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from scipy import ndimage
 
 Boxes = NDArray[np.float64]
 Geometry = Literal["squash", "resize_crop"]
+Interpolation = Literal["bilinear", "bicubic"]
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 """Which pixels touch: by sides and by corners, as in OpenCV's contours."""
@@ -64,6 +68,21 @@ class ViewTransform:
             _crop_offset(new_width, size),
             _crop_offset(new_height, size),
         )
+
+    def render(self, image: Image.Image, interpolation: Interpolation = "bilinear") -> NDArray[np.uint8]:
+        """What the network sees of an upright RGB image before normalisation: (view_height, view_width, 3).
+
+        The image is resampled whole, with antialiasing, and then cut.
+        """
+        resized = image.resize(self.scaled_size, _FILTERS[interpolation])
+        left, top = round(-self.offset_x), round(-self.offset_y)
+        view = resized.crop((left, top, left + self.view_width, top + self.view_height))
+        return np.asarray(view, dtype=np.uint8)
+
+    @property
+    def scaled_size(self) -> tuple[int, int]:
+        """(width, height) of the whole image at the view's scale, px."""
+        return round(self.width * self.scale_x), round(self.height * self.scale_y)
 
     def boxes_to_view(self, boxes: ArrayLike) -> Boxes:
         """Boxes (n, 4) of the image in view px, not clipped. Raises ValueError for non-finite numbers."""

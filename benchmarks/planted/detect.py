@@ -20,6 +20,7 @@ from stages.audit.settings import AuditSettings
 
 BOTH_MAPS, SHIPPED = "both maps", "both maps and the scan"
 CONFIRMED = "confirmed by all outside"
+FLAG = "the flag"
 
 _MAP_COLUMNS = ("energy_lift", "energy_in", "border_energy", "entropy", "p_crop_outside")
 RELIES = next(rule for rule in RULES if rule.id == "relies_on_outside")
@@ -119,12 +120,7 @@ def detectors(rows: Rows, locators: Sequence[str]) -> list[Detector]:
     ]
     whole = of_blunt["p - p(box alone, rest blurred)"]
     confirmed = [_confirmed(one, whole) for one in (first, second, combined[0], combined[2], combined[3], coarse, full)]
-    flag = Detector(
-        "the flag: that, or p(S outside) - p(S inside), confirmed by all outside",
-        np.minimum(np.fmax(combined[3].score, rows.column(f"{locators[0]}/context_minus_box")), whole.score),
-        combined[3].forward + 3,
-        combined[3].backward,
-    )
+    flag = Detector(FLAG, flag_score(rows), combined[3].forward + 3, combined[3].backward)
     margin = [
         Detector(f"{one.name}, less the random drop", one.score - of["random"].score, one.forward + 1, one.backward)
         for one in (first, second)
@@ -180,6 +176,14 @@ def proposals(rows: Rows, ways: str) -> dict[str, Floats]:
 def drop_of(rows: Rows, ways: str) -> Floats:
     """``drop_outside``: the largest drop of the proposals."""
     return np.asarray(np.fmax.reduce(list(proposals(rows, ways).values())))
+
+
+def flag_score(rows: Rows) -> Floats:
+    """What ``relies_on_outside`` ranks by, but for the random margin: the larger of its two grounds (the drop of a
+    part, and p of the map's part outside less that of its part inside), or the drop with all that lies outside hidden
+    where that is smaller. The two thresholds of the grounds and that of the confirmation are the same as shipped."""
+    carried = rows.column(f"{main_locators()[0]}/context_minus_box")
+    return np.asarray(np.minimum(np.fmax(drop_of(rows, SHIPPED), carried), rows.column("/minus_p_box_blurred")))
 
 
 def rules_of_label() -> list[Rule]:

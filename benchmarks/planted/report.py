@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from benchmarks.planted.detect import (
     BOTH_MAPS,
     CONFIRMED,
+    FLAG,
     RELIES,
     SHIPPED,
     Bools,
@@ -19,6 +20,7 @@ from benchmarks.planted.detect import (
     costly_locators,
     detectors,
     drop_of,
+    flag_score,
     flagged_by,
     main_locators,
     planted_rows,
@@ -103,11 +105,11 @@ def experiment_table(outcomes: Iterable[Outcome]) -> Table:
             table.append([*row, f"refused: below {POSITIVE:g}", *["-"] * 8])
             continue
         rows = pool([one])
-        truth, drop = rows.truth, drop_of(rows, SHIPPED)
+        truth, score = rows.truth, flag_score(rows)
         flagged = flagged_by(RELIES, rows, SHIPPED, SETTINGS)
         figures = [
-            auroc(truth, drop),
-            average_precision(truth, drop),
+            auroc(truth, score),
+            average_precision(truth, score),
             precision(truth, flagged),
             recall(truth, flagged),
             auroc(truth, drop_of(rows, BOTH_MAPS)),
@@ -169,12 +171,12 @@ def kind_table(rows: Rows) -> Table:
         all_outside = own.column("/minus_p_box_blurred")
         ways = {way: drop_of(own, way) for way in (SHIPPED, BOTH_MAPS)} | {
             f"{SHIPPED}, {CONFIRMED}": np.minimum(drop_of(own, SHIPPED), all_outside),
-            "the flag": np.where(flagged_by(RELIES, own, SHIPPED, SETTINGS), 1.0, 0.0),
+            FLAG: flag_score(own),
             "scan alone": own.column("/scan_5x5"),
             "p - p(box alone, rest blurred)": all_outside,
         }
         for way, score in ways.items():
-            flags = score >= SETTINGS.drop_outside
+            flags = flagged_by(RELIES, own, SHIPPED, SETTINGS) if way == FLAG else score >= SETTINGS.drop_outside
             table.append(
                 [kind, str(len(own)), str(own.truth.sum()), way, *_ranking(own, score), *_deciding(own, flags)]
             )

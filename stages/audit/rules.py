@@ -296,6 +296,11 @@ def rules_of(settings: AuditSettings, columns: Mapping[str, Any] | tuple[str, ..
     return (*RULES, *own)
 
 
+def every_rule(settings: AuditSettings) -> tuple[Rule, ...]:
+    """The shipped rules and the user's own, for their words; :func:`rules_of` checks them against a run."""
+    return (*RULES, *map(own_rule, settings.rules))
+
+
 def own_rule(custom: CustomRule, columns: tuple[str, ...] = ()) -> Rule:
     """A user's rule as one of the audit's, with those of ``columns`` that it mentions as its evidence."""
     words = re.findall(r"\w+", _THRESHOLD.sub("", f"{custom.when} {custom.severity}"))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.geometry import ViewTransform
+from stages.geometry import Geometry, Interpolation, ViewTransform
 
 MAX_SCALED_PIXELS = 2**25
 """Pixels of the resized image before the crop, at most; a very thin image would exhaust the memory there."""
-
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True)
@@ -23,13 +21,13 @@ class ViewSettings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    geometry: Literal["squash", "resize_crop"] = "squash"
+    geometry: Geometry = "squash"
     """``squash``: the whole image, nothing is lost. ``resize_crop``: short side to ``resize``, then a centre crop."""
     size: int = 224
     """Side of the view, px."""
     resize: int = 256
     """Short side before the crop, px (``resize_crop`` only)."""
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         if self.size < 8:
@@ -48,13 +46,10 @@ def render_view(image: Image.Image, settings: ViewSettings) -> NDArray[np.uint8]
     Raises ValueError for an image so thin that its resized form before the crop would be enormous.
     """
     transform = settings.transform(*image.size)
-    scaled = (round(image.width * transform.scale_x), round(image.height * transform.scale_y))
-    if scaled[0] * scaled[1] > MAX_SCALED_PIXELS:
+    width, height = transform.scaled_size
+    if width * height > MAX_SCALED_PIXELS:
         raise ValueError(
-            f"{image.width} x {image.height} px would become {scaled[0]} x {scaled[1]} before the centre crop; "
+            f"{image.width} x {image.height} px would become {width} x {height} before the centre crop; "
             "use view.geometry squash for images as thin as this"
         )
-    resized = image.resize(scaled, _FILTERS[settings.interpolation])
-    left, top = round(-transform.offset_x), round(-transform.offset_y)
-    view = resized.crop((left, top, left + settings.size, top + settings.size))
-    return np.ascontiguousarray(np.asarray(view, dtype=np.uint8).transpose(2, 0, 1))
+    return np.ascontiguousarray(transform.render(image, settings.interpolation).transpose(2, 0, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,11 @@ def shown_method(run: Run, settings: ReviewSettings) -> str:
     if wanted and wanted not in methods:
         raise UserError(f"review.method: {run.url} has no maps by {wanted!r}; it has {', '.join(methods)}")
     return wanted or ("opti_cam" if "opti_cam" in methods else methods[0])
+
+
+def class_name(names: Sequence[str], index: int) -> str:
+    """Name of a class of the network, by its number where ``names`` ends before it."""
+    return names[index] if index < len(names) else f"class {index}"
 
 
 def view_transforms(maps: MapStore, sizes: Iterable[tuple[int, int]]) -> list[ViewTransform]:

@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 FAINT = 0.1
 """Below this p of the class on the whole view there is little that any part of the image could carry."""
 ENOUGH = 0.5
 """A part is enough for the class if it alone gives this share of p on the whole view."""
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """The audit's own, so that the words agree with its flags."""
-
-    drop_outside: float = 0.3
-    drop_over_random: float = 0.1
-    carried_outside: float = 0.3
-    drop_context: float = 0.3
-    drop_review: float = 0.2
-    needs_context: float = 0.5
-
-    @classmethod
-    def of_config(cls, config: Mapping[str, Any]) -> Thresholds:
-        """Those of a run's stored config; the defaults where it has none."""
-        audit = config.get("audit") or {}
-        return cls(**{name: float(audit[name]) for name in cls.__dataclass_fields__ if name in audit})
 
 
 def p(value: float | None) -> str:
@@ -55,16 +36,16 @@ class Meaning(NamedTuple):
 def meaning(
     probes: Mapping[str, float | None],
     name: str,
-    thresholds: Thresholds | None = None,
+    thresholds: Mapping[str, float],
     *,
     predicted: str | None = None,
 ) -> Meaning:
     """What the probes say of the class ``name``.
 
     ``probes`` are columns of the table ``explain``; what is undefined is None or left out. ``predicted`` is the class
-    that the network takes the image for.
+    that the network takes the image for. ``thresholds`` are those of the audit, by name, so that the words
+    blame what its rules flag.
     """
-    limits = thresholds or Thresholds()
     full, box = probes.get("p_full"), probes.get("p_box")
     if full is None:
         return Meaning("The network was not asked about this sample.", "")
@@ -79,7 +60,7 @@ def meaning(
             "Nothing was measured against boxes: none is in view, or they changed since this map was made.",
             f"On the whole view p({name}) is {p(full)}, on what lights up alone {p(probes.get('p_saliency'))}.",
         )
-    return Meaning(_conclusion(probes, full, box, limits), _seen(probes, name, full))
+    return Meaning(_conclusion(probes, full, box, thresholds), _seen(probes, name, full))
 
 
 def _seen(probes: Mapping[str, float | None], name: str, full: float) -> str:
@@ -93,14 +74,14 @@ def _seen(probes: Mapping[str, float | None], name: str, full: float) -> str:
     return f"Hiding what matters most outside {change}{compared}."
 
 
-def _conclusion(probes: Mapping[str, float | None], full: float, box: float, limits: Thresholds) -> str:
+def _conclusion(probes: Mapping[str, float | None], full: float, box: float, limits: Mapping[str, float]) -> str:
     hidden, random = probes.get("p_hide_outside"), probes.get("p_hide_random")
     blurred = probes.get("p_hide_context")
     if hidden is not None:
         drop = full - hidden
         over_random = drop if random is None else random - hidden
-        costly = drop >= limits.drop_outside and over_random >= limits.drop_over_random
-        if costly and blurred is not None and full - blurred < limits.drop_context:
+        costly = drop >= limits["drop_outside"] and over_random >= limits["drop_over_random"]
+        if costly and blurred is not None and full - blurred < limits["drop_context"]:
             return (
                 f"The class does without its surroundings: with everything outside blurred p is {p(blurred)}. "
                 "The one place that costs p when hidden disturbs rather than carries."
@@ -110,18 +91,18 @@ def _conclusion(probes: Mapping[str, float | None], full: float, box: float, lim
             return f"The class rests on something outside the boxes, {alone}."
     lit_outside, lit_inside = probes.get("p_saliency_in_context"), probes.get("p_saliency_in_box")
     if lit_outside is not None and lit_inside is not None and blurred is not None:
-        carried = lit_outside - lit_inside >= limits.carried_outside
-        if carried and full - blurred >= limits.drop_context:
+        carried = lit_outside - lit_inside >= limits["carried_outside"]
+        if carried and full - blurred >= limits["drop_context"]:
             return (
                 f"The class is found outside the boxes: what lights up there gives {p(lit_outside)} alone, what lights "
                 f"up inside {p(lit_inside)}, and with everything outside blurred p falls to {p(blurred)}."
             )
     if hidden is not None:
-        if drop >= limits.drop_outside:
+        if drop >= limits["drop_outside"]:
             return "Any change of the surroundings costs as much, not this place in particular."
-        if drop >= limits.drop_review:
+        if drop >= limits["drop_review"]:
             return f"The class leans on something outside the boxes; the boxes alone give {p(box)}."
-    if blurred is not None and full - blurred >= limits.needs_context:
+    if blurred is not None and full - blurred >= limits["needs_context"]:
         return (
             f"The class needs its surroundings as a whole: with everything outside blurred p falls to {p(blurred)}, "
             "though no single part outside decides."

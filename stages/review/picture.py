@@ -18,7 +18,6 @@ from stages.geometry import ViewTransform
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Levels of the map that a contour can be shown at."""
 
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _COLOURS = colormaps["inferno"]
 
 HIDDEN_SHARE = 0.1
@@ -27,14 +26,6 @@ HIDDEN_SHARE = 0.1
 View = NDArray[np.uint8]
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-
-
-def what_the_network_saw(image: Image.Image, view: ViewTransform, interpolation: str = "bilinear") -> View:
-    """The view of an upright RGB image, uint8 (view_height, view_width, 3), before normalisation."""
-    scaled = round(image.width * view.scale_x), round(image.height * view.scale_y)
-    left, top = round(-view.offset_x), round(-view.offset_y)
-    resized = image.resize(scaled, _FILTERS[interpolation])
-    return np.asarray(resized.crop((left, top, left + view.view_width, top + view.view_height)), dtype=np.uint8)
 
 
 def masked_views(seen: View, saliency: Map | None, coverage: Map | None) -> dict[str, View]:
@@ -75,11 +66,12 @@ def window_outside(window: Sequence[float], view: ViewTransform, coverage: Map) 
     return hidden & (coverage <= 1e-6)
 
 
-def hide(seen: View, hidden: Mask) -> View:
-    """The view with the hidden pixels (H, W) replaced by its Gaussian blur, sigma = 10% of its longer side."""
+def hide(seen: View, hidden: Mask | Map) -> View:
+    """The view with what is hidden (H, W), a share of each pixel, replaced by its Gaussian blur, sigma = 10% of its
+    longer side."""
     sigma = HIDDEN_SHARE * max(seen.shape[:2])
     blurred = ndimage.gaussian_filter(seen.astype(np.float32), (sigma, sigma, 0), mode="mirror", truncate=4)
-    return np.rint(np.where(hidden[..., None], blurred, seen)).astype(np.uint8)
+    return np.asarray(np.rint(seen + (blurred - seen) * hidden[..., None]), dtype=np.uint8)
 
 
 def contours(saliency: Map, view: ViewTransform, levels: Sequence[float] = LEVELS) -> list[str]:

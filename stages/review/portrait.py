@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.geometry import ViewTransform
-from stages.review.maps import view_transforms
-from stages.review.meaning import Meaning, Thresholds, meaning, p
+from stages.geometry import Interpolation, ViewTransform
+from stages.review.maps import class_name, view_transforms
+from stages.review.meaning import Meaning, meaning, p
 from stages.review.picture import (
     LEVELS,
     contours,
@@ -28,7 +28,6 @@ from stages.review.picture import (
     masked_views,
     shares_above,
     tenth_outside,
-    what_the_network_saw,
     window_outside,
 )
 from storage.errors import UserError
@@ -46,6 +45,7 @@ PROBES = {
     "p_saliency_in_context": "S outside the boxes",
     "p_hide_outside": "costliest tenth outside hidden",
     "p_hide_random": "random tenth outside hidden",
+    "p_hide_context": "all outside hidden",
 }
 """The probes that are shown, and what the network saw for each."""
 
@@ -105,11 +105,14 @@ class Portrait:
     saliency: NDArray[np.float32] | None
     """The map in [0, 1] at the network's input, (H, W); None if there is none."""
     uri: str
-    interpolation: str
+    interpolation: Interpolation
 
 
-def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
-    """What the run says of a sample. Raises UserError for a sample, method or target that it lacks."""
+def portray(run: Run, sample_id: str, *, method: str, target: str, thresholds: Mapping[str, float]) -> Portrait:
+    """What the run says of a sample, in words by the ``thresholds`` of its audit.
+
+    Raises UserError for a sample, method or target that it lacks.
+    """
     sample = _sample(run, sample_id)
     if target not in run.targets(method):
         raise UserError(f"{run.url} has no maps {method}/{target}; it has {', '.join(_choices(run)) or 'none'}")
@@ -119,9 +122,9 @@ def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
     attributes = maps.attributes
     names: Sequence[str] = attributes.get("class_names") or ()
     predicted, own = explained.get("pred_index"), explained.get("class_index")
-    probes = {name: _number(explained.get(name)) for name in (*PROBES, "p_hide_context")}
-    name = _class_name(names, own) or sample["label"] or "the class"
-    seen_as = _class_name(names, predicted)
+    probes = {name: _number(explained.get(name)) for name in PROBES}
+    name = (None if own is None else class_name(names, own)) or sample["label"] or "the class"
+    seen_as = None if predicted is None else class_name(names, predicted)
     return Portrait(
         run=run.url,
         sample_id=sample_id,
@@ -135,8 +138,8 @@ def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
         correct=None if predicted is None or sample["class_index"] is None else predicted == sample["class_index"],
         status=explained.get("status") or sample["status"],
         reason=explained.get("reason") or sample["reason"],
-        probes={name: probes[name] for name in PROBES},
-        words=meaning(probes, name, Thresholds.of_config(run.info.get("config") or {}), predicted=seen_as),
+        probes=probes,
+        words=meaning(probes, name, thresholds, predicted=seen_as),
         findings=tuple(findings_of(run, sample_id, method)),
         width=width,
         height=height,
@@ -219,9 +222,11 @@ def findings_of(run: Run, sample_id: str, method: str) -> list[Finding]:
 def _seen(portrait: Portrait, image: Image.Image) -> dict[str, NDArray[np.uint8]]:
     """What the network was shown, by probe. What a Grad-CAM had hidden is not known: its map is not stored."""
     saliency, view = portrait.saliency, portrait.view
-    whole = what_the_network_saw(image, view, portrait.interpolation)
+    whole = view.render(image, portrait.interpolation)
     coverage = view.coverage(portrait.boxes) if portrait.boxes else None
     seen = masked_views(whole, saliency, coverage)
+    if coverage is not None:
+        seen["p_hide_context"] = hide(whole, 1 - coverage)
     if coverage is not None and saliency is not None and portrait.hide_locator == portrait.method:
         seen["p_hide_outside"] = hide(whole, tenth_outside(saliency, coverage))
     elif coverage is not None and portrait.scan_box is not None and portrait.hide_locator == "scan":
@@ -281,12 +286,6 @@ def _table(run: Run, name: str) -> pa.Table:
 @lru_cache(maxsize=6)
 def _kept(url: str, name: str, modified: int, size: int) -> pa.Table:
     return Run.open(url).table(name)
-
-
-def _class_name(names: Sequence[str], index: int | None) -> str | None:
-    if index is None:
-        return None
-    return names[index] if index < len(names) else f"class {index}"
 
 
 def _number(value: float | None) -> float | None:

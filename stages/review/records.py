@@ -12,6 +12,7 @@ from stages.review.boxes import Box
 from stages.review.contents import Contents, Finding, Sample, is_whole, priority, worst_evidence
 from stages.review.fields import KEY, PREDICTED, numbers, severity_path
 from stages.review.heatmaps import Heatmap
+from stages.review.maps import class_name
 from storage.tables import EXPLAIN, SCORES
 
 SALIENT = "salient"
@@ -103,7 +104,7 @@ def _classes(
         predicted, confidence = (columns["predicted"][name][index] for name in ("pred_index", "pred_prob"))
     return {
         "label": None if label is None else (label, None),
-        "prediction": None if predicted is None else (_class_name(contents, predicted), confidence),
+        "prediction": None if predicted is None else (class_name(contents.class_names, predicted), confidence),
         "correct": None if predicted is None or label_index is None else predicted == label_index,
     }
 
@@ -140,7 +141,3 @@ def _statuses(values: dict[str, Any], main: dict[str, Any]) -> Record:
         "remarks": [reason for reason in reasons if reason],
         "hide_locator": main.get("hide_locator"),
     }
-
-
-def _class_name(contents: Contents, index: int) -> str:
-    return contents.class_names[index] if index < len(contents.class_names) else f"class {index}"

@@ -24,22 +24,11 @@ from tests.e2e.browser import (
     wait_until_painted,
     wait_until_shown,
 )
-from tests.stages.review.synthetic import Planted, make_run, write_cues
+from tests.stages.review.synthetic import RELYING, Planted, make_run, write_cues
 
 RELIES = ("relies_on_outside", "evidence")
 MISSES = ("misses_box", "description")
-PROBES = {
-    "p_full": 0.9375,
-    "p_saliency": 0.75,
-    "p_box": 0.25,
-    "p_context": 0.5,
-    "p_saliency_in_box": 0.125,
-    "p_saliency_in_context": 0.625,
-    "p_hide_outside": 0.0625,
-    "p_hide_random": 0.875,
-    "hide_locator": "opti_cam",
-    "hidden_box": {"x0": 320, "y0": 30, "x1": 430, "y1": 110},
-}
+PROBES = RELYING | {"hide_locator": "opti_cam", "hidden_box": {"x0": 320, "y0": 30, "x1": 430, "y1": 110}}
 
 FIRST = Planted("first.png", 480, 320, cell=(1, 5), rules=((*RELIES, 0.9), (*MISSES, 0.8)), probes=PROBES)
 SECOND = Planted("second.png", 300, 450, cell=(5, 1), rules=((*RELIES, 0.6),), probes=PROBES | {"p_box": 0.875})

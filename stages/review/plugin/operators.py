@@ -13,7 +13,8 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from stages.audit.query import list_queries, load_query, run_query
-from stages.audit.rules import RULES
+from stages.audit.rules import every_rule
+from stages.audit.settings import audit_settings
 from stages.review.fields import KEY
 from stages.review.judging import (
     as_json,
@@ -74,16 +75,14 @@ def _panel(dataset: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     # The map that the worst finding is about, unless another one is asked for.
     wanted = params.get("target") or next(iter(sample["finding_targets"] or ()), None)
     target = wanted if wanted in targets else targets[0]
-    titles = {rule.id: rule.title for rule in RULES}
-    config = run.info.get("config") or {}
-    titles |= {rule["id"]: rule["title"] for rule in (config.get("audit") or {}).get("rules") or ()}
+    audit = audit_settings(run.info.get("config", {}))
     shown: dict[str, Any] = {
-        "this": as_shown(portray(run, sample[KEY], method=method, target=target)),
+        "this": as_shown(portray(run, sample[KEY], method=method, target=target, thresholds=audit.thresholds())),
         "name": dataset.name,
         "choices": choices(run),
         "runs": {dataset.name: run.url, **loaded_runs(dataset)},
         "other": None,
-        "titles": titles,
+        "titles": {rule.id: rule.title for rule in every_rule(audit)},
         "findings": findings_to_judge(sample, findings_of(run, sample[KEY], reviewed)),
         "cue": sample["cue"],
         "reviewer": reviewer_name(),
@@ -103,7 +102,8 @@ def _other(other: Mapping[str, Any], key: str, method: str, target: str) -> dict
     wished = {"method": other.get("method") or method, "target": other.get("target") or target}
     if wished not in offered and offered:
         wished = offered[0]
-    return {"choices": offered, **as_shown(portray(run, key, **wished))}
+    thresholds = audit_settings(run.info.get("config", {})).thresholds()
+    return {"choices": offered, **as_shown(portray(run, key, **wished, thresholds=thresholds))}
 
 
 class Judge(foo.Operator):

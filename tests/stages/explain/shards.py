@@ -30,6 +30,8 @@ from tests.stages.explain.networks import tiny
 
 VIEW = ViewSettings(size=32)
 CLASSES = 5
+COUNT = 70
+"""Samples of the run that tests share, in shards of 32."""
 
 
 class HandMade(nn.Module):

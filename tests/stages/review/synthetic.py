@@ -20,6 +20,20 @@ GRID = 7
 SIZE, RESIZE = 224, 256
 
 
+RELYING = {
+    "p_full": 0.9375,
+    "p_saliency": 0.75,
+    "p_box": 0.25,
+    "p_context": 0.5,
+    "p_saliency_in_box": 0.125,
+    "p_saliency_in_context": 0.625,
+    "p_hide_outside": 0.0625,
+    "p_hide_random": 0.875,
+    "p_hide_context": 0.125,
+}
+"""Probes of a sample that relies on something outside its boxes; float32 holds these numbers exactly."""
+
+
 @dataclass(frozen=True)
 class Planted:
     """An image and what its map looks at. ``cell`` is (row, column) of the hot cell of the 7 x 7 grid."""

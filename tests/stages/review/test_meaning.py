@@ -9,7 +9,7 @@ import pytest
 
 from stages.audit.rules import RULES
 from stages.audit.settings import AuditSettings
-from stages.review.meaning import Thresholds, meaning, p
+from stages.review.meaning import Meaning, meaning, p
 
 ON_THE_OBJECT = {
     "p_full": 0.93,
@@ -19,6 +19,11 @@ ON_THE_OBJECT = {
     "p_hide_random": 0.92,
     "p_hide_context": 0.9,
 }
+
+
+def said(probes: dict[str, float | None], name: str, predicted: str | None = None) -> Meaning:
+    """By the audit's thresholds as they are shipped."""
+    return meaning(probes, name, AuditSettings().thresholds(), predicted=predicted)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +44,7 @@ def test_what_is_not_quite_0_or_1_is_not_rounded_onto_it(value: float | None, te
 
 
 def test_a_class_that_needs_nothing_outside_rests_on_its_boxes() -> None:
-    assert meaning(ON_THE_OBJECT, "gear") == (
+    assert said(ON_THE_OBJECT, "gear") == (
         "The class rests on what is in the boxes: they alone give .88.",
         "Hiding what matters most outside takes p(gear) from .93 to .91; a random area as large leaves it at .92.",
     )
@@ -47,31 +52,31 @@ def test_a_class_that_needs_nothing_outside_rests_on_its_boxes() -> None:
 
 def test_a_costly_place_outside_beside_a_cheap_random_one_is_what_the_class_rests_on() -> None:
     probes = ON_THE_OBJECT | {"p_hide_outside": 0.12, "p_hide_context": 0.3, "p_box": 0.2}
-    assert meaning(probes, "gear") == (
+    assert said(probes, "gear") == (
         "The class rests on something outside the boxes, and the boxes alone are not enough (.20).",
         "Hiding what matters most outside takes p(gear) from .93 to .12; a random area as large leaves it at .92.",
     )
-    assert "although the boxes alone would do (.88)" in meaning(probes | {"p_box": 0.88}, "gear").conclusion
+    assert "although the boxes alone would do (.88)" in said(probes | {"p_box": 0.88}, "gear").conclusion
 
 
 def test_a_costly_place_is_not_needed_where_all_surroundings_can_go() -> None:
-    found = meaning(ON_THE_OBJECT | {"p_hide_outside": 0.12}, "gear")
+    found = said(ON_THE_OBJECT | {"p_hide_outside": 0.12}, "gear")
     assert found.conclusion.startswith(
         "The class does without its surroundings: with everything outside blurred p is .90"
     )
 
 
 def test_where_a_random_area_costs_as_much_the_place_is_not_blamed() -> None:
-    found = meaning(ON_THE_OBJECT | {"p_hide_outside": 0.5, "p_hide_random": 0.55}, "gear")
+    found = said(ON_THE_OBJECT | {"p_hide_outside": 0.5, "p_hide_random": 0.55}, "gear")
     assert found.conclusion == "Any change of the surroundings costs as much, not this place in particular."
 
 
 def test_a_middling_loss_is_called_leaning() -> None:
-    assert "leans on something outside" in meaning(ON_THE_OBJECT | {"p_hide_outside": 0.7}, "gear").conclusion
+    assert "leans on something outside" in said(ON_THE_OBJECT | {"p_hide_outside": 0.7}, "gear").conclusion
 
 
 def test_a_class_lost_with_all_its_surroundings_needs_them_as_a_whole() -> None:
-    assert meaning(ON_THE_OBJECT | {"p_hide_context": 0.1}, "gear").conclusion == (
+    assert said(ON_THE_OBJECT | {"p_hide_context": 0.1}, "gear").conclusion == (
         "The class needs its surroundings as a whole: with everything outside blurred p falls to .10, though no single "
         "part outside decides."
     )
@@ -79,31 +84,28 @@ def test_a_class_lost_with_all_its_surroundings_needs_them_as_a_whole() -> None:
 
 def test_a_class_that_the_map_finds_outside_and_that_is_lost_without_it_is_found_outside() -> None:
     found = ON_THE_OBJECT | {"p_saliency_in_context": 0.8, "p_saliency_in_box": 0.4, "p_hide_context": 0.5}
-    assert meaning(found, "gear").conclusion == (
+    assert said(found, "gear").conclusion == (
         "The class is found outside the boxes: what lights up there gives .80 alone, what lights up inside .40, "
         "and with everything outside blurred p falls to .50."
     )
-    assert "is found outside" not in meaning(found | {"p_hide_context": 0.8}, "gear").conclusion
+    assert "is found outside" not in said(found | {"p_hide_context": 0.8}, "gear").conclusion
 
 
 def test_surroundings_that_are_enough_by_themselves_are_told() -> None:
-    assert meaning(ON_THE_OBJECT | {"p_context": 0.7}, "gear").conclusion.endswith(
-        "gives .70 too, so either is enough."
-    )
+    assert said(ON_THE_OBJECT | {"p_context": 0.7}, "gear").conclusion.endswith("gives .70 too, so either is enough.")
 
 
 def test_a_box_on_black_may_be_too_strange_where_a_blurred_rest_is_not() -> None:
-    assert "with all the rest blurred p is .90" in meaning(ON_THE_OBJECT | {"p_box": 0.1}, "gear").conclusion
+    assert "with all the rest blurred p is .90" in said(ON_THE_OBJECT | {"p_box": 0.1}, "gear").conclusion
     neither = ON_THE_OBJECT | {"p_box": 0.1, "p_hide_context": 0.45}
     told = "No single part decides: the boxes alone give .10, all but the boxes .10."
-    assert meaning(neither, "gear").conclusion == told
+    assert said(neither, "gear").conclusion == told
 
 
 def test_the_words_follow_the_thresholds_of_the_run() -> None:
     probes = ON_THE_OBJECT | {"p_hide_outside": 0.5, "p_hide_context": 0.5}
-    assert "rests on something outside" in meaning(probes, "gear").conclusion
-    strict = Thresholds.of_config({"audit": {"drop_outside": 0.6, "drop_review": 0.5, "cue_drop": 0.1}})
-    assert strict == Thresholds(drop_outside=0.6, drop_review=0.5)
+    assert "rests on something outside" in said(probes, "gear").conclusion
+    strict = AuditSettings(drop_outside=0.6, drop_review=0.5).thresholds()
     assert "rests on what is in the boxes" in meaning(probes, "gear", strict).conclusion
 
 
@@ -118,13 +120,13 @@ def test_something_outside_is_blamed_exactly_where_the_audit_flags() -> None:
         connection.register("probes", pa.Table.from_pylist(rows))
         flags = connection.execute(f"SELECT {condition} FROM (SELECT {drops} FROM probes)").fetchall()
     blaming = ("The class rests on something outside", "The class is found outside")
-    blamed = [meaning(row, "gear").conclusion.startswith(blaming) for row in rows]
+    blamed = [said(row, "gear").conclusion.startswith(blaming) for row in rows]
     assert blamed == [flag for (flag,) in flags]
     assert 20 < sum(blamed) < 250
 
 
 def test_a_class_that_the_network_does_not_see_points_to_the_one_it_does() -> None:
-    found = meaning(ON_THE_OBJECT | {"p_full": 0.02}, "gear", predicted="owl")
+    found = said(ON_THE_OBJECT | {"p_full": 0.02}, "gear", predicted="owl")
     assert found.conclusion.startswith("The network gives gear only .02")
     assert found.seen == "It sees owl: look at the map of the prediction."
 
@@ -138,4 +140,4 @@ def test_a_class_that_the_network_does_not_see_points_to_the_one_it_does() -> No
     ],
 )
 def test_what_is_undefined_is_told_as_such(missing: dict[str, float | None], told: str) -> None:
-    assert told in str(meaning(ON_THE_OBJECT | missing, "gear"))
+    assert told in str(said(ON_THE_OBJECT | missing, "gear"))

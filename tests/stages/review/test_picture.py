@@ -14,7 +14,6 @@ from PIL import Image
 from stages.explain.blur import blur
 from stages.explain.probes import hidden_pixels, most_salient, outside_of
 from stages.explain.scan import windows
-from stages.explain.view import ViewSettings, render_view
 from stages.geometry import ViewTransform
 from stages.review.picture import (
     contours,
@@ -24,7 +23,6 @@ from stages.review.picture import (
     masked_views,
     shares_above,
     tenth_outside,
-    what_the_network_saw,
     window_outside,
 )
 
@@ -37,16 +35,6 @@ def photo(width: int = 320, height: int = 240) -> Image.Image:
 
 def saliency(side: int = 224) -> np.ndarray:
     return np.random.default_rng(4).random((side, side), dtype=np.float32)
-
-
-@pytest.mark.parametrize("geometry", ["squash", "resize_crop"])
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("size", [(320, 240), (240, 321), (100, 90)])
-def test_the_view_is_the_one_that_the_network_got(geometry: str, interpolation: str, size: tuple[int, int]) -> None:
-    settings = ViewSettings(geometry=geometry, interpolation=interpolation)  # type: ignore[arg-type]
-    image = photo(*size)
-    seen = what_the_network_saw(image, settings.transform(*size), interpolation)
-    assert np.array_equal(seen, render_view(image, settings).transpose(1, 2, 0))
 
 
 def test_masked_views_keep_a_part_and_make_the_rest_black() -> None:
@@ -127,3 +115,12 @@ def test_a_data_uri_holds_the_pixels() -> None:
     head, content = data_uri(pixels).split(",")
     assert head == "data:image/png;base64"
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(content)))), pixels)
+
+
+def test_all_that_is_outside_becomes_the_blur_in_the_share_that_lies_outside() -> None:
+    seen = np.asarray(photo(224, 224))
+    coverage = ViewTransform.make("squash", 320, 240).coverage([[40.5, 30.25, 200, 150]])
+    images, inside = torch.from_numpy(seen.astype(np.float32) / 255).permute(2, 0, 1)[None], torch.from_numpy(coverage)
+    probe = images * inside + blur(images) * (1 - inside)  # as p_hide_context is made
+    shown = hide(seen, 1 - coverage).astype(np.float32)
+    np.testing.assert_allclose(shown, probe[0].permute(1, 2, 0).numpy() * 255, atol=0.51)

@@ -10,21 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.review.portrait import as_shown, choices, findings_of, portray
+from stages.audit.settings import AuditSettings
+from stages.review.portrait import Portrait, as_shown, choices, findings_of
+from stages.review.portrait import portray as portray_by
 from storage.errors import UserError
-from tests.stages.review.synthetic import Planted, cue_box, make_run, object_box
-
-PROBES = {
-    "p_full": 0.9375,
-    "p_saliency": 0.75,
-    "p_box": 0.25,
-    "p_context": 0.5,
-    "p_saliency_in_box": 0.125,
-    "p_saliency_in_context": 0.625,
-    "p_hide_outside": 0.0625,
-    "p_hide_random": 0.875,
-}
-"""Numbers that float32 holds exactly."""
+from storage.run import Run
+from tests.stages.review.synthetic import RELYING, Planted, cue_box, make_run, object_box
 
 STICKER = Planted(
     "sticker.png",
@@ -32,23 +23,38 @@ STICKER = Planted(
     320,
     cell=(1, 5),
     rules=(("misses_box", "description", 0.9), ("relies_on_outside", "evidence", 0.5)),
-    probes={**PROBES, "hide_locator": "opti_cam", "hidden_box": {"x0": 300, "y0": 20, "x1": 420, "y1": 110}},
+    probes={**RELYING, "hide_locator": "opti_cam", "hidden_box": {"x0": 300, "y0": 20, "x1": 420, "y1": 110}},
 )
 OTHER = Planted("other.png", 300, 450, label=2, predicted=1, predicted_cell=(0, 6))
 DAMAGED = Planted("damaged.png", status="unreadable")
 
 
+def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
+    """With the words of the audit's thresholds as they are shipped."""
+    return portray_by(run, sample_id, method=method, target=target, thresholds=AuditSettings().thresholds())
+
+
 def test_the_probes_are_those_of_the_table(tmp_path: Path) -> None:
     run = make_run(tmp_path, [OTHER, STICKER])
     portrait = portray(run, "sticker.png", method="opti_cam", target="label")
-    assert portrait.probes == PROBES
+    assert portrait.probes == RELYING
     assert (portrait.explained, portrait.label, portrait.correct) == ("cat", "cat", True)
     assert portrait.words.seen.startswith("Hiding what matters most outside takes p(cat) from .94 to .06")
     assert portrait.boxes == (pytest.approx(object_box(STICKER), abs=1e-4),)
     assert portrait.hidden_box == (300, 20, 420, 110)
     shown = as_shown(portrait)
-    assert {probe["name"]: probe["value"] for probe in shown["probes"]} == PROBES
-    assert [probe["text"] for probe in shown["probes"]] == [".94", ".75", ".25", ".50", ".12", ".62", ".06", ".88"]
+    assert {probe["name"]: probe["value"] for probe in shown["probes"]} == RELYING
+    assert [probe["text"] for probe in shown["probes"]] == [
+        ".94",
+        ".75",
+        ".25",
+        ".50",
+        ".12",
+        ".62",
+        ".06",
+        ".88",
+        ".12",
+    ]
 
 
 def test_the_map_has_all_the_digits_of_the_store_and_lies_on_its_cue(tmp_path: Path) -> None:
@@ -93,7 +99,7 @@ def test_there_is_a_picture_of_each_probe_that_can_be_made_again(tmp_path: Path)
     assert without == ["p_hide_random"]
     scanned = {"scan_box": {"x0": 0, "y0": 0, "x1": 100, "y1": 100}, "hide_locator": "scan"}
     for probes, hidden in ((scanned, True), ({"hide_locator": "grad_cam"}, False)):
-        other = Planted("sticker.png", 480, 320, probes=PROBES | probes)
+        other = Planted("sticker.png", 480, 320, probes=RELYING | probes)
         run = make_run(tmp_path, [other], name=f"by-{probes['hide_locator']}")
         shown = as_shown(portray(run, "sticker.png", method="opti_cam", target="label"))
         (picture,) = (probe["picture"] for probe in shown["probes"] if probe["name"] == "p_hide_outside")
