@@ -44,7 +44,8 @@ class Progress:
         now = time.monotonic()
         rate = done / max(now - self._began, 1e-9)
         self._bar.update(self._task, completed=done, total=total, rate=f"{rate:.1f} {self._unit}/s")
-        if not self._console.is_terminal and now - self._said > _LINE_EVERY_S:
+        # Of what is done the stage itself says so.
+        if not self._console.is_terminal and now - self._said > _LINE_EVERY_S and done < total:
             self._said = now
             left = (total - done) / rate if rate else float("inf")
             self._console.print(

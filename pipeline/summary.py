@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.runner import STAGES
-from stages.audit.summary import Share, Summary, summarise
+from stages.audit.summary import Share, Summary, headline, summarise
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from storage import Run
 
@@ -23,6 +23,7 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     summary, info = summarise(run), run.info
     config = info.get("config", {})
     console.print()
+    _print_verdict(summary, console)
     _print_overview(summary, console)
     _print_faithfulness(summary, info, console)
     _print_sanity(summary, console)
@@ -46,11 +47,13 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     if installed:
         commands = {
             f"sightline app {shown_path}": "look at the findings",
+            f"sightline report {shown_path}": "the same as one HTML page",
             f"sightline query {shown_path} --name worst_classes": "ask; --list shows more",
         }
     else:  # make runs it from the virtual environment, which is not on the PATH
         commands = {
             f"make app RUN={shown_path}": "look at the findings",
+            f"make report RUN={shown_path}": "the same as one HTML page",
             f"make query RUN={shown_path} NAME=worst_classes": "ask; ARGS=--list shows more",
         }
     if not summary.sanity:
@@ -58,6 +61,15 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
         commands[command] = "check that the maps depend on the network"
     for command, purpose in commands.items():
         console.print(f"  {command:{max(map(len, commands))}}   {purpose}", highlight=False)
+
+
+def _print_verdict(summary: Summary, console: Console) -> None:
+    said, interval = headline(summary.reliance), summary.reliance.interval
+    more = f", {100 * interval[0]:.0f} to {100 * interval[1]:.0f}% by its 95% interval" if interval else ""
+    console.print(f"verdict     [bold]{said}[/]{more}", highlight=False)
+    if summary.standing_out:
+        classes = ", ".join(map(escape, summary.standing_out))
+        console.print(f"            more often than in the other classes: {classes}", highlight=False)
 
 
 def _print_overview(summary: Summary, console: Console) -> None:

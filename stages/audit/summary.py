@@ -13,14 +13,18 @@ import numpy as np
 from stages.audit.findings import audited_method
 from stages.audit.intervals import bootstrap, wilson
 from stages.audit.query import connect
-from stages.audit.rules import RULES
+from stages.audit.rules import RULES, every_rule
 from stages.audit.sanity import SanityVerdict, sanity_verdicts
+from stages.audit.settings import audit_settings
 from storage.tables import CUES, without_vectors
 
 if TYPE_CHECKING:
     from storage import Run
 
 Interval = tuple[float, float]
+
+STANDS_OUT = 0.05
+"""A class relies on what is outside its boxes more often than the others up to this ``reliance_q``."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,10 @@ class Summary:
     faithfulness: tuple[Faithfulness, ...]
     metrics: tuple[Metrics, ...]
     evaluable: int
+    reliance: Share
+    """Samples whose label rests on something outside its boxes, of those on which that could be asked."""
+    standing_out: tuple[str, ...]
+    """Classes in which it does more often than in the others."""
     misses: Share
     miss_null: float | None
     lift_median: float | None
@@ -124,6 +132,16 @@ class Summary:
     sanity: tuple[SanityVerdict, ...]
 
 
+def headline(reliance: Share) -> str:
+    """The verdict on a run in one sentence."""
+    if not reliance.n:
+        return "What the model relies on could not be tested"
+    if not reliance.hits:
+        return f"None of {reliance.n} images was found to rest on something outside its boxes"
+    verb, whose = ("rests", "its") if reliance.hits == 1 else ("rest", "their")
+    return f"{reliance.hits} of {reliance.n} images {verb} on something outside {whose} boxes"
+
+
 def summarise(run: Run, method: str = "", *, top: int = 3) -> Summary:
     """The summary of an audited run; ``top`` findings a rule. Writes nothing.
 
@@ -131,10 +149,13 @@ def summarise(run: Run, method: str = "", *, top: int = 3) -> Summary:
     """
     method = audited_method(run, method)
     findings = [finding for finding in run.table("findings").to_pylist() if finding["method"] == method]
+    settings = audit_settings(run.info.get("config", {}))
+    relies = next(rule for rule in every_rule(settings) if rule.id == "relies_on_outside")
     with connect(run) as connection:
         evaluable = _rows(
             connection,
-            "SELECT pointing_hit, box_area_frac, energy_lift FROM audit "
+            f"SELECT pointing_hit, box_area_frac, energy_lift, ({relies.condition(settings.thresholds())}) AS relies "
+            "FROM audit "
             "WHERE method = ? AND target = 'label' AND evaluable ORDER BY row",
             method,
         )
@@ -167,11 +188,17 @@ def summarise(run: Run, method: str = "", *, top: int = 3) -> Summary:
         method=method,
         samples={row["status"]: row["n"] for row in samples},
         unscored={row["status"]: row["n"] for row in unscored},
-        accuracy=Share(sum(row["correct"] for row in right), len(right)),
+        accuracy=_share([row["correct"] for row in right]),
         faithfulness=tuple(Faithfulness(**row) for row in faithfulness),
         metrics=_metrics(run, method),
         evaluable=len(evaluable),
-        misses=Share(sum(not row["pointing_hit"] for row in pointed), len(pointed)),
+        reliance=_share([row["relies"] for row in evaluable if row["relies"] is not None]),
+        standing_out=tuple(
+            row["label"]
+            for row in (run.table("classes").to_pylist() if run.has_table("classes") else ())
+            if row["reliance_q"] is not None and row["reliance_q"] <= STANDS_OUT
+        ),
+        misses=_share([not row["pointing_hit"] for row in pointed]),
         miss_null=float(np.mean([1 - row["box_area_frac"] for row in pointed])) if pointed else None,
         lift_median=float(np.median(lifts)) if len(lifts) else None,
         lift_interval=bootstrap(lifts),
@@ -179,6 +206,10 @@ def summarise(run: Run, method: str = "", *, top: int = 3) -> Summary:
         cues=_count_cues(run, method, top),
         sanity=sanity_verdicts(run),
     )
+
+
+def _share(hits: list[bool]) -> Share:
+    return Share(sum(hits), len(hits))
 
 
 def _metrics(run: Run, method: str) -> tuple[Metrics, ...]:

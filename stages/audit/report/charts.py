@@ -14,8 +14,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.audit.report.contents import STANDS_OUT, Point
+from stages.audit.report.contents import Point
 from stages.audit.report.words import in_q
+from stages.audit.summary import STANDS_OUT
 
 # Legible on white and on the dark page alike.
 BLUE, RED = "#3d85c6", "#d9480f"

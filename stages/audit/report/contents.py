@@ -17,7 +17,7 @@ from stages.audit.report.pictures import Picture, Pictures
 from stages.audit.report.words import image_in_words, map_in_words
 from stages.audit.rules import Rule, in_words, rules_of
 from stages.audit.settings import audit_settings
-from stages.audit.summary import Share, Summary, summarise
+from stages.audit.summary import Summary, summarise
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from storage.errors import UserError
 from storage.tables import CUES, without_vectors
@@ -29,8 +29,6 @@ MOST_CUES = 10
 """Cues with a gallery, the costliest first."""
 MOST_CLOSE_UPS = 4
 """Close-ups of a cue."""
-STANDS_OUT = 0.05
-"""A class stands out up to this q."""
 
 Record = dict[str, Any]
 
@@ -105,9 +103,7 @@ class Contents:
     min_class_size: int
     facts: tuple[tuple[str, str], ...]
     summary: Summary
-    reliance: Share
     classes: tuple[Record, ...]
-    standing_out: tuple[str, ...]
     points: tuple[Point, ...]
     rules: tuple[RuleGallery, ...]
     flagged_close_ups: tuple[Picture, ...]
@@ -142,7 +138,7 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
         rules = rules_of(settings, columns)
         relies = next(rule for rule in rules if rule.id == "relies_on_outside").condition(settings.thresholds())
-        points, reliance = _points(connection, method, relies)
+        points = _points(connection, method, relies)
         chosen = {rule.id: [found for found in findings if found["rule"] == rule.id][:per_rule] for rule in rules}
         exemplars = [example for cue in shown_cues for example in cue["exemplars"][:per_rule]]
         flagged = [found for found in findings if (found["rule"], found["target"]) == ("relies_on_outside", "label")]
@@ -170,11 +166,7 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
         min_class_size=settings.min_class_size,
         facts=_facts(info, method, summary),
         summary=summary,
-        reliance=reliance,
         classes=classes,
-        standing_out=tuple(
-            row["label"] for row in classes if row["reliance_q"] is not None and row["reliance_q"] <= STANDS_OUT
-        ),
         points=points,
         rules=(*flags, *descriptions),
         flagged_close_ups=cards.of_flagged(closest),
@@ -295,16 +287,14 @@ def _galleries(
     )
 
 
-def _points(connection: duckdb.DuckDBPyConnection, method: str, relies: str) -> tuple[tuple[Point, ...], Share]:
-    """The evaluable samples, and how many of those with the numbers for it rely on what is outside their boxes."""
+def _points(connection: duckdb.DuckDBPyConnection, method: str, relies: str) -> tuple[Point, ...]:
+    """The evaluable samples, and which of them rely on what is outside their boxes."""
     found = connection.execute(
         f"SELECT box_area_frac, energy_in, p_full, drop_outside, ({relies}) AS relies FROM audit "
         "WHERE method = ? AND target = 'label' AND evaluable ORDER BY row",
         [method],
     ).fetchall()
-    points = tuple(Point(area, energy, p, drop, bool(relies)) for area, energy, p, drop, relies in found)
-    known = [relies for *_, relies in found if relies is not None]
-    return points, Share(sum(known), len(known))
+    return tuple(Point(area, energy, p, drop, bool(relies)) for area, energy, p, drop, relies in found)
 
 
 def _audit_rows(

@@ -11,9 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stages.audit.report.charts import class_chart, drop_chart, energy_chart
 from stages.audit.report.contents import Contents, MetricsTable, Point, Record
-from stages.audit.report.verdict import explanation, headline, next_steps
+from stages.audit.report.verdict import explanation, next_steps
 from stages.audit.report.words import in_q, interval, number, percent
 from stages.audit.rules import in_words
+from stages.audit.summary import headline
 from storage.tables import EXPLAIN, SCORES
 
 LISTED_CLASSES = 50
@@ -59,17 +60,17 @@ def render(contents: Contents) -> str:
         run=contents,
         url=shlex.quote(contents.url),
         methods=contents.metrics[0].methods if contents.metrics else (contents.method,),
-        headline=headline(contents),
+        headline=headline(contents.summary.reliance),
         explanation=explanation(contents),
         steps=next_steps(contents),
-        standing_out=[row for row in tested if row["label"] in contents.standing_out],
+        standing_out=[row for row in tested if row["label"] in contents.summary.standing_out],
         n_tested=len(tested),
         compared=_compared(contents.metrics),
         sanity=_sanity(contents.sanity),
         sanity_metrics=tuple(dict.fromkeys(row["metric"] for row in contents.sanity)),
         listed=tested[:LISTED_CLASSES],
         untested=[row for row in contents.classes if row["reliance_q"] is None and row["n_findings"]],
-        class_chart=class_chart(contents.classes, contents.reliance.rate),
+        class_chart=class_chart(contents.classes, contents.summary.reliance.rate),
         energy_chart=energy_chart(contents.points),
         drop_chart=drop_chart(contents.points, contents.thresholds["drop_outside"]),
         energy_bins=_energy_bins(contents.points),

@@ -18,20 +18,9 @@ class Step:
     command: str = ""
 
 
-def headline(contents: Contents) -> str:
-    """The verdict in one sentence."""
-    share = contents.reliance
-    if not share.n:
-        return "What the model relies on could not be tested"
-    if not share.hits:
-        return f"None of {share.n} images was found to rest on something outside its boxes"
-    verb, whose = ("rests", "its") if share.hits == 1 else ("rest", "their")
-    return f"{share.hits} of {share.n} images {verb} on something outside {whose} boxes"
-
-
 def explanation(contents: Contents) -> str:
     """The verdict's numbers, and the experiment behind them."""
-    share, limits = contents.reliance, contents.thresholds
+    share, limits = contents.summary.reliance, contents.thresholds
     if not share.n:
         return (
             "No sample has a map and boxes of its label that leave enough of the view outside: the maps below can be "
@@ -55,12 +44,12 @@ def next_steps(contents: Contents) -> tuple[Step, ...]:
     """What to do with the run, in order."""
     run = shlex.quote(contents.url)
     counts = {gallery.rule.id: gallery.count for gallery in contents.rules}
-    flagged, standing = contents.reliance.hits, contents.standing_out
+    flagged, standing = contents.summary.reliance.hits, contents.summary.standing_out
     sanity = [found for found in contents.summary.sanity if found.method == contents.method and not found.outdated]
     steps = []
     if any(verdict.fault for verdict in sanity):
         steps.append(Step("Do not read the maps yet", "they change too little when the network's weights are random"))
-    if not contents.reliance.n:
+    if not contents.summary.reliance.n:
         steps.append(Step("Give the dataset boxes", "without them inside and outside cannot be told apart"))
     if flagged:
         them = "it is" if flagged == 1 else "each is"
@@ -95,7 +84,7 @@ def next_steps(contents: Contents) -> tuple[Step, ...]:
         steps.append(
             Step("Check that the maps depend on the network", "this run's were not checked", f"sightline sanity {run}")
         )
-    if contents.reliance.n and not flagged:
+    if contents.summary.reliance.n and not flagged:
         steps.append(
             Step("Do not take this for a proof", "cues inside the boxes, and diffuse ones, would not have been found")
         )

@@ -4,7 +4,7 @@ import pytest
 
 from stages.audit.findings import audit
 from stages.audit.settings import AuditSettings
-from stages.audit.summary import Share, summarise
+from stages.audit.summary import Share, headline, summarise
 from storage.errors import UserError
 from tests.stages.audit.conftest import measured
 
@@ -29,11 +29,22 @@ def test_the_summary_counts_and_averages_by_hand(build) -> None:
     (faithful,) = summary.faithfulness
     assert (faithful.method, faithful.target, faithful.n) == ("opti_cam", "label", 3)
     assert (faithful.ad, faithful.ai, faithful.ag) == pytest.approx((10.0, 100 / 3, 40.0), abs=1e-4)
-    assert (summary.evaluable, summary.misses) == (2, Share(1, 2))
+    assert (summary.evaluable, summary.misses, summary.reliance) == (2, Share(1, 2), Share(1, 2))
+    assert summary.standing_out == ()
     assert summary.miss_null == pytest.approx((0.6 + 0.8) / 2)
     assert summary.lift_median == pytest.approx(1.5)
     counts = {rule.rule: rule.count for rule in summary.rules if rule.count}
     assert counts == {"relies_on_outside": 1, "misses_box": 1}
+
+
+def test_a_class_stands_out_that_relies_on_outside_more_often_than_the_others(build) -> None:
+    cat = {"label": "cat", "class_index": 1, "pred_index": 1}
+    flagged = [{"drop_outside": 0.6}] * 6  # of 10 mugs, of 10 cats none: Fisher's p is .005
+    run = build(*flagged, *[{}] * 4, *[cat] * 10)
+    audit(run, AuditSettings())
+    summary = summarise(run)
+    assert summary.standing_out == ("mug",)
+    assert headline(summary.reliance) == "6 of 20 images rest on something outside their boxes"
 
 
 def test_the_top_findings_of_a_rule_are_its_most_severe(build) -> None:

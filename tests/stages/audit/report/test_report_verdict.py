@@ -4,8 +4,9 @@ import pytest
 
 from stages.audit.findings import audit
 from stages.audit.report import gather
-from stages.audit.report.verdict import explanation, headline, next_steps
+from stages.audit.report.verdict import explanation, next_steps
 from stages.audit.settings import AuditSettings
+from stages.audit.summary import headline
 
 FLAGGED = {"drop_outside": 0.6}
 
@@ -21,7 +22,7 @@ FLAGGED = {"drop_outside": 0.6}
 def test_the_headline_counts_images(build, flagged: int, words: str) -> None:
     run = build(*(FLAGGED if index < flagged else {} for index in range(4)))
     audit(run, AuditSettings())
-    assert headline(gather(run)) == words
+    assert headline(gather(run).summary.reliance) == words
 
 
 def test_a_run_without_flags_says_how_much_it_may_have_missed(build) -> None:
