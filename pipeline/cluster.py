@@ -72,13 +72,19 @@ def connect(settings: ClusterSettings) -> Iterator[Any]:
         from distributed import Client
 
         with Client(cluster) as client:
-            client.register_worker_callbacks(_ignore_interrupts)
+            client.register_worker_callbacks(_end_with_the_driver)
             yield client
 
 
-def _ignore_interrupts() -> None:
-    """A terminal sends Ctrl-C to the workers too; to end them is the driver's business."""
+def _end_with_the_driver() -> None:
+    """A terminal sends Ctrl-C to the workers too; to end them is the driver's business, and no news when it happens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("distributed.worker").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for a lost connection: the scheduler is the driver's own, and a heartbeat was under way as it closed."""
+    return not (record.exc_info and isinstance(record.exc_info[1], OSError))
 
 
 def _local_cluster(settings: ClusterSettings) -> Any:

@@ -1,7 +1,9 @@
 import importlib.util
+import logging
 import os
 
 import pytest
+from distributed.comm import CommClosedError
 
 from pipeline import cluster
 from pipeline.cluster import ClusterSettings, connect
@@ -37,6 +39,23 @@ def test_local_workers_keep_their_memory_and_compute_with_their_share_of_the_cor
         assert client.submit(environment, "OMP_NUM_THREADS").result() == "2"
         assert client.submit(environment, "MALLOC_TRIM_THRESHOLD_").result() == str(2**34)
         assert "//127.0.0.1:" in client.dashboard_link
+
+
+def log(error):
+    """Log an error as a worker's heartbeat does."""
+    try:
+        raise error
+    except type(error):
+        logging.getLogger("distributed.worker").exception("During the heartbeat: %s", error)
+
+
+def test_a_worker_does_not_tell_of_the_connection_that_its_driver_closed_but_of_what_else_goes_wrong(capfd):
+    with connect(ClusterSettings(kind="local", workers=1)) as client:
+        client.submit(log, CommClosedError("closed")).result()
+        client.submit(log, ValueError("broken")).result()
+    told = capfd.readouterr().err
+    assert "ValueError: broken" in told
+    assert "closed" not in told
 
 
 def test_a_scheduler_that_does_not_answer_is_a_mistake_with_a_remedy(monkeypatch):
