@@ -88,7 +88,10 @@ def test_every_sample_has_a_map_and_the_summary_says_what_to_do_next(
     for expected in ("accuracy", "AD", "AI", "AG", "precision", "images/s", "squash"):
         assert expected in first.stdout
     # How to call it depends on whether `sightline` is on the PATH.
-    assert re.search(r"(sightline app |make app RUN=).*\n.*(sightline query |make query RUN=)", first.stdout)
+    called = "|".join(("sightline {} ", "make {} RUN="))
+    assert re.search(
+        ".*\n.*".join(f"({called.format(name, name)})" for name in ("app", "report", "query", "sanity")), first.stdout
+    )
 
 
 def test_the_maps_raise_the_probability_of_the_class(run: Run) -> None:
