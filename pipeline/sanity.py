@@ -11,9 +11,6 @@ from rich.table import Table
 from stages.explain.sanity import Check, SanityReport, Similarity
 from stages.explain.similarity import METRICS
 
-_SAME = 0.9
-"""Rank correlation from which maps are the same map made again: rounding on another device costs less."""
-
 _SECTIONS = {
     "weights": "random weights, from the output down",
     "noise": "input noise",
@@ -55,12 +52,7 @@ def print_sanity(report: SanityReport, console: Console) -> None:
 
 def _what_it_means(report: SanityReport) -> Iterator[str]:
     """The rows to read the verdict by, in words."""
-    again, noise, other = (_spearman(report, name) for name in ("again", "noise", "class"))
-    if again is not None and not again.reaches(_SAME):
-        yield (
-            f"note        the same network makes other maps ({again}, not about 1): run.json no longer says how they "
-            "were made; run the pipeline again first"
-        )
+    noise, other = (_spearman(report, name) for name in ("noise", "class"))
     if noise is not None:
         yield f"stability   noise on the input (standard deviation {report.settings.noise:.3g}) leaves {noise}"
     if other is not None:

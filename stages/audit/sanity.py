@@ -70,14 +70,12 @@ def _verdict(run: Run, method: str, target: str, rows: list[dict[str, Any]]) -> 
         fault=rows[0].get("fault"),
         left=last.get("median"),
         interval=None if low is None or high is None else (low, high),
-        outdated=rows[0].get("maps_checksum") != _checksum_now(run, method, target, checked),
+        outdated=not checked or rows[0].get("maps_checksum") != _checksum_now(run, method, target, checked),
     )
 
 
 def _checksum_now(run: Run, method: str, target: str, rows: list[int]) -> str | None:
-    """Checksum of the run's maps of some rows; None where it lacks them, or where a check names none."""
-    if not rows:
-        return ""
+    """Checksum of the run's maps of some rows; None where it lacks them."""
     try:
         return checksum(run.maps(target, method).read(rows))
     except (UserError, IndexError):

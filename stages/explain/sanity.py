@@ -37,6 +37,9 @@ Classes = NDArray[np.int64]
 
 _RESAMPLES = 1000
 
+SAME = 0.9
+"""Rank correlation from which maps are the same map made again: rounding on another device costs less."""
+
 
 @dataclass(frozen=True)
 class SanitySettings:
@@ -256,7 +259,8 @@ def levels_after_layer(opticam: OptiCam, blocks: Sequence[Block]) -> int:
 
 
 def find_fault(checks: Sequence[Check], after_layer: int, settings: SanitySettings) -> str | None:
-    """What is wrong with the maps, in words: they survive random weights; None if they do not.
+    """What is wrong with the maps, in words: they survive random weights, or nothing can be said of them, since the
+    same network no longer makes them; None if they pass.
 
     Two levels count: all weights random, and, with the layer's own features intact, the weights after the layer (the
     first ``after_layer`` blocks). Maps that became constant or not finite do not survive; stored maps that are constant
@@ -264,6 +268,12 @@ def find_fault(checks: Sequence[Check], after_layer: int, settings: SanitySettin
     """
     if not checks[0].metrics["spearman"].n:
         return "the maps are constant: they show neither the images nor the network"
+    again = checks[0].metrics["spearman"]
+    if not again.reaches(SAME):
+        return (
+            f"the same network makes other maps: their median rank correlation with the stored ones is {again}, not "
+            "about 1; run.json no longer says how they were made, so run the pipeline again first"
+        )
     levels = [check for check in checks if check.check == "weights"]
     for level, survives, where, meaning in (
         (len(levels), settings.survives, "with all weights random", "they show the images, not the network"),

@@ -216,6 +216,13 @@ def test_what_is_a_fault(medians, after_layer, fault) -> None:
     assert found is None if fault is None else fault in found
 
 
+@pytest.mark.parametrize(("again", "fault"), [(0.89, True), (0.9, False)])
+def test_maps_that_the_same_network_no_longer_makes_do_not_pass(again, fault) -> None:
+    first = Check("again", None, "", {"spearman": Similarity(again, None, None, 5)})
+    found = find_fault([first, *of_levels(0.1, 0.1)[1:]], 0, SanitySettings())
+    assert (found is not None and "the same network makes other maps" in found) == fault
+
+
 @pytest.mark.parametrize(("low", "fault"), [(0.49, False), (0.5, True)])
 def test_a_fault_is_claimed_where_the_whole_interval_says_so(low, fault) -> None:
     checks = of_levels(0.1, 0.9)
