@@ -23,23 +23,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from stages.audit.intervals import wilson
 from stages.geometry import Boxes, Geometry, ViewTransform
 from stages.ingest.imagenet import parse_prediction
 from stages.score.localization import energy_in, iou_best, pad_boxes, pixel_f1
-from stages.score.ratio import Values, ratio
+from stages.score.metrics import ratio_intervals
+from stages.score.ratio import Values
 from storage.errors import UserError
+from storage.images import image_size
 
 WHOLE_SET = 50_000
 SIDE, RESIZE = 224, 256
 BATCH = 256
 DIGITS = 3
-
-SIDEWAYS = {5, 6, 7, 8}
-"""EXIF orientations that swap width and height."""
-_ORIENTATION = 0x0112
 
 Sample = tuple[Boxes, tuple[int, int]]
 """Half-open boxes (n, 4) of an image, and its upright (width, height), px."""
@@ -110,16 +107,6 @@ def _measure(samples: Sequence[Sample], geometry: Geometry) -> tuple[Values, Val
     return np.nan_to_num(sums), counts
 
 
-def intervals(sums: Values, counts: Values, resamples: int = 1000) -> Values:
-    """95% percentile bootstrap intervals (2, k) of the quotients of sums and counts (n, k); images are drawn."""
-    generator, n = np.random.default_rng(0), len(sums)
-    draws = []
-    for _ in range(resamples):
-        times = np.bincount(generator.integers(0, n, n), minlength=n)
-        draws.append(ratio(times @ sums, times @ counts))
-    return np.asarray(np.nanquantile(draws, [0.025, 0.975], axis=0))
-
-
 def read_boxes(solution: Path) -> Iterator[tuple[str, Boxes]]:
     """ImageId and half-open boxes (n, 4) of the first box's class; raises UserError for a file of another form."""
     with open(solution, newline="", encoding="utf-8-sig") as lines:
@@ -133,15 +120,9 @@ def read_boxes(solution: Path) -> Iterator[tuple[str, Boxes]]:
 
 
 def sizes_of_images(folder: Path) -> dict[str, tuple[int, int]]:
-    """Sizes of the JPEG files under a folder, from their headers, EXIF orientation applied."""
-    sizes = {}
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in (".jpeg", ".jpg"):
-            with Image.open(path) as image:
-                width, height = image.size
-                turned = image.getexif().get(_ORIENTATION) in SIDEWAYS
-            sizes[path.stem] = (height, width) if turned else (width, height)
-    return sizes
+    """Upright sizes of the JPEG files under a folder; raises ImageError for a damaged one."""
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in (".jpeg", ".jpg"))
+    return {path.stem: image_size(path.read_bytes()) for path in paths}
 
 
 def read_sizes(table: Path) -> dict[str, tuple[int, int]]:
@@ -172,9 +153,9 @@ def table(samples: Sequence[Sample]) -> tuple[str, list[str]]:
     for geometry, nulls in NULLS.items():
         sums, counts = measure(samples, geometry)
         values = sums.sum(axis=0) / counts.sum(axis=0)
-        drawn = intervals(sums, counts)
+        low, high = ratio_intervals(sums, counts)
         for place, null in enumerate(nulls):
-            value, ends = float(values[place]), tuple(drawn[:, place].tolist())
+            value, ends = float(values[place]), (float(low[place]), float(high[place]))
             if null.share:
                 ends = wilson(round(sums[:, place].sum()), len(samples)) or ends
             interval = f"[{ends[0]:.{DIGITS}f}, {ends[1]:.{DIGITS}f}]"

@@ -83,7 +83,7 @@ def query(
     rules: Annotated[
         bool, typer.Option("--rules", help="List the rules of the run, its own included, with its thresholds.")
     ] = False,
-    format: Annotated[str, typer.Option(help="table, csv, json or parquet.")] = "table",
+    format: Annotated[str, typer.Option(help="table, csv, json, markdown or parquet.")] = "table",
 ) -> None:
     """Ask a run in SQL, or with one of the canned questions."""
     from stages.audit.query import list_queries, load_query, render, run_query

@@ -7,6 +7,7 @@ next, so its centre lies at index + 0.5.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,6 +69,13 @@ class ViewTransform:
             _crop_offset(new_width, size),
             _crop_offset(new_height, size),
         )
+
+    @classmethod
+    def of_maps(cls, attributes: Mapping[str, Any], width: int, height: int) -> ViewTransform:
+        """Transform of an image (width, height) px to the view of stored maps, whose ``attributes`` say which it is."""
+        size = attributes["size"] if isinstance(attributes["size"], int) else attributes["size"][0]
+        resize = int(attributes.get("resize") or size)
+        return cls.make(attributes.get("geometry", "squash"), width, height, size=int(size), resize=resize)
 
     def render(self, image: Image.Image, interpolation: Interpolation = "bilinear") -> NDArray[np.uint8]:
         """What the network sees of an upright RGB image before normalisation: (view_height, view_width, 3).
@@ -159,6 +167,12 @@ class ViewTransform:
     @property
     def _offset(self) -> Boxes:
         return np.array([self.offset_x, self.offset_y, self.offset_x, self.offset_y])
+
+
+def fitted(width: int, height: int, long_side: int) -> tuple[int, int]:
+    """(height, width) of a picture of an image (width, height): its aspect, its long side at most ``long_side`` px."""
+    shrink = min(1.0, long_side / max(width, height))
+    return max(1, round(height * shrink)), max(1, round(width * shrink))
 
 
 def clip_boxes(boxes: ArrayLike, width: float, height: float) -> Boxes:

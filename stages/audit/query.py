@@ -23,7 +23,7 @@ from storage.tables import SCHEMAS, without_vectors
 if TYPE_CHECKING:
     from storage import Run
 
-FORMATS = ("table", "csv", "json", "parquet")
+FORMATS = ("table", "csv", "json", "markdown", "parquet")
 KEYS = ("sample_id", "row", "target", "method")
 LIST_HINT = "`sightline query RUN --list` shows the tables and the canned queries"
 SHOWN_ROWS = 100
@@ -176,7 +176,7 @@ def load_query(name: str) -> CannedQuery:
 
 
 def render(table: pa.Table, format: str, stream: IO[Any]) -> None:
-    """Write ``table`` as ``table`` (for people), ``csv``, ``json`` (an array of records) or ``parquet``.
+    """Write ``table`` as ``table`` (for people), ``csv``, ``json`` (an array of records), ``markdown`` or ``parquet``.
 
     Nested values become JSON text in CSV; a NaN becomes null in JSON. Parquet is binary: a text stream must
     have a ``buffer``, as standard output does. Raises UserError for another format.
@@ -191,6 +191,8 @@ def render(table: pa.Table, format: str, stream: IO[Any]) -> None:
         rows = _short_floats(table).to_pylist()
         records = ",\n".join(json.dumps(_plain(row), default=str, ensure_ascii=False) for row in rows)
         stream.write(f"[\n{records}\n]\n" if records else "[]\n")
+    elif format == "markdown":
+        _render_markdown(table, stream)
     elif format == "parquet":
         sink = io.BytesIO()
         pq.write_table(table, sink)
@@ -251,6 +253,15 @@ def _render_text(table: pa.Table, stream: IO[str]) -> None:
     rest = table.num_rows - len(records)
     count = f"{table.num_rows} row{'' if table.num_rows == 1 else 's'}"
     console.print(f"{count}, {rest} not shown: --format csv writes all" if rest else count)
+
+
+def _render_markdown(table: pa.Table, stream: IO[str]) -> None:
+    rows = [table.column_names, ["---"] * table.num_columns]
+    rows += [[_shown(value) for value in row.values()] for row in table.slice(0, SHOWN_ROWS).to_pylist()]
+    for row in rows:
+        stream.write("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |\n")
+    if table.num_rows > SHOWN_ROWS:
+        stream.write(f"\n{table.num_rows - SHOWN_ROWS} more rows: `sightline query`\n")
 
 
 def _is_number(kind: pa.DataType) -> bool:

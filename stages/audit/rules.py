@@ -116,7 +116,11 @@ RULES: tuple[Rule, ...] = (
             "inside. Either the model uses a shortcut there, or part of the object has no box."
         ),
         when=RELIES,
-        severity="greatest(drop_outside, least(p_full - p_hide_context, p_saliency_in_context - p_saliency_in_box))",
+        # DuckDB's least and greatest pass over null, so the second ground counts only where both its numbers are known.
+        severity=(
+            "greatest(drop_outside, CASE WHEN p_saliency_in_context - p_saliency_in_box IS NOT NULL "
+            "THEN least(p_full - p_hide_context, p_saliency_in_context - p_saliency_in_box) END)"
+        ),
         evidence=_DROPS,
         reason=_HIDING,
         targets=("label", "predicted"),

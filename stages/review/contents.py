@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stages.geometry import ViewTransform
+from stages.review.findings import Finding, findings_in, priority
 from stages.review.heatmaps import Heatmap, write_heatmaps
 from stages.review.maps import shown_method, view_transforms
 from stages.review.settings import ReviewSettings
@@ -42,17 +42,6 @@ class Sample:
     width: int
     height: int
     size_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a rule found of a sample."""
-
-    rule: str
-    target: str
-    is_evidence: bool
-    severity: float
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -181,18 +170,6 @@ def make_heatmaps(run: Run, contents: Contents, settings: ReviewSettings) -> dic
     return made
 
 
-def priority(findings: Sequence[Finding]) -> float:
-    """What to look at first: any evidence comes before all that is only described."""
-    if any(found.is_evidence for found in findings):
-        return 1 + worst_evidence(findings)
-    return max((found.severity for found in findings), default=0.0)
-
-
-def worst_evidence(findings: Sequence[Finding]) -> float:
-    """Highest severity among findings that are evidence, 0 if there is none."""
-    return max((found.severity for found in findings if found.is_evidence), default=0.0)
-
-
 def is_whole(view: ViewTransform) -> bool:
     """Whether a view shows all of its image."""
     x0, y0, x1, y1 = view.view_box
@@ -261,21 +238,11 @@ def _findings(run: Run, method: str, only: frozenset[str] | None) -> dict[str, l
     if not run.has_table("findings"):
         return {}
     table = _of(run.table("findings").filter(pc.field("method") == method), only)
-    columns = ("sample_id", "rule", "target", "kind", "severity", "reason")
-    rows = [
-        (key, Finding(rule, target, kind == "evidence", _finite(severity), reason))
-        for key, rule, target, kind, severity, reason in zip(*(table[c].to_pylist() for c in columns), strict=True)
-    ]
-    rows.sort(key=lambda row: (not row[1].is_evidence, -row[1].severity))
     found: dict[str, list[Finding]] = defaultdict(list)
-    for key, finding in rows:
+    for key, finding in findings_in(table):
         if all(finding.rule != earlier.rule for earlier in found[key]):
             found[key].append(finding)
     return dict(found)
-
-
-def _finite(severity: float | None) -> float:
-    return severity if severity is not None and math.isfinite(severity) else 0.0
 
 
 def _cues(run: Run, method: str) -> list[Cue]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from stages.geometry import ViewTransform, largest_component_box
+from stages.geometry import ViewTransform, fitted, largest_component_box
 from stages.review.maps import image_box
 from storage.maps import MapStore
 
@@ -34,12 +34,6 @@ BATCH = 64
 
 BOX = "salient_box"
 """Key of the image's text that holds :attr:`Heatmap.box` as JSON."""
-
-
-def canvas_size(width: int, height: int, long_side: int) -> tuple[int, int]:
-    """(height, width) of the heatmap of an image: its aspect, its long side at most ``long_side`` px."""
-    shrink = min(1.0, long_side / max(width, height))
-    return max(1, round(height * shrink)), max(1, round(width * shrink))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +83,7 @@ def _write_batch(
     missing: dict[int, tuple[Path, tuple[int, int]]] = {}
     for index in np.flatnonzero(np.isfinite(grids).all(axis=(1, 2))).tolist():
         view = views[index]
-        size = canvas_size(view.width, view.height, long_side)
+        size = fitted(view.width, view.height, long_side)
         shown = repr((RENDERING, grids[index].shape, astuple(view), size)).encode() + grids[index].tobytes()
         path = directory / f"{hashlib.sha256(shown).hexdigest()[:40]}.png"
         heatmaps[index] = _read(path)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.review.fields import KEY
+from stages.review.findings import Finding
 from stages.review.meaning import p
-from stages.review.portrait import Finding
 from stages.review.reviews import Review, read_reviews
 from stages.review.verdicts import give, verdicts_of, withdraw
 from storage.errors import UserError

@@ -13,6 +13,7 @@ from stages.review.contents import Contents, Sample, make_heatmaps, read_content
 from stages.review.documents import add, update
 from stages.review.embeddings import save_embeddings
 from stages.review.fields import DIGEST, KEY, Field, declare, fields_of
+from stages.review.other_runs import RUN
 from stages.review.records import Record, records
 from stages.review.reviews import append_reviews, read_reviews, standing
 from stages.review.select import selected
@@ -114,7 +115,7 @@ def _new_dataset(run: Run, settings: ReviewSettings) -> Any:
     except ValueError as error:
         raise UserError(f"FiftyOne does not take {name!r} for a dataset: {error}; set review.dataset") from None
     dataset.media_type = "image"
-    dataset.info["run"] = _place(run)
+    dataset.info[RUN] = _place(run)
     dataset.save()
     declare(dataset, [Field(KEY, "text", "", "")])
     dataset.create_index(KEY, unique=True)
@@ -123,7 +124,7 @@ def _new_dataset(run: Run, settings: ReviewSettings) -> Any:
 
 def _name(run: Run, settings: ReviewSettings) -> str:
     name, place = settings.dataset or run.name, _place(run)
-    if not fo.dataset_exists(name) or fo.load_dataset(name).info.get("run") == place:
+    if not fo.dataset_exists(name) or fo.load_dataset(name).info.get(RUN) == place:
         return name
     if settings.dataset:
         raise UserError(

@@ -31,9 +31,8 @@ def class_name(names: Sequence[str], index: int) -> str:
 
 def view_transforms(maps: MapStore, sizes: Iterable[tuple[int, int]]) -> list[ViewTransform]:
     """What the network saw of images of ``sizes`` = (width, height) px whose maps are among ``maps``."""
-    attributes, size = maps.attributes, maps.view_size[0]
-    geometry, resize = attributes.get("geometry", "squash"), int(attributes.get("resize") or size)
-    return [ViewTransform.make(geometry, width, height, size=size, resize=resize) for width, height in sizes]
+    attributes = maps.attributes
+    return [ViewTransform.of_maps(attributes, width, height) for width, height in sizes]
 
 
 def image_box(view: ViewTransform, box: NDArray[np.float64]) -> tuple[float, float, float, float] | None:

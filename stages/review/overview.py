@@ -83,12 +83,12 @@ def reviewed_findings(dataset: Any) -> list[Reviewed]:
 def evidence_of(view: Any) -> Evidence:
     """Evidence and confidence of the samples of a view or dataset; flagged ones first, then the worst described."""
     ids, keys = view.values(["id", KEY])
-    names = ["prediction.confidence", "priority", "drop_outside", PREDICTED + "drop_outside"]
+    names = ["prediction.confidence", "priority", "worst", "drop_outside", PREDICTED + "drop_outside"]
     has = [name for name in names if view.has_field(name)]
-    confidence, priority, *drops = (np.array(values, dtype=float) for values in view.values(has))
+    confidence, priority, flag, *drops = (np.array(values, dtype=float) for values in view.values(has))
     drop = np.fmax.reduce(drops)
     there = np.flatnonzero(np.isfinite(confidence) & np.isfinite(drop))
-    group = np.where(priority >= 1, 2, np.where(priority > 0, 1, 0))
+    group = np.where(flag > 0, 2, np.where(priority > 0, 1, 0))
     edges = np.linspace(min(0.0, drop[there].min(initial=0.0)), 1.0, BINS + 1)
     counts = np.stack([np.histogram(drop[there][group[there] == kind], edges)[0] for kind in range(3)])
     drawn = there[np.argsort(-priority[there], kind="stable")][:MOST_POINTS]

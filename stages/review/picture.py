@@ -100,12 +100,6 @@ def heat(saliency: Map, view: ViewTransform, size: tuple[int, int]) -> NDArray[n
     return np.asarray(rgba, dtype=np.uint8)
 
 
-def fitted(width: int, height: int, long_side: int) -> tuple[int, int]:
-    """(height, width) of the image's aspect, its long side at most ``long_side`` px."""
-    shrink = min(1.0, long_side / max(width, height))
-    return max(1, round(height * shrink)), max(1, round(width * shrink))
-
-
 def data_uri(pixels: NDArray[np.uint8], kind: str = "PNG") -> str:
     """Pixels (H, W, 3 or 4) as a PNG, or as a JPEG, in a data URI."""
     buffer = io.BytesIO()

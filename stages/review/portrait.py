@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.geometry import Interpolation, ViewTransform
+from stages.geometry import Interpolation, ViewTransform, fitted
+from stages.review.findings import Finding, findings_in
 from stages.review.maps import class_name, view_transforms
 from stages.review.meaning import Meaning, meaning, p
 from stages.review.picture import (
     LEVELS,
     contours,
     data_uri,
-    fitted,
     heat,
     hide,
     masked_views,
@@ -56,17 +56,6 @@ Edges = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a rule found in the sample."""
-
-    rule: str
-    target: str
-    kind: str
-    severity: float
-    reason: str
-
-
-@dataclass(frozen=True)
 class Portrait:
     """A sample through one method and target."""
 
@@ -89,8 +78,6 @@ class Portrait:
     """p of the explained class by column of ``explain``, those of :data:`PROBES`; None where undefined."""
     words: Meaning
     """The probes in words."""
-    findings: tuple[Finding, ...]
-    """By all targets of the method, worst evidence first."""
     width: int
     height: int
     boxes: tuple[Edges, ...]
@@ -140,7 +127,6 @@ def portray(run: Run, sample_id: str, *, method: str, target: str, thresholds: M
         reason=explained.get("reason") or sample["reason"],
         probes=probes,
         words=meaning(probes, name, thresholds, predicted=seen_as),
-        findings=tuple(findings_of(run, sample_id, method)),
         width=width,
         height=height,
         boxes=tuple(
@@ -212,11 +198,7 @@ def findings_of(run: Run, sample_id: str, method: str) -> list[Finding]:
         return []
     table = _table(run, "findings")
     mask = pc.and_(pc.equal(table["sample_id"], sample_id), pc.equal(table["method"], method))
-    found = [
-        Finding(row["rule"], row["target"], row["kind"], _number(row["severity"]) or 0.0, row["reason"])
-        for row in table.filter(mask).to_pylist()
-    ]
-    return sorted(found, key=lambda finding: (finding.kind != "evidence", -finding.severity))
+    return [finding for _, finding in findings_in(table.filter(mask))]
 
 
 def _seen(portrait: Portrait, image: Image.Image) -> dict[str, NDArray[np.uint8]]:

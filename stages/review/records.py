@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from stages.review.boxes import Box
-from stages.review.contents import Contents, Finding, Sample, is_whole, priority, worst_evidence
+from stages.review.contents import Contents, Sample, is_whole
 from stages.review.fields import KEY, PREDICTED, numbers, severity_path
+from stages.review.findings import Finding, priority, worst_evidence
 from stages.review.heatmaps import Heatmap
 from stages.review.maps import class_name
 from storage.tables import EXPLAIN, SCORES

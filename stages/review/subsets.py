@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fiftyone import ViewField
-
 from stages.review.fields import KEY
+from stages.review.views import of_cue
 from storage.errors import UserError
 
 MOST = 5000
@@ -21,7 +20,7 @@ def same_cue(dataset: Any, sample: Any) -> Any:
         raise UserError(
             f"{sample[KEY]} belongs to no cue: nothing that costs it probability looks like what other samples have"
         )
-    return dataset.match(ViewField("cue") == cue).sort_by("priority", reverse=True)
+    return of_cue(dataset, cue)
 
 
 def of_keys(dataset: Any, keys: Sequence[str]) -> tuple[Any, int]:

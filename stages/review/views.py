@@ -100,6 +100,11 @@ def worst_first(dataset: Any) -> Any:
     return dataset.sort_by("priority", reverse=True)
 
 
+def of_cue(dataset: Any, cue_id: str) -> Any:
+    """The samples that rely on a cue, those with the most severe evidence first."""
+    return worst_first(dataset.match(ViewField("cue") == cue_id))
+
+
 def first_view(dataset: Any) -> Any:
     """The saved view that the App opens on: everything, worst first."""
     return dataset.load_saved_view(dataset.info[OURS][0])
@@ -185,6 +190,6 @@ def _of_cues(dataset: Any, cues: Sequence[Cue]) -> list[SavedView]:
             f"Hiding something outside the boxes lowers the probability of their class by {cue.mean_drop:.2f} on "
             "average, and what was hidden looks alike to the network: see hidden_box."
         )
-        view = dataset.match(ViewField("cue") == cue.cue_id).sort_by("priority", reverse=True)
+        view = of_cue(dataset, cue.cue_id)
         views.append(SavedView(name, view, text, Listed(name, title, "cue", "", cue.cue_id, count)))
     return views

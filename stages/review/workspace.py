@@ -21,11 +21,13 @@ _GRID_SHARE = 0.6
 
 
 def save_workspace(dataset: Any) -> None:
-    """Save the default workspace in the dataset, unless it is there: what a person changed in it stays."""
+    """Save the default workspace in the dataset, unless it is there, or a person has changed what was saved last."""
     wanted = default_workspace(dataset)
-    layout = repr(_outline(wanted.to_dict()))
-    if dataset.info.get(OURS) == layout and dataset.has_workspace(NAME):
-        return
+    layout = _outline(wanted)
+    if dataset.has_workspace(NAME):
+        stored = _outline(dataset.load_workspace(NAME))
+        if stored == layout or stored != dataset.info.get(OURS):
+            return
     dataset.save_workspace(NAME, wanted, description="The grid, the findings, evidence and vectors.", overwrite=True)
     dataset.info[OURS] = layout
     dataset.save()
@@ -49,7 +51,12 @@ def _stack(*panels: Any) -> Any:
     return fo.Space(children=list(panels), active_child=panels[0].component_id)
 
 
-def _outline(component: dict[str, Any]) -> Any:
-    """A layout without the ids, which are new each time."""
-    children = [_outline(child) for child in component.get("children") or ()]
-    return component.get("type"), component.get("state"), component.get("sizes"), children
+def _outline(workspace: Any) -> str:
+    """A layout without the ids, which are new each time, and without what is nothing."""
+
+    def outline(component: dict[str, Any]) -> Any:
+        children = [outline(child) for child in component.get("children") or ()]
+        own = {name: component[name] for name in ("type", "state", "sizes") if component.get(name)}
+        return [own, children]
+
+    return repr(outline(workspace.to_dict()))

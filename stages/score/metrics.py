@@ -81,17 +81,21 @@ def mean_intervals(values: Values) -> tuple[Values, Values]:
 
     Rows are drawn, the same ones for every column, from a fixed seed. Every column must have a value.
     """
-    n = len(values)
     known = ~np.isnan(values)
-    filled, weights = np.where(known, values, 0.0), known.astype(np.float64)
+    return ratio_intervals(np.where(known, values, 0.0), known.astype(np.float64))
+
+
+def ratio_intervals(sums: Values, counts: Values) -> tuple[Values, Values]:
+    """The same for the quotients of the columns' totals: ``sums`` and ``counts`` (n, m)."""
+    n = len(sums)
     generator = np.random.default_rng(SEED)
-    means = []
+    drawn = []
     for start in range(0, RESAMPLES, _BLOCK):
         draws = generator.integers(0, n, (min(_BLOCK, RESAMPLES - start), n))
         # How often each row was drawn, so that a resample is a product and not a copy of the rows.
         times = np.stack([np.bincount(draw, minlength=n) for draw in draws]).astype(np.float64)
-        means.append(ratio(times @ filled, times @ weights))
-    low, high = np.nanquantile(np.concatenate(means), [0.025, 0.975], axis=0)
+        drawn.append(ratio(times @ sums, times @ counts))
+    low, high = np.nanquantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
     return low, high
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from benchmarks import box_nulls
 from benchmarks.box_nulls import join, main, measure, read_boxes, read_sizes, sizes_of_images
+from stages.score.metrics import ratio_intervals
 
 # Corners in the file are inclusive: 0 0 199 99 is [0, 200) x [0, 100).
 SOLUTION = """ImageId,PredictionString
@@ -61,7 +62,7 @@ def test_sizes_are_those_of_the_upright_image_or_of_a_table(folder: Path, tmp_pa
 
 def test_the_interval_draws_images_and_their_boxes_come_along() -> None:
     # Two images with 1 of 1 and 0 of 3 boxes: a resample has 0 of 6, 1 of 4 or 2 of 2, with probability 1/4, 1/2, 1/4.
-    low, high = box_nulls.intervals(np.array([[1.0], [0.0]]), np.array([[1.0], [3.0]]))
+    low, high = ratio_intervals(np.array([[1.0], [0.0]]), np.array([[1.0], [3.0]]))
     assert (low.tolist(), high.tolist()) == ([0], [1])
 
 

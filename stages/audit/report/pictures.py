@@ -79,7 +79,10 @@ class Pictures:
         maps = self._maps.get(row["target"])
         if maps is None or row["row"] >= maps.shape[0]:
             return plain, None
-        view, view_map = view_of(maps, *image.size), maps.read([row["row"]], size=maps.view_size)[0]
+        view, view_map = (
+            ViewTransform.of_maps(maps.attributes, *image.size),
+            maps.read([row["row"]], size=maps.view_size)[0],
+        )
         if not np.isfinite(view_map).all():
             return plain, None
         return plain, self._picture(compose(image, view, view_map, boxes, region), alt_map)
@@ -106,13 +109,6 @@ class Pictures:
         uri = encode(picture)
         self._left -= len(uri)
         return Picture(uri, *picture.size, alt)
-
-
-def view_of(maps: MapStore, width: int, height: int) -> ViewTransform:
-    """What the network saw of an image (width, height) px, as the maps' attributes say."""
-    attributes, size = maps.attributes, maps.view_size[0]
-    geometry = attributes.get("geometry", "squash")
-    return ViewTransform.make(geometry, width, height, size=size, resize=int(attributes.get("resize") or size))
 
 
 def compose(

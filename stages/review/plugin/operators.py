@@ -6,13 +6,14 @@ every layer, puts their functions together and computes nothing itself.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from stages.audit.query import list_queries, load_query, run_query
+from stages.audit.query import list_queries, load_query, render, run_query
 from stages.audit.rules import every_rule
 from stages.audit.settings import audit_settings
 from stages.review.fields import KEY
@@ -37,8 +38,6 @@ from storage.run import Run
 SQL = "(SQL of your own)"
 FIRST_QUERY = "relies_on_outside"
 WORST = "(the worst finding of each)"
-TABLE_ROWS = 100
-"""Rows of a query without samples that the App shows."""
 
 
 def _answer(ctx: Any, work: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
@@ -291,7 +290,9 @@ class Query(foo.Operator):
             name = ctx.params["name"]
             table = run_query(run_of(ctx.dataset), ctx.params["sql"] if name == SQL else load_query(name).sql)
             if "sample_id" not in table.column_names:
-                return {"table": _markdown(table)}
+                text = io.StringIO()
+                render(table, "markdown", text)
+                return {"table": text.getvalue()}
             keys = table["sample_id"].to_pylist()
             view, count = of_keys(ctx.dataset, keys)
             _show(ctx, view)
@@ -336,16 +337,6 @@ def _show(ctx: Any, view: Any) -> None:
     if ctx.current_sample:
         ctx.ops.close_sample()
     ctx.ops.set_view(view=view)
-
-
-def _markdown(table: Any) -> str:
-    names = table.column_names
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    for row in table.slice(0, TABLE_ROWS).to_pylist():
-        cells = [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
-    rest = table.num_rows - TABLE_ROWS
-    return "\n".join(lines) + (f"\n\n{rest} more rows: `sightline query`" if rest > 0 else "")
 
 
 OPERATORS = (Portrait, Judge, TakeBack, Verdict, MoreLikeThis, Query, Reviewer)

@@ -11,6 +11,7 @@ from benchmarks.planted.detect import (
     Detector,
     Rows,
     drop_of,
+    flag_score,
     flagged_by,
     largest,
     pool,
@@ -66,6 +67,22 @@ def test_a_rule_flags_by_its_own_sql_and_threshold() -> None:
     flagged = flagged_by(rule("relies_on_outside"), seen, MAP, SETTINGS)
     # From .3 on, at least .1 more than the random drop, and .3 with all outside hidden; an undefined drop is no flag.
     assert flagged.tolist() == [False, True, True, False, False, False]
+
+
+def test_the_maps_part_outside_is_a_ground_too_where_all_outside_confirms_it() -> None:
+    carried = {f"{MAP}__context_minus_box": [0.29, 0.3125, np.nan, 0.5, -0.5]}
+    seen = rows(5, __minus_p_box_blurred=[0.4, 0.4, 0.4, 0.2, 0.4], **carried)
+    assert flagged_by(rule("relies_on_outside"), seen, MAP, SETTINGS).tolist() == [False, True, False, False, False]
+
+
+def test_the_flag_ranks_by_its_larger_ground_or_its_confirmation_where_that_is_smaller() -> None:
+    seen = rows(
+        4,
+        __scan_5x5=[0.05, 0.6, 0.2, 0.5],
+        __minus_p_box_blurred=[0.4, 0.9, 0.9, np.nan],
+        **{f"{MAP}__context_minus_box": [0.5, np.nan, -0.3, 0.5]},
+    )
+    np.testing.assert_array_equal(flag_score(seen), [0.4, 0.6, 0.2, np.nan])
 
 
 def test_descriptions_see_the_map_of_the_locator_that_is_asked_for() -> None:

@@ -62,6 +62,8 @@ def test_the_drops_measured_in_memory_are_those_that_the_pipeline_stores(tmp_pat
     np.testing.assert_allclose(first["p_crop_outside"], column("p_crop_outside"), atol=1e-5)
     reliance = column("p_saliency_in_context") / (column("p_saliency_in_box") + column("p_saliency_in_context"))
     np.testing.assert_allclose(first["context_reliance"], reliance, atol=1e-4)
+    carried = column("p_saliency_in_context") - column("p_saliency_in_box")
+    np.testing.assert_allclose(first["context_minus_box"], carried, atol=1e-5)
     assert np.ptp(full - column("p_hide_map")) > 1e-3  # the pictures differ, so the agreement says something
 
 

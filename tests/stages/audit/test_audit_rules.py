@@ -85,21 +85,28 @@ def test_a_drop_that_hiding_everything_outside_does_not_confirm_is_no_flag(build
 
 def test_a_class_that_lights_up_outside_and_is_lost_without_it_is_a_flag_whatever_a_tenth_costs(build) -> None:
     lit = {"p_full": 0.875, "p_hide_context": 0.25, "p_saliency_in_context": 0.75, "p_saliency_in_box": 0.25}
+    small, unknown = {"drop_outside": 0.05}, {"drop_outside": None, "drop_random": None}
     run = build(
-        {**lit, "drop_outside": 0.05},
-        {**lit, "drop_outside": None, "drop_random": None},
-        {**lit, "p_saliency_in_box": 0.5, "p_hide_context": 0.5},
-        {**lit, "p_hide_context": 0.625},
+        {**lit, **small},
+        {**lit, **unknown},
+        {**lit, **small, "p_saliency_in_context": 0.5625},  # .3125 more
+        {**lit, **small, "p_saliency_in_context": 0.53125},  # .28125 more
+        {**lit, **small, "p_hide_context": 0.5},
+        {**lit, **small, "p_hide_context": 0.625},
         {**lit, "p_saliency_in_box": None, "drop_outside": 0.6},
+        {**lit, **small, "p_saliency_in_box": None},
+        {**lit, **unknown, "p_saliency_in_context": 0.25},
     )
     report = audit(run, AuditSettings())
     flags = {row["sample_id"]: row for row in report.findings.to_pylist() if row["kind"] == "evidence"}
-    assert list(flags) == ["4.jpg", "0.jpg", "1.jpg"]
-    assert flags["0.jpg"]["severity"] == 0.5  # of the two differences the smaller: .625 and .5
+    # Of the second ground's two differences the smaller: .5 and .625 in the first, .5 and .375 in the fifth. Where one
+    # is unknown the ground says nothing.
+    severity = {"0.jpg": 0.5, "1.jpg": 0.5, "2.jpg": 0.3125, "4.jpg": 0.375, "6.jpg": 0.6}
+    assert {name: row["severity"] for name, row in flags.items()} == pytest.approx(severity)
     assert flags["0.jpg"]["reason"].endswith("what lights up outside gives .75 alone, inside .25")
-    # A row on which neither question could be asked is in no rate.
+    # The last row is in no rate: neither ground could be asked. The one before is: a part costs it little.
     (mug,) = [row for row in report.classes.to_pylist() if row["label"] == "mug"]
-    assert mug["reliance_rate"] == pytest.approx(3 / 5)
+    assert mug["reliance_rate"] == pytest.approx(5 / 8)
 
 
 def test_a_class_that_is_lost_without_its_surroundings_needs_them_unless_a_part_of_them_is_flagged(build) -> None:

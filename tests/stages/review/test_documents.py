@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from storage.run import Run
@@ -57,6 +58,18 @@ def test_a_document_is_what_fiftyone_itself_would_have_stored(tmp_path: Path):
     assert ours["created_at"] == ours["last_modified_at"]
     # And it holds for all that FiftyOne checks of a sample.
     dataset.first()._doc.validate()
+
+
+def test_every_label_has_an_id_of_its_own(tmp_path: Path):
+    two = ({"x0": 1.0, "y0": 2.0, "x1": 30.0, "y1": 40.0, "label": None},) * 2
+    run = make_run(tmp_path, [FIRST, SECOND], name=tmp_path.name)
+    samples = run.table("samples")
+    boxes = pa.array([list(two)] * 2, samples.schema.field("boxes").type)
+    run.write_table("samples", samples.set_column(samples.schema.get_field_index("boxes"), "boxes", boxes))
+    dataset = load_run(run)
+    ids = [sample[name].id for sample in dataset for name in ("label", "prediction", "saliency")]
+    ids += [box.id for sample in dataset for box in sample.ground_truth.detections]
+    assert len(set(ids)) == len(ids) == 2 * (3 + 2)
 
 
 def plain(document: Any) -> Any:

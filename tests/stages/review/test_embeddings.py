@@ -11,6 +11,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from storage.run import Part, Run
+from storage.tables import EXPLAIN
 from tests.stages.review.synthetic import GROUPS, Planted, add_vectors, make_run
 
 pytestmark = pytest.mark.usefixtures("mongo")
@@ -103,6 +104,32 @@ def test_many_vectors_are_laid_out_by_their_first_two_components_as_scikit_learn
     expected = PCA(2).fit_transform(directions)
     expected *= np.sign((expected * scatter.points).sum(axis=0))
     np.testing.assert_allclose(scatter.points, expected, atol=1e-4)
+
+
+def test_the_largest_entry_of_each_axis_is_positive_so_that_a_picture_is_not_mirrored() -> None:
+    from stages.review.embeddings import principal_components
+
+    # Directions spread along the first channel around a common second one.
+    spread = np.array([[x, 1.0] for x in (-0.3, -0.1, 0.1, 0.3)], np.float16)
+    scores = principal_components(spread, 2)
+    assert (np.diff(scores[:, 0]) > 0).all()
+
+
+def test_vectors_of_another_layer_are_left_out(tmp_path: Path) -> None:
+    from stages.review.embeddings import read_vectors
+
+    run = make_run(tmp_path, PLANTED, name=tmp_path.name)
+    add_vectors(run)
+    before, _ = read_vectors(run, "opti_cam", "image_features")
+    part = Part("explain", "opti_cam", 0)
+    rows = run.read_part(part).to_pylist()
+    for row in rows:
+        if row["sample_id"] == before[2] and row["image_features"]:
+            row["image_features"] = row["image_features"][:2]
+    run.write_part(part, pa.Table.from_pylist(rows, schema=EXPLAIN), {})
+    keys, vectors = read_vectors(run, "opti_cam", "image_features")
+    assert keys == [*before[:2], *before[3:]]
+    assert len(vectors) == len(keys)
 
 
 def test_the_same_vectors_give_the_same_picture():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.review.heatmaps import canvas_size, write_heatmaps
+from stages.geometry import fitted
+from stages.review.heatmaps import write_heatmaps
 from tests.stages.review.synthetic import GRID, Planted, cue_box, make_run, view_of
 
 WIDE = Planted("wide.png", 480, 320, cell=(1, 5))
@@ -100,7 +101,7 @@ def test_a_map_that_was_not_computed_has_no_heatmap_and_a_constant_one_no_box(tm
 def test_a_canvas_keeps_the_aspect_and_is_never_larger_than_the_image(
     width: int, height: int, expected: tuple[int, int]
 ):
-    assert canvas_size(width, height, 512) == expected
+    assert fitted(width, height, 512) == expected
 
 
 def test_a_second_time_finds_the_same_boxes_and_a_damaged_heatmap_is_written_again(tmp_path: Path):

@@ -96,6 +96,16 @@ def test_what_was_said_before_comes_back_with_undo(loaded: tuple[Any, Run]) -> N
     assert [(one.verdict, one.reviewer) for one in read_reviews(run)] == [("unsure", "bob")]
 
 
+def test_what_others_have_stored_is_no_hindrance_to_undo(loaded: tuple[Any, Run]) -> None:
+    dataset, run = loaded
+    sample = dataset.match({"sample_key": "one.png"})
+    judge(dataset, sample, "unsure", reviewer="bob")
+    collect_from(dataset, run)
+    (judged,) = judge(dataset, dataset.match({"sample_key": "one.png"}), "confirmed", reviewer="ann")
+    take_back(dataset, run, judged)
+    assert said(dataset)["one.png"] == [("misses_box", "unsure", "bob")]
+
+
 def test_what_the_run_has_stored_cannot_be_taken_back_to_nothing(loaded: tuple[Any, Run]) -> None:
     dataset, run = loaded
     (judged,) = judge(dataset, dataset.match({"sample_key": "one.png"}), "confirmed", reviewer="ann")

@@ -125,6 +125,19 @@ def test_something_outside_is_blamed_exactly_where_the_audit_flags() -> None:
     assert 20 < sum(blamed) < 250
 
 
+def test_where_hiding_changes_nothing_it_says_so() -> None:
+    found = said(ON_THE_OBJECT | {"p_hide_outside": 0.93}, "gear")
+    assert (
+        found.seen == "Hiding what matters most outside leaves p(gear) at .93; a random area as large leaves it at .92."
+    )
+
+
+def test_little_is_said_of_a_class_below_a_tenth() -> None:
+    assert said(ON_THE_OBJECT | {"p_full": 0.09}, "gear", predicted="gear").seen == ""
+    assert "only .09" in said(ON_THE_OBJECT | {"p_full": 0.09}, "gear", predicted="gear").conclusion
+    assert "only" not in said(ON_THE_OBJECT | {"p_full": 0.1}, "gear").conclusion
+
+
 def test_a_class_that_the_network_does_not_see_points_to_the_one_it_does() -> None:
     found = said(ON_THE_OBJECT | {"p_full": 0.02}, "gear", predicted="owl")
     assert found.conclusion.startswith("The network gives gear only .02")

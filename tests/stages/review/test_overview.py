@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stages.review.settings import RuleText
-from tests.stages.review.synthetic import Planted, make_run, write_cues
+from tests.stages.review.synthetic import Planted, add_vectors, make_run, write_cues
 
 pytestmark = pytest.mark.usefixtures("mongo")
 
@@ -18,7 +18,7 @@ MISS = ("misses_box", "description", 0.5)
 PLANTED = [
     Planted("a.png", drop_outside=0.9, rules=(FLAG, MISS)),
     Planted("b.png", drop_outside=0.8, rules=(FLAG,)),
-    Planted("c.png", drop_outside=0.3, rules=(MISS,)),
+    Planted("c.png", drop_outside=0.3, rules=(("misses_box", "description", 1.0),)),  # severe, and no flag all the same
     Planted("d.png", drop_outside=-0.1),
     Planted("e.png", status="unreadable"),
 ]
@@ -112,9 +112,23 @@ def test_the_workspace_is_saved_once_and_a_persons_changes_to_it_stay(dataset: A
     dataset.save_workspace("Review", fo.Space(children=[fo.Panel(type="Samples")]), overwrite=True)
     dataset = load(make_run(tmp_path, PLANTED, name=tmp_path.name))
     assert [panel.type for panel in panels(dataset.load_workspace("Review"))] == ["Samples"]
+    # Also where the default has changed since: with vectors there is a panel more.
+    run = make_run(tmp_path, PLANTED, name=tmp_path.name)
+    add_vectors(run, count=4)
+    dataset = load(run)
+    assert [panel.type for panel in panels(dataset.load_workspace("Review"))] == ["Samples"]
     dataset.delete_workspace("Review")
     dataset = load(make_run(tmp_path, [*PLANTED[:3], replace(PLANTED[3], drop_outside=0.2)], name=tmp_path.name))
     assert len(panels(dataset.load_workspace("Review"))) == 4
+
+
+def test_a_workspace_that_nobody_changed_follows_the_default(dataset: Any, tmp_path: Path):
+    from stages.review.load import load
+
+    run = make_run(tmp_path, PLANTED, name=tmp_path.name)
+    add_vectors(run, count=4)
+    types = [panel.type for panel in panels(load(run).load_workspace("Review"))]
+    assert types == ["Samples", "sightline_findings", "sightline_evidence", "Embeddings", "Histograms"]
 
 
 def test_each_stack_of_the_workspace_has_a_panel_in_front(dataset: Any):

@@ -110,6 +110,13 @@ def test_heat_is_as_opaque_as_the_map_and_clear_where_the_network_saw_nothing() 
     assert not alpha[:, 336:].any()
 
 
+def test_heat_is_brighter_where_the_map_is_higher() -> None:
+    view = ViewTransform.make("squash", 224, 224)
+    rising = np.tile(np.linspace(0.1, 1, 224, dtype=np.float32), (224, 1))
+    light = heat(rising, view, (224, 224))[0, :, :3].astype(int) @ (299, 587, 114)
+    assert (np.diff(light[::16]) > 0).all()
+
+
 def test_a_data_uri_holds_the_pixels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
     head, content = data_uri(pixels).split(",")

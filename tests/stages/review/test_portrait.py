@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -15,6 +16,7 @@ from stages.review.portrait import Portrait, as_shown, choices, findings_of
 from stages.review.portrait import portray as portray_by
 from storage.errors import UserError
 from storage.run import Run
+from storage.tables import FINDINGS, SAMPLES
 from tests.stages.review.synthetic import RELYING, Planted, cue_box, make_run, object_box
 
 STICKER = Planted(
@@ -90,6 +92,17 @@ def test_findings_come_with_their_reasons_and_evidence_first(tmp_path: Path) -> 
         ("relies_on_outside", "evidence", "because of relies_on_outside"),
         ("misses_box", "description", "because of misses_box"),
     ]
+
+
+def test_boxes_of_another_label_and_findings_of_another_method_are_not_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [STICKER])
+    (sample,) = run.table("samples").to_pylist()
+    sample["boxes"].append({"x0": 0.0, "y0": 0.0, "x1": 9.0, "y1": 9.0, "label": "dog"})
+    run.write_table("samples", pa.Table.from_pylist([sample], schema=SAMPLES))
+    rows = run.table("findings").to_pylist()
+    run.write_table("findings", pa.Table.from_pylist([*rows, rows[0] | {"method": "grad_cam"}], schema=FINDINGS))
+    assert len(portray(run, "sticker.png", method="opti_cam", target="label").boxes) == 1
+    assert len(findings_of(run, "sticker.png", "opti_cam")) == 2
 
 
 def test_there_is_a_picture_of_each_probe_that_can_be_made_again(tmp_path: Path) -> None:

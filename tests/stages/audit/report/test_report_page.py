@@ -4,6 +4,7 @@ import re
 from itertools import pairwise
 from statistics import median
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +19,7 @@ from stages.audit.report.contents import Point
 from stages.audit.settings import AuditSettings, CustomRule
 from storage import Run
 from storage.errors import UserError
+from storage.maps import checksum
 from storage.tables import CUES, SANITY
 from tests.stages.audit.conftest import fill, measured
 from tests.stages.audit.report.conftest import Page, write_hot_cell
@@ -155,7 +157,8 @@ def test_what_the_sanity_check_found_is_told(build) -> None:
     audit(run, AuditSettings())
     assert "Check that the maps depend on the network" in page_of(run).text("b")
     row = {"method": "opti_cam", "target": "label", "check": "weights", "level": 1, "layer": "classifier", "n": 4}
-    row["maps_checksum"] = ""
+    run.maps("label", mode="r+").write(0, np.arange(4, dtype=np.float32).reshape(1, 2, 2))
+    row |= {"rows": [0], "maps_checksum": checksum(run.maps("label").read([0]))}
     spearman = {**row, "metric": "spearman", "median": 0.25, "low": 0.1, "high": 0.5}
     similar = [spearman, {**row, "metric": "ssim", "median": 0.75}]
     run.write_table("sanity", fill(SANITY, similar))

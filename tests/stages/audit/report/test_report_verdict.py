@@ -57,3 +57,11 @@ def test_doubts_about_the_annotation_are_counted_in_one_step(build) -> None:
     steps = next_steps(gather(run))
     assert steps[0].what == "Check 1 image that may lack a box and 1 suspect label"
     assert steps[0].command == f"sightline app {run.url}"
+
+
+def test_a_run_without_boxes_is_told_to_get_some(build) -> None:
+    run = build({"evaluable": False, "scores_status": "no_box"})
+    audit(run, AuditSettings())
+    contents = gather(run)
+    assert headline(contents.summary.reliance) == "What the model relies on could not be tested"
+    assert "Give the dataset boxes" in [step.what for step in next_steps(contents)]
