@@ -280,6 +280,12 @@ def test_settings_and_app_import_without_fiftyone():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_process_that_has_imported_dask_can_review():
+    # On Python 3.11 Dask brings importlib-metadata, whose newer versions FiftyOne does not survive.
+    code = "import dask, stages.review.load"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_deleting_a_runs_dataset_touches_none_of_its_files(tmp_path: Path):
     run = make(tmp_path, [FLAGGED, WRONG])
     dataset, _ = load_run(run)
