@@ -6,10 +6,12 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from stages.review.collect import collect_from
 from stages.review.database import database, free_port
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from stages.review.load import LoadReport
 
 ADDRESS = "127.0.0.1"
+
+GRACE_S = 4.0
+"""Seconds in which FiftyOne's server ends by itself where it can: it gives its connections three."""
 
 QUIET = {
     # It explains port forwarding at each launch.
@@ -88,7 +93,8 @@ def open_app(
             try:
                 yield App(f"http://{ADDRESS}:{port}", dataset, reports[0])
             finally:
-                session.close()
+                with _server_ended(port):
+                    session.close()
                 collect_from(dataset, run)
 
 
@@ -117,6 +123,35 @@ def serve(
                     threading.Event().wait()
         except KeyboardInterrupt:
             tell("Stopped.")
+
+
+@contextmanager
+def _server_ended(port: int) -> Iterator[None]:
+    """End FiftyOne's server on a port ``GRACE_S`` from now, if what is done in the context does not.
+
+    From Python 3.12.1 on its own shutdown waits for every open connection, which a page in a browser keeps as long as
+    it is open, and closing the session waits for that shutdown.
+    """
+    server = [child for child in psutil.Process().children(recursive=True) if _is_told(child, str(port))]
+    timer = threading.Timer(GRACE_S, _kill, [server])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _is_told(process: psutil.Process, argument: str) -> bool:
+    """Whether a process was started with an argument; not so if it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        return argument in process.cmdline()
+    return False
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -225,8 +226,12 @@ def test_ctrl_c_stops_the_app_and_then_its_database(stop: signal.Signals, tmp_pa
                 assert answer.status == 200
             below = psutil.Process(process.pid).children(recursive=True)
             mongod = int((tmp_path / "mongo" / "mongod.pid").read_text())
-            process.send_signal(stop)
-            rest, errors = process.communicate(timeout=60)
+            # A page that is still open in a browser listens to events like this.
+            listening = json.dumps({"initializer": None, "events": ["refresh"], "subscription": "page"}).encode()
+            with urllib.request.urlopen(f"{url[0]}/events", listening, timeout=20) as page:
+                assert page.status == 200
+                process.send_signal(stop)
+                rest, errors = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 0
