@@ -90,10 +90,12 @@ def open_app(
                 )
             except ServiceListenTimeout:
                 raise SightlineError(f"FiftyOne's server did not come up on port {port} within a minute") from None
+            # Found now, so that on Ctrl-C the session closes before it notices that its server, told too, is ending.
+            server = _server_of(port)
             try:
                 yield App(f"http://{ADDRESS}:{port}", dataset, reports[0])
             finally:
-                with _server_ended(port):
+                with _ended(server):
                     session.close()
                 collect_from(dataset, run)
 
@@ -125,27 +127,29 @@ def serve(
             tell("Stopped.")
 
 
+def _server_of(port: int) -> list[psutil.Process]:
+    """The processes of FiftyOne's server on a port: they are told the port."""
+    told = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if str(port) in child.cmdline():
+                told.append(child)
+    return told
+
+
 @contextmanager
-def _server_ended(port: int) -> Iterator[None]:
-    """End FiftyOne's server on a port ``GRACE_S`` from now, if what is done in the context does not.
+def _ended(server: list[psutil.Process]) -> Iterator[None]:
+    """End FiftyOne's server ``GRACE_S`` from now, if what is done in the context has not by then.
 
     From Python 3.12.1 on its own shutdown waits for every open connection, which a page in a browser keeps as long as
     it is open, and closing the session waits for that shutdown.
     """
-    server = [child for child in psutil.Process().children(recursive=True) if _is_told(child, str(port))]
     timer = threading.Timer(GRACE_S, _kill, [server])
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-
-
-def _is_told(process: psutil.Process, argument: str) -> bool:
-    """Whether a process was started with an argument; not so if it has ended."""
-    with suppress(psutil.NoSuchProcess):
-        return argument in process.cmdline()
-    return False
 
 
 def _kill(processes: Iterable[psutil.Process]) -> None:
