@@ -84,7 +84,9 @@ def _end_with_the_driver() -> None:
 
 def _is_news(record: logging.LogRecord) -> bool:
     """False for a lost connection: the scheduler is the driver's own, and a heartbeat was under way as it closed."""
-    return not (record.exc_info and isinstance(record.exc_info[1], OSError))
+    from distributed.comm import CommClosedError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], (CommClosedError, ConnectionError)))
 
 
 def _local_cluster(settings: ClusterSettings) -> Any:

@@ -44,7 +44,7 @@ class Progress:
         now = time.monotonic()
         rate = done / max(now - self._began, 1e-9)
         self._bar.update(self._task, completed=done, total=total, rate=f"{rate:.1f} {self._unit}/s")
-        # Of what is done the stage itself says so.
+        # The stage itself says when all is done.
         if not self._console.is_terminal and now - self._said > _LINE_EVERY_S and done < total:
             self._said = now
             left = (total - done) / rate if rate else float("inf")

@@ -261,7 +261,7 @@ def _render_markdown(table: pa.Table, stream: IO[str]) -> None:
     for row in rows:
         stream.write("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |\n")
     if table.num_rows > SHOWN_ROWS:
-        stream.write(f"\n{table.num_rows - SHOWN_ROWS} more rows: `sightline query`\n")
+        stream.write(f"\n{table.num_rows - SHOWN_ROWS} more rows: `sightline query ... --format csv` writes all\n")
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from stages.audit.findings import audited_method
 from stages.audit.intervals import bootstrap, wilson
 from stages.audit.query import connect
-from stages.audit.rules import RULES, every_rule
+from stages.audit.rules import RULES
 from stages.audit.sanity import SanityVerdict, sanity_verdicts
 from stages.audit.settings import audit_settings
 from storage.tables import CUES, without_vectors
@@ -150,7 +150,7 @@ def summarise(run: Run, method: str = "", *, top: int = 3) -> Summary:
     method = audited_method(run, method)
     findings = [finding for finding in run.table("findings").to_pylist() if finding["method"] == method]
     settings = audit_settings(run.info.get("config", {}))
-    relies = next(rule for rule in every_rule(settings) if rule.id == "relies_on_outside")
+    relies = next(rule for rule in RULES if rule.id == "relies_on_outside")
     with connect(run) as connection:
         evaluable = _rows(
             connection,

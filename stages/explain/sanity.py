@@ -266,9 +266,9 @@ def find_fault(checks: Sequence[Check], after_layer: int, settings: SanitySettin
     first ``after_layer`` blocks). Maps that became constant or not finite do not survive; stored maps that are constant
     have nothing to lose.
     """
-    if not checks[0].metrics["spearman"].n:
-        return "the maps are constant: they show neither the images nor the network"
     again = checks[0].metrics["spearman"]
+    if not again.n:
+        return "the maps are constant: they show neither the images nor the network"
     if not again.reaches(SAME):
         return (
             f"the same network makes other maps: their median rank correlation with the stored ones is {again}, not "

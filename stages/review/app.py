@@ -95,7 +95,7 @@ def open_app(
             try:
                 yield App(f"http://{ADDRESS}:{port}", dataset, reports[0])
             finally:
-                with _ended(server):
+                with _killed_if_late(server):
                     session.close()
                 collect_from(dataset, run)
 
@@ -138,8 +138,8 @@ def _server_of(port: int) -> list[psutil.Process]:
 
 
 @contextmanager
-def _ended(server: list[psutil.Process]) -> Iterator[None]:
-    """End FiftyOne's server ``GRACE_S`` from now, if what is done in the context has not by then.
+def _killed_if_late(server: Iterable[psutil.Process]) -> Iterator[None]:
+    """Kill FiftyOne's server ``GRACE_S`` from now, if what is done in the context has not ended it by then.
 
     From Python 3.12.1 on its own shutdown waits for every open connection, which a page in a browser keeps as long as
     it is open, and closing the session waits for that shutdown.

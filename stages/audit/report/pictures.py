@@ -79,10 +79,8 @@ class Pictures:
         maps = self._maps.get(row["target"])
         if maps is None or row["row"] >= maps.shape[0]:
             return plain, None
-        view, view_map = (
-            ViewTransform.of_maps(maps.attributes, *image.size),
-            maps.read([row["row"]], size=maps.view_size)[0],
-        )
+        view = ViewTransform.of_maps(maps.attributes, *image.size)
+        view_map = maps.read([row["row"]], size=maps.view_size)[0]
         if not np.isfinite(view_map).all():
             return plain, None
         return plain, self._picture(compose(image, view, view_map, boxes, region), alt_map)

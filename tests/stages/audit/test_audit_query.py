@@ -210,6 +210,18 @@ def test_csv_writes_nested_values_as_json_and_null_as_empty() -> None:
     ]
 
 
+def test_markdown_is_a_table_that_a_cell_cannot_break_and_says_what_it_leaves_out() -> None:
+    table = pa.table({"name": ["a|b", "two\nlines"], "p": [0.25, None]})
+    stream = io.StringIO()
+    render(table, "markdown", stream)
+    assert stream.getvalue().splitlines() == ["| name | p |", "| --- | --- |", "| a\\|b | 0.250 |", "| two lines |  |"]
+    stream = io.StringIO()
+    render(pa.table({"row": range(103)}), "markdown", stream)
+    *rows, empty, rest = stream.getvalue().splitlines()
+    assert (len(rows), rows[-1], empty) == (102, "| 99 |", "")
+    assert rest == "3 more rows: `sightline query ... --format csv` writes all"
+
+
 def test_json_is_an_array_of_records_with_null_for_nan() -> None:
     stream = io.StringIO()
     render(pa.table({"x": [float("nan"), 1.0], "box": [[{"x0": float("inf")}], []]}), "json", stream)

@@ -162,6 +162,11 @@ def rows_by_key(run: Run, method: str = "opti_cam") -> dict[tuple[str, str], dic
     return keyed
 
 
+def undefined_probes(row: dict[str, object]) -> set[str]:
+    """The probes that a row of ``explain`` has no value of."""
+    return {name for name, value in row.items() if name.startswith("p_") and value is None}
+
+
 def maps_by_key(run: Run, method: str = "opti_cam") -> dict[tuple[str, str], bytes]:
     names = run.table("samples", ["sample_id"])["sample_id"].to_pylist()
     return {

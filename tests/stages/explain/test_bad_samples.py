@@ -13,6 +13,7 @@ from tests.stages.explain.shards import (
     picture,
     rows_by_key,
     samples_of,
+    undefined_probes,
 )
 
 
@@ -95,8 +96,7 @@ def test_a_constant_map_is_told_and_has_no_probes_of_the_map(images, tmp_path):
     assert reports[0].statuses == {"degenerate_map": 6}
     row = rows_by_key(run)["1.png", "label"]
     assert "constant" in row["reason"]
-    undefined = {name for name in row if str(name).startswith("p_") and row[name] is None}
-    assert undefined == {
+    assert undefined_probes(row) == {
         "p_saliency",
         "p_saliency_in_box",
         "p_saliency_in_context",

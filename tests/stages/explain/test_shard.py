@@ -22,6 +22,7 @@ from tests.stages.explain.shards import (
     rows_by_key,
     samples_of,
     settings,
+    undefined_probes,
 )
 
 HIDING_OUTSIDE = ("p_hide_outside", "p_hide_map", "p_hide_second", "p_hide_random")
@@ -139,8 +140,7 @@ def test_a_sample_that_loses_its_boxes_keeps_its_map_and_loses_the_probes_of_the
     assert maps_by_key(run) == maps
     row = rows_by_key(run)["1.png", "label"]
     assert row["status"] == "ok"
-    undefined = {name for name in row if str(name).startswith("p_") and row[name] is None}
-    assert undefined == {
+    assert undefined_probes(row) == {
         "p_box",
         "p_context",
         "p_saliency_in_box",
