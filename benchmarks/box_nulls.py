@@ -24,12 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.audit.intervals import wilson
 from stages.geometry import Boxes, Geometry, ViewTransform
-from stages.ingest.imagenet import parse_prediction
+from stages.ingest.readers.imagenet import parse_prediction
 from stages.score.localization import energy_in, iou_best, pad_boxes, pixel_f1
 from stages.score.metrics import ratio_intervals
 from stages.score.ratio import Values
+from stages.statistics import wilson
 from storage.errors import UserError
 from storage.images import image_size
 

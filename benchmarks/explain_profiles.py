@@ -24,14 +24,14 @@ from scipy import stats
 from torch import Tensor
 
 from benchmarks.networks import add_model_arguments, classifier_of
-from stages.audit.intervals import bootstrap
 from stages.explain import OptiCam, OptiCamSettings, Saliency, ViewSettings
+from stages.explain.network.view import render_view
 from stages.explain.settings import PROFILES
-from stages.explain.view import render_view
 from stages.geometry import largest_component_box
-from stages.ingest import ingest
+from stages.ingest.ingest import ingest
 from stages.ingest.settings import DatasetSettings
 from stages.score import faithfulness, localization
+from stages.statistics import bootstrap
 from storage import Run
 from storage.images import decode_image, read_bytes
 

@@ -30,10 +30,12 @@ from rich.console import Console
 from benchmarks.quality_table import CURVES, FAITHFULNESS, LOCALISATION, Measure, Values, table
 from pipeline.config import load_config
 from pipeline.progress import Progress
-from stages.explain.device import pick_device
-from stages.explain.methods import NULLS, Method
-from stages.explain.model import Classifier, ModelSettings, load_classifier
-from stages.explain.others import settle_other_methods
+from stages.explain.explain import explain_shard
+from stages.explain.methods.methods import NULLS, Method
+from stages.explain.network.device import pick_device
+from stages.explain.network.model import Classifier, ModelSettings, load_classifier
+from stages.explain.network.view import ViewSettings
+from stages.explain.other_methods import settle_other_methods
 from stages.explain.plan import (
     boxes_of_label,
     create_map_arrays,
@@ -43,9 +45,7 @@ from stages.explain.plan import (
     shard_samples,
 )
 from stages.explain.settings import PROFILES, ExplainSettings
-from stages.explain.shard import explain_shard
-from stages.explain.view import ViewSettings
-from stages.ingest import ingest
+from stages.ingest.ingest import ingest
 from stages.ingest.settings import DatasetSettings
 from stages.score.boxacc import THRESHOLDS, threshold_ious
 from stages.score.localization import pad_boxes

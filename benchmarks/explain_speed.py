@@ -27,8 +27,8 @@ from torch import nn
 from benchmarks.speed_clock import Variant, forward_flops, measure, peak_flops
 from benchmarks.speed_ladder import LADDER, TIMED, Iteration
 from benchmarks.speed_methods import AUTHORS, GRAD_CAM, MISSING, Task, explained, profiles, signal_carrying, variants
-from stages.explain.device import batch_for
-from stages.explain.layer import find_target_layer
+from stages.explain.network.device import batch_for
+from stages.explain.opticam.layer import find_target_layer
 
 ONCE = 20.0
 """Seconds; what takes longer is run once."""

@@ -247,14 +247,14 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 
 def load_once(run: str, database: str) -> None:
     """Load a run in this process, and print what it took as JSON."""
-    from stages.review.database import database as mongo
+    from stages.review.app.database import database as mongo
     from stages.review.settings import ReviewSettings
 
     settings = ReviewSettings(database=database)
     with mongo(settings.database_directory):
         import fiftyone as fo
 
-        from stages.review.load import load
+        from stages.review.review import load
 
         server = psutil.Process(int((Path(database) / "mongod.pid").read_text()))
         before = server.cpu_times()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.audit.intervals import bootstrap
 from stages.score.boxacc import best_thresholds, count_found
+from stages.statistics import bootstrap
 
 Values = NDArray[np.float64]
 

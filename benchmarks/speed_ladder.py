@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.speed_clock import Variant
-from stages.explain.ascent import Adam
-from stages.explain.fold import fold_batch_norms
-from stages.explain.layer import TargetLayer, capture
-from stages.explain.opticam import to_masks
+from stages.explain.opticam.ascent import Adam
+from stages.explain.opticam.fold import fold_batch_norms
+from stages.explain.opticam.layer import TargetLayer, capture
+from stages.explain.opticam.opticam import to_masks
 
 TIMED = 5
 """Steps that are timed together."""

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from benchmarks.speed_clock import Variant
 from benchmarks.speed_ladder import LADDER, MEAN, STD, Iteration
-from stages.explain.baselines import load_package
-from stages.explain.layer import TargetLayer
-from stages.explain.opticam import OptiCam, OptiCamSettings
+from stages.explain.methods.baselines import load_package
+from stages.explain.opticam.layer import TargetLayer
+from stages.explain.opticam.opticam import OptiCam, OptiCamSettings
 from stages.explain.settings import PROFILES
 
 AUTHORS, GRAD_CAM = "authors' loop, 100 iterations", "Grad-CAM"

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference.md"
 sys.path.insert(0, str(ROOT))
 
-from stages.audit.query import list_queries  # noqa: E402
+from stages.audit.canned import list_queries  # noqa: E402
 from stages.audit.rules import RULES  # noqa: E402
 from storage.tables import PARTED, SCHEMAS  # noqa: E402
 

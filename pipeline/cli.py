@@ -61,7 +61,7 @@ def run(
     """Run the pipeline: ingest, explain, score, audit. What is already done is not done again."""
     from pipeline.config import load_config
     from pipeline.runner import run_pipeline
-    from pipeline.summary import print_summary
+    from pipeline.show.run import print_summary
 
     overrides = [*(sets or []), *([f"dataset.limit={limit}"] if limit is not None else [])]
     settings = load_config(config, overrides)
@@ -86,7 +86,7 @@ def query(
     format: Annotated[str, typer.Option(help="table, csv, json, markdown or parquet.")] = "table",
 ) -> None:
     """Ask a run in SQL, or with one of the canned questions."""
-    from stages.audit.query import list_queries, load_query, render, run_query
+    from stages.audit.canned import list_queries, load_query, render, run_query
     from stages.audit.rules import every_rule
     from stages.audit.settings import audit_settings
     from storage import Run
@@ -124,9 +124,9 @@ def compare(
     Prints the paired change of each score with its 95% interval, the change of accuracy, which findings are fixed or
     broken, and how far the maps agree. Refuses runs whose views or masking differ.
     """
-    from pipeline.comparison import comparison_json, print_comparison
     from pipeline.progress import Progress
-    from stages.audit.compare import compare as compare_runs
+    from pipeline.show.comparison import comparison_json, print_comparison
+    from stages.audit.compare.compare import compare as compare_runs
     from storage import Run
 
     if format not in ("table", "json"):
@@ -166,9 +166,9 @@ def sanity(
     """
     from pipeline.config import stored_config
     from pipeline.progress import Progress
-    from pipeline.sanity import print_sanity
-    from stages.explain.device import Device
-    from stages.explain.sanity import SanitySettings, check_sanity
+    from pipeline.show.sanity import print_sanity
+    from stages.explain.network.device import Device
+    from stages.explain.sanity.check import SanitySettings, check_sanity
     from storage import Run
 
     settings = SanitySettings(samples, levels, noise, survives, survives_head, seed)
@@ -238,7 +238,7 @@ def app_(
     from pipeline.selection import select_samples
     from stages.audit.rules import every_rule
     from stages.audit.settings import audit_settings
-    from stages.review.app import serve
+    from stages.review.app.serve import serve
     from stages.review.settings import RuleText, review_settings
     from storage import Run
 
@@ -264,11 +264,11 @@ def reviews(
     Also prints how far reviewers agree where two judged the same finding. Verdicts that were replaced stay in
     reviews.parquet. Without a database, what is stored is printed.
     """
-    from pipeline.reviewing import print_tally, tally_json
-    from stages.review.collect import collect
-    from stages.review.reviews import append_reviews, read_csv, read_reviews
+    from pipeline.show.tally import print_tally, tally_json
+    from stages.review.app.collect import collect
     from stages.review.settings import review_settings
-    from stages.review.tally import tally
+    from stages.review.verdicts.table import append_reviews, read_csv, read_reviews
+    from stages.review.verdicts.tally import tally
     from storage import Run
 
     if format not in ("table", "json"):
@@ -306,8 +306,8 @@ def export(
     ] = True,
 ) -> None:
     """Write the dataset's annotations as reviewers corrected them, each with its provenance."""
-    from stages.review.collect import collect
-    from stages.review.export import FORMATS, export_annotations
+    from stages.review.app.collect import collect
+    from stages.review.export.export import FORMATS, export_annotations
     from stages.review.settings import review_settings
     from storage import Run
 
@@ -327,7 +327,7 @@ def annotate(
     rule: Annotated[str, typer.Option(help="Rule whose findings shall get new boxes.")],
 ) -> None:
     """Prepare handing a rule's findings to an annotation tool: a script and a label schema; no server is contacted."""
-    from stages.review.handover import prepare_handover
+    from stages.review.export.annotate import prepare_handover
     from stages.review.settings import review_settings
     from storage import Run
 
@@ -351,7 +351,7 @@ def demo(
     small: Annotated[bool, typer.Option("--small", help="The small variant that the tests use.")] = False,
 ) -> None:
     """Make the demo: images with a planted shortcut, the classifier that fell for it, and the truth about it."""
-    from stages.demo.make import make_demo
+    from stages.demo.demo import make_demo
     from stages.demo.plan import DemoSettings
 
     settings = DemoSettings.small(seed=seed) if small else DemoSettings(seed=seed)

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.cluster import ClusterSettings
 from stages.audit.settings import AuditSettings
-from stages.explain.model import ModelSettings
+from stages.explain.network.model import ModelSettings
+from stages.explain.network.view import ViewSettings
 from stages.explain.settings import ExplainSettings
-from stages.explain.view import ViewSettings
 from stages.ingest.settings import DatasetSettings
 from stages.review.settings import ReviewSettings
 from stages.score.settings import ScoreSettings

@@ -41,7 +41,7 @@ def _version(package: str) -> str | None:
 def _database() -> str:
     if uri := os.environ.get("FIFTYONE_DATABASE_URI"):
         return f"FIFTYONE_DATABASE_URI is set: {uri}"
-    from stages.review.database import find_mongod
+    from stages.review.app.database import find_mongod
 
     try:
         return f"mongod at {find_mongod()}"
@@ -50,7 +50,7 @@ def _database() -> str:
 
 
 def _weights() -> str:
-    from stages.explain.weights import resolve_weights
+    from stages.explain.network.weights import resolve_weights
 
     try:
         return f"mobilenet_v2 for the demo: {resolve_weights('mobilenet_v2', 'IMAGENET1K_V1')}"

@@ -20,11 +20,12 @@ from rich.markup import escape
 from pipeline.cluster import connect
 from pipeline.config import Config
 from pipeline.progress import Progress
-from stages.audit.findings import audit, chosen_method
+from stages.audit.audit import audit, chosen_method
 from stages.audit.truth import read_truth
-from stages.explain.methods import NULLS, optimizes
-from stages.explain.model import load_classifier
-from stages.explain.others import OtherMethods, settle_other_methods
+from stages.explain.explain import ShardReport, explain_shard
+from stages.explain.methods.methods import NULLS, optimizes
+from stages.explain.network.model import load_classifier
+from stages.explain.other_methods import OtherMethods, settle_other_methods
 from stages.explain.plan import (
     ExplainPlan,
     create_map_arrays,
@@ -33,8 +34,7 @@ from stages.explain.plan import (
     pending_shards,
     shard_samples,
 )
-from stages.explain.shard import ShardReport, explain_shard
-from stages.ingest import ingest, name_outputs
+from stages.ingest.ingest import ingest, name_outputs
 from stages.score.score import score
 from storage import Run
 from storage.errors import SightlineError, UserError

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pyarrow.compute as pc
 
-from stages.audit.query import run_query
+from stages.audit.canned import run_query
 from stages.review.settings import Selection
 from storage.errors import UserError
 from storage.run import Run

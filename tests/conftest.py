@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import hypothesis
 import pytest
 
-from stages.demo.make import DemoReport, make_demo
+from stages.demo.demo import DemoReport, make_demo
 from stages.demo.plan import DemoSettings
 
 # A deadline would be a timed test: it fails on a machine that others use too.

@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.networks import LITE_MEAN, LITE_STD, efficientnet_lite0
 from stages.demo.train import ARCHITECTURE, MEAN, STD, WEIGHTS, fine_tune, train_classifier
-from stages.explain.weights import resolve_weights
+from stages.explain.network.weights import resolve_weights
 
 LEARNING_RATE = 5e-4
 _FROZEN = 11

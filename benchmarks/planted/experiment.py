@@ -30,9 +30,9 @@ from benchmarks.planted.photos import load_imagenet, photos
 from benchmarks.planted.plan import CONTROL, Experiment
 from benchmarks.planted.scenes import scenes
 from stages.demo.truth import POSITIVE
-from stages.explain.opticam import OptiCam, OptiCamSettings
+from stages.explain.network.view import ViewSettings, render_view
+from stages.explain.opticam.opticam import OptiCam, OptiCamSettings
 from stages.explain.settings import PROFILES
-from stages.explain.view import ViewSettings, render_view
 from stages.score.localization import pad_boxes
 
 VERSION = 3

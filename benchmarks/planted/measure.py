@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.explain.blur import blur
-from stages.explain.methods import Method, map_normalization, maps_of
-from stages.explain.opticam import OptiCam, to_masks, upsample
-from stages.explain.pooling import pool
-from stages.explain.probes import HIDDEN_FRACTION, crop_outside, hide, most_salient, outside_of, random_blobs
-from stages.explain.scan import LATTICE, windows
+from stages.explain.methods.methods import Method, map_normalization, maps_of
+from stages.explain.opticam.blur import blur
+from stages.explain.opticam.opticam import OptiCam, to_masks, upsample
+from stages.explain.probes.pooling import pool
+from stages.explain.probes.probes import HIDDEN_FRACTION, crop_outside, hide, most_salient, outside_of, random_blobs
+from stages.explain.probes.scan import LATTICE, windows
 from stages.geometry import Boxes
 from stages.score.measures import PROBES, measure_maps, measure_probes
 from stages.score.settings import ScoreSettings

@@ -17,9 +17,9 @@ from stages.demo.cues import BORDER, Slot, cue_layer, kind_of
 from stages.demo.plan import deal_cues
 from stages.demo.render import lay
 from stages.demo.train import ARCHITECTURE, WEIGHTS
-from stages.explain.weights import resolve_weights
+from stages.explain.network.weights import resolve_weights
 from stages.geometry import Boxes, union_area
-from stages.ingest.imagenet import ImagenetReader
+from stages.ingest.readers.imagenet import ImagenetReader
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError
 from storage.images import decode_image, read_bytes

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stages.audit.intervals import benjamini_hochberg, bootstrap, fisher_greater, wilson
 from stages.audit.settings import AuditSettings
+from stages.statistics import benjamini_hochberg, bootstrap, fisher_greater, wilson
 from storage.tables import CLASSES
 
 COLUMNS = (

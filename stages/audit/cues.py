@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import HDBSCAN
 
-from stages.audit.intervals import benjamini_hochberg, bootstrap, fisher_greater
 from stages.audit.settings import AuditSettings
+from stages.statistics import benjamini_hochberg, bootstrap, fisher_greater
 from storage.tables import CUES
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Cue:
 def find_cues(run: Run, connection: duckdb.DuckDBPyConnection, method: str, settings: AuditSettings) -> list[Cue]:
     """The cues of a method, the costliest first; none where too few samples lose probability, or no two look alike.
 
-    ``connection`` is one of :func:`stages.audit.query.connect`. A cue keeps the name that it has in the run's present
+    ``connection`` is one of :func:`stages.audit.canned.connect`. A cue keeps the name that it has in the run's present
     table ``cues`` (:func:`name_cues`).
     """
     everyone = hidden_parts(connection, method)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 
-from stages.audit.findings import audited_method
-from stages.audit.intervals import bootstrap, wilson
-from stages.audit.query import connect
+from stages.audit.audit import audited_method
+from stages.audit.canned import connect
 from stages.audit.rules import RULES
-from stages.audit.sanity import SanityVerdict, sanity_verdicts
+from stages.audit.sanity_result import SanityVerdict, sanity_verdicts
 from stages.audit.settings import audit_settings
+from stages.statistics import bootstrap, wilson
 from storage.tables import CUES, without_vectors
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.audit.intervals import wilson
 from stages.audit.rules import RULES
+from stages.statistics import wilson
 from storage.errors import UserError
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ The library face needs torch, torchvision, numpy and scipy alone:
 >>> result.maps()                                                  # doctest: +SKIP
 """
 
-from stages.explain.model import Classifier, ModelSettings, load_classifier
-from stages.explain.opticam import OptiCam, OptiCamSettings, Saliency
+from stages.explain.network.model import Classifier, ModelSettings, load_classifier
+from stages.explain.network.view import ViewSettings
+from stages.explain.opticam.opticam import OptiCam, OptiCamSettings, Saliency
 from stages.explain.settings import PROFILES
-from stages.explain.view import ViewSettings
 
 __all__ = [
     "PROFILES",

@@ -13,14 +13,14 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from stages.explain.device import Device
-from stages.explain.layer import TargetLayer
-from stages.explain.methods import optimizes, require, store_shape
-from stages.explain.model import Classifier, ModelSettings, load_classifier
-from stages.explain.opticam import OptiCam
-from stages.explain.probes import PROBES_VERSION
+from stages.explain.methods.methods import optimizes, require, store_shape
+from stages.explain.network.device import Device
+from stages.explain.network.model import Classifier, ModelSettings, load_classifier
+from stages.explain.network.view import ViewSettings
+from stages.explain.opticam.layer import TargetLayer
+from stages.explain.opticam.opticam import OptiCam
+from stages.explain.probes.probes import PROBES_VERSION
 from stages.explain.settings import ExplainSettings
-from stages.explain.view import ViewSettings
 from storage import Run
 from storage.errors import UserError
 from storage.maps import checksum

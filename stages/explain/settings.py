@@ -6,9 +6,9 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from stages.explain.methods import Method, map_normalization, optimizes
-from stages.explain.objective import Normalization, Objective
-from stages.explain.opticam import Fill, OptiCamSettings, Precision
+from stages.explain.methods.methods import Method, map_normalization, optimizes
+from stages.explain.opticam.objective import Normalization, Objective
+from stages.explain.opticam.opticam import Fill, OptiCamSettings, Precision
 
 PROFILES = {
     "paper": OptiCamSettings(steps=100, learning_rate=0.1),

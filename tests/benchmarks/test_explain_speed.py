@@ -6,7 +6,7 @@ from benchmarks import explain_speed, speed_methods
 from benchmarks.speed_clock import peak_memory
 from benchmarks.speed_ladder import LADDER, Iteration
 from benchmarks.speed_methods import MISSING, Task, variants
-from stages.explain.layer import find_target_layer
+from stages.explain.opticam.layer import find_target_layer
 from tests.stages.explain.networks import TinyNet, tiny
 
 STEPS, CHANNELS, SIDE = 3, 8, 64

@@ -19,8 +19,8 @@ import numpy as np
 import psutil
 import pytest
 
-from stages.audit.query import run_query
-from stages.review.app import open_app
+from stages.audit.canned import run_query
+from stages.review.app.serve import open_app
 from stages.review.settings import ReviewSettings, RuleText
 from tests.e2e.browser import (
     browser_page,
@@ -199,7 +199,7 @@ def test_the_workspace_shows_findings_and_evidence_and_filters_the_grid(
 
 SERVE = """
 import sys
-from stages.review.app import serve
+from stages.review.app.serve import serve
 from stages.review.settings import ReviewSettings
 from storage import Run
 

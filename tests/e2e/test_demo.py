@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from stages.demo.make import DemoReport
-from stages.review.app import open_app
+from stages.demo.demo import DemoReport
+from stages.review.app.serve import open_app
 from stages.review.settings import ReviewSettings
 from storage import Run
 from tests.e2e.browser import (

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.review.app import open_app
-from stages.review.database import database
-from stages.review.reviews import read_reviews
+from stages.review.app.database import database
+from stages.review.app.serve import open_app
 from stages.review.settings import ReviewSettings
+from stages.review.verdicts.table import read_reviews
 from storage.run import Run
 from tests.e2e.browser import (
     browser_page,
@@ -225,7 +225,7 @@ def test_an_hour_of_review_from_the_keyboard(settings: ReviewSettings, tmp_path:
     assert stored(run) == EXPECTED
     # A second load changes nothing that was said.
     with database(settings.database_directory):
-        from stages.review.load import load
+        from stages.review.review import load
 
         dataset = load(run, settings)
         kept = {

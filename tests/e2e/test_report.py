@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stages.audit.findings import audit
+from stages.audit.audit import audit
 from stages.audit.report import gather, render
 from stages.audit.settings import AuditSettings
 from storage.run import Part

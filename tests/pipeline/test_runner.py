@@ -13,10 +13,10 @@ from rich.console import Console
 from pipeline import runner
 from pipeline.cluster import ClusterSettings, connect
 from pipeline.config import load_config
-from pipeline.summary import print_summary
-from stages.audit.query import load_query, run_query
-from stages.explain.sanity import SanitySettings, check_sanity
-from stages.explain.shard import ShardReport
+from pipeline.show.run import print_summary
+from stages.audit.canned import load_query, run_query
+from stages.explain.explain import ShardReport
+from stages.explain.sanity.check import SanitySettings, check_sanity
 from storage.errors import SightlineError, UserError
 from tests.pipeline.datasets import contents, write_bad_images, write_config, write_images, write_manifest
 

@@ -42,7 +42,8 @@ assert all(np.isfinite(values).all() for values in scores.values()), scores
 """
 
 EXPLAIN = """
-from stages.explain import ModelSettings, OptiCam, ViewSettings, curves, evidence, load_classifier, scan
+from stages.explain import ModelSettings, OptiCam, ViewSettings, load_classifier
+from stages.explain.probes import curves, evidence, scan
 """
 
 SPEED = """

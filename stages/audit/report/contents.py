@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import yaml
 
-from stages.audit.findings import audited_method
-from stages.audit.query import connect
+from stages.audit.audit import audited_method
+from stages.audit.canned import connect
 from stages.audit.report.pictures import Picture, Pictures
 from stages.audit.report.words import image_in_words, map_in_words
 from stages.audit.rules import Rule, in_words, rules_of

@@ -14,7 +14,7 @@ def register(plugin: Any) -> None:
     sys.path.insert(0, root)
     try:
         from stages.review.plugin.operators import OPERATORS
-        from stages.review.plugin.overview import PANELS
+        from stages.review.plugin.panels import PANELS
     finally:
         sys.path.remove(root)
     for part in (*OPERATORS, *PANELS):

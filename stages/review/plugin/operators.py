@@ -13,11 +13,14 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from stages.audit.query import list_queries, load_query, render, run_query
+from stages.audit.canned import list_queries, load_query, render, run_query
 from stages.audit.rules import every_rule
 from stages.audit.settings import audit_settings
-from stages.review.fields import KEY
-from stages.review.judging import (
+from stages.review.dataset.fields import KEY
+from stages.review.dataset.maps import shown_method
+from stages.review.dataset.other_runs import loaded_runs, run_of
+from stages.review.dataset.subsets import of_keys, same_cue
+from stages.review.panel.judging import (
     as_json,
     findings_to_judge,
     judge,
@@ -26,12 +29,9 @@ from stages.review.judging import (
     reviewer_name,
     take_back,
 )
-from stages.review.maps import shown_method
-from stages.review.other_runs import loaded_runs, run_of
-from stages.review.portrait import as_shown, choices, findings_of, portray
-from stages.review.reviews import VERDICTS
+from stages.review.panel.portrait import as_shown, choices, findings_of, portray
 from stages.review.settings import review_settings
-from stages.review.subsets import of_keys, same_cue
+from stages.review.verdicts.table import VERDICTS
 from storage.errors import UserError
 from storage.run import Run
 

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from benchmarks.planted.measure import Audited, class_probabilities, measure_locator, measure_without_maps
-from stages.explain.opticam import OptiCam
+from stages.explain.network.view import render_view
+from stages.explain.opticam.opticam import OptiCam
 from stages.explain.plan import load_plan_classifier
-from stages.explain.view import render_view
 from stages.score.localization import pad_boxes
 from tests.stages.explain.networks import tiny
 from tests.stages.explain.shards import CLASSES, VIEW, explain, planned, rows_by_key, samples_of, settings

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stages.audit.findings import audit
+from stages.audit.audit import audit
 from stages.audit.settings import AuditSettings
 
 CAT = {"label": "cat", "class_index": 1, "pred_index": 1}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from stages.audit import cues as module
+from stages.audit.audit import audit
+from stages.audit.canned import load_query, run_query
 from stages.audit.cues import Hidden, choose, cluster, default_size, enriched, name_cues
-from stages.audit.findings import audit
-from stages.audit.query import load_query, run_query
 from stages.audit.settings import AuditSettings
 from stages.audit.summary import summarise
 from storage import Run

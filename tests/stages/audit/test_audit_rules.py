@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from stages.audit.findings import audit
+from stages.audit.audit import audit
 from stages.audit.rules import RULES, in_words
 from stages.audit.settings import AuditSettings, CustomRule
 from storage.errors import UserError

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.audit.findings import audit
+from stages.audit.audit import audit
 from stages.audit.settings import AuditSettings
 from stages.audit.summary import Share, headline, summarise
 from storage.errors import UserError

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from stages.audit.findings import audit
+from stages.audit.audit import audit
 from stages.audit.settings import AuditSettings
 from stages.audit.truth import against_truth
 from storage.errors import UserError

@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from stages.explain.model import IMAGENET_MEAN, IMAGENET_STD, ModelSettings, load_classifier
+from stages.explain.explain import ShardReport, explain_shard
+from stages.explain.network.model import IMAGENET_MEAN, IMAGENET_STD, ModelSettings, load_classifier
+from stages.explain.network.view import ViewSettings
 from stages.explain.plan import (
     ExplainPlan,
     create_map_arrays,
@@ -22,8 +24,6 @@ from stages.explain.plan import (
     shard_samples,
 )
 from stages.explain.settings import ExplainSettings
-from stages.explain.shard import ShardReport, explain_shard
-from stages.explain.view import ViewSettings
 from storage import Run
 from storage.tables import SAMPLES
 from tests.stages.explain.networks import tiny

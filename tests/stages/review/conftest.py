@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.review.database import database
+from stages.review.app.database import database
 
 
 @pytest.fixture(scope="session")

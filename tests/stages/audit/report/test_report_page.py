@@ -11,8 +11,8 @@ import pytest
 import yaml
 from scipy.stats import binomtest
 
-from stages.audit.findings import audit
-from stages.audit.query import run_query
+from stages.audit.audit import audit
+from stages.audit.canned import run_query
 from stages.audit.report import gather, render
 from stages.audit.report.charts import drop_chart, energy_chart
 from stages.audit.report.contents import Point
@@ -23,7 +23,7 @@ from storage.maps import checksum
 from storage.tables import CUES, SANITY
 from tests.stages.audit.conftest import fill, measured
 from tests.stages.audit.report.conftest import Page, write_hot_cell
-from tests.stages.audit.test_audit_sanity import checked
+from tests.stages.audit.test_audit_sanity_result import checked
 
 NASTY = "<script>alert(\"1\")</script> & 'x' ${{ 7*7 }} $a_b$"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.audit.findings import audit
+from stages.audit.audit import audit
 from stages.audit.report import gather, pictures
 from stages.audit.report.pictures import OUT_OF_VIEW, close_up, compose
 from stages.audit.report.words import image_in_words, map_in_words

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.audit.findings import audit
+from stages.audit.audit import audit
 from stages.audit.report import gather
 from stages.audit.report.verdict import explanation, next_steps
 from stages.audit.settings import AuditSettings

@@ -1,0 +1,178 @@
+"""A comparison of two runs as a person reads it, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from stages.audit.compare.compare import Comparison
+from stages.audit.compare.paired import RuleChange, ScoreChange
+
+LOWER = {
+    "ad", "deletion", "localization_error", "official_metric", "saliency_metric", "centroid_distance",
+    "drop_outside", "drop_outside_logit",
+}  # fmt: skip
+"""Scores of which less is better: a better map, or a model that needs less of what lies outside the boxes."""
+
+HIGHER = {
+    "ai", "ag", "insertion", "energy_in", "energy_lift", "energy_logodds", "energy_null_pct", "pointing_hit",
+    "pointing_hit_tol", "pixel_f1", "iou_best",
+}  # fmt: skip
+"""Scores of which more is better. The others say how a map or a model is, not how good."""
+
+
+_WIDEST = 200
+"""Columns that the table of scores may take."""
+
+
+def comparison_json(comparison: Comparison) -> str:
+    """Everything, the lists of samples included; undefined is null."""
+    return json.dumps(asdict(comparison), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def print_comparison(comparison: Comparison, console: Console, top: int) -> None:
+    """Print a comparison with at most ``top`` samples a list."""
+    _print_what(comparison, console)
+    _print_accuracy(comparison, console)
+    _print_scores(comparison, console)
+    _print_rules(comparison, console, top)
+    _print_maps(comparison, console)
+
+
+def _print_what(comparison: Comparison, console: Console) -> None:
+    console.print(f"A           {escape(comparison.run_a)}, {comparison.method_a}", highlight=False)
+    console.print(
+        f"B           {escape(comparison.run_b)}, {comparison.method_b}; the target is {comparison.target}",
+        highlight=False,
+    )
+    notes = {
+        "only in A": comparison.only_a,
+        "only in B": comparison.only_b,
+        "of one name with other files": comparison.changed,
+    }
+    rest = "".join(f", {count} {what}" for what, count in notes.items() if count)
+    console.print(f"samples     {comparison.shared} shared{rest}", highlight=False)
+    if comparison.relabelled or comparison.reboxed:
+        differ = f"{comparison.relabelled} have another label and {comparison.reboxed} other boxes"
+        console.print(f"            of the shared ones {differ}", highlight=False)
+    for index, difference in enumerate(comparison.differences):
+        values = f"{_value(difference.a)} -> {_value(difference.b)}"
+        console.print(f"{'' if index else 'settings':12}{escape(difference.key)}: {escape(values)}", highlight=False)
+    for note in comparison.notes:
+        console.print(f"note        {escape(note)}", highlight=False)
+
+
+def _print_accuracy(comparison: Comparison, console: Console) -> None:
+    accuracy = comparison.accuracy
+    if accuracy.a is None or accuracy.b is None:
+        console.print(
+            "accuracy    not defined (no shared sample has a class and a prediction in both)", highlight=False
+        )
+        return
+    test = f", McNemar p {accuracy.p:.2g}" if accuracy.p is not None else ""
+    console.print(
+        f"accuracy    {100 * accuracy.a:.1f}% -> {100 * accuracy.b:.1f}% of {accuracy.n}; "
+        f"{accuracy.only_a} right in A alone, {accuracy.only_b} in B alone{test}",
+        highlight=False,
+    )
+
+
+def _print_scores(comparison: Comparison, console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("score", "better", "n", "left out", "A", "B", "B - A", "95% interval", ""):
+        table.add_column(name, justify="left" if name in ("score", "better", "") else "right")
+    for score in comparison.scores:
+        if score.n:
+            table.add_row(*_score_cells(score))
+    console.print(
+        "\n[bold]Scores[/], means over the n samples where both are defined (against boxes: evaluable in both)",
+        highlight=False,
+    )
+    # As wide as its rows are: where the terminal is narrower, that one wraps them, and in a file they stay whole.
+    table.width = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+    console.print(table, crop=False)
+    undefined = [score.score for score in comparison.scores if not score.n]
+    if undefined:
+        console.print(f"defined on no sample in both: {', '.join(undefined)}", highlight=False)
+    console.print("* the interval leaves out 0; about one in 20 does so where nothing has changed", highlight=False)
+
+
+def _score_cells(score: ScoreChange) -> tuple[str, ...]:
+    numbers = (score.mean_a, score.mean_b, score.change)
+    interval = "-" if score.interval is None else f"[{score.interval[0]:+.3f}, {score.interval[1]:+.3f}]"
+    apart = score.interval is not None and not score.interval[0] <= 0 <= score.interval[1]
+    mean_a, mean_b, change = ("-" if number is None else f"{number:.3f}" for number in numbers)
+    change = change if score.change is None else f"{score.change:+.3f}"
+    better = "lower" if score.score in LOWER else "higher" if score.score in HIGHER else ""
+    return (
+        score.score,
+        better,
+        str(score.n),
+        str(score.left_out),
+        mean_a,
+        mean_b,
+        change,
+        interval,
+        "*" if apart else "",
+    )
+
+
+def _print_rules(comparison: Comparison, console: Console, top: int) -> None:
+    console.print(
+        "\n[bold]Findings[/] by the audit settings of A: fixed are in A alone, broken in B alone, unjudged cannot be "
+        "evaluated in the other",
+        highlight=False,
+    )
+    if not comparison.rules:
+        console.print("  none", highlight=False)
+        return
+    lists = ("fixed", "broken", "unchanged", "unjudged")
+    table = Table(box=None, pad_edge=False)
+    for name in ("rule", "kind", *lists):
+        table.add_column(name, justify="right" if name in lists else "left")
+    for rule in comparison.rules:
+        kind = "flag" if rule.kind == "evidence" else rule.kind
+        table.add_row(escape(rule.rule), kind, *(str(len(getattr(rule, name))) for name in lists))
+    console.print(table)
+    # Samples of descriptions are many and no reason to act; the JSON has them.
+    for rule in comparison.rules:
+        for name in ("fixed", "broken") if rule.kind == "evidence" else ():
+            _print_samples(rule, name, console, top)
+    if any(rule.kind != "evidence" for rule in comparison.rules):
+        console.print("  --format json lists the samples of every rule", highlight=False)
+
+
+def _print_samples(rule: RuleChange, name: str, console: Console, top: int) -> None:
+    samples = getattr(rule, name)
+    if samples:
+        more = f" and {len(samples) - top} more" if len(samples) > top else ""
+        listed = ", ".join(samples[:top]) + more
+        console.print(f"  {escape(rule.rule)} {name}: {escape(listed)}", highlight=False)
+
+
+def _print_maps(comparison: Comparison, console: Console) -> None:
+    maps = comparison.maps
+    console.print("\n[bold]Maps[/], rank correlation (Spearman) over the pixels of the view", highlight=False)
+    left_out = f"{maps.other_class} explain another class, {maps.undefined} have no two maps or a constant one"
+    if maps.median is None:
+        console.print(f"  not defined: {left_out}", highlight=False)
+        return
+    interval = f" [{maps.interval[0]:.2f}, {maps.interval[1]:.2f}]" if maps.interval else ""
+    chance = "" if maps.chance is None else f"; maps of two different samples have {maps.chance:.2f}"
+    console.print(f"  median {maps.median:.2f}{interval} over {maps.n} samples{chance}", highlight=False)
+    if maps.other_class or maps.undefined:
+        console.print(f"  left out: {left_out}", highlight=False)
+    if maps.least:
+        console.print("  least agreement:", highlight=False)
+    for agreement in maps.least:
+        console.print(f"    {agreement.correlation:+.2f}  {escape(agreement.sample_id)}", highlight=False)
+
+
+def _value(value: object) -> str:
+    """A setting in a line: a digest by its beginning, what is not set as a dash."""
+    text = "-" if value in (None, "") else str(value)
+    return f"{text[:12]}..." if len(text) == 64 and text.isalnum() else text

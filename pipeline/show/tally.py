@@ -1,0 +1,70 @@
+"""The verdicts of a run as a person reads them, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from stages.review.verdicts.table import VERDICTS
+from stages.review.verdicts.tally import Tally
+
+
+def tally_json(tally: Tally) -> str:
+    """Everything; undefined is null."""
+    return json.dumps(asdict(tally), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def print_tally(tally: Tally, console: Console) -> None:
+    """Print counts, precision by rule and agreement by pair of reviewers."""
+    if not tally.stored:
+        console.print("no verdicts yet: give some in `sightline app`, or with --import FILE.csv", highlight=False)
+        return
+    replaced = tally.stored - tally.standing
+    line = f"verdicts    {tally.standing}"
+    line += f", {replaced} earlier ones replaced" if replaced else ""
+    line += f"; {tally.gone} of them on findings that the run no longer has" if tally.gone else ""
+    console.print(line, highlight=False)
+    counts = ", ".join(f"{tally.verdicts[name]} {name}" for name in VERDICTS if tally.verdicts.get(name))
+    console.print(f"            {counts}", highlight=False)
+    if tally.rules:
+        _print_rules(tally, console)
+    if tally.agreements:
+        _print_agreements(tally, console)
+
+
+def _print_rules(tally: Tally, console: Console) -> None:
+    # Eight columns in 80 characters: headings of two words take two lines, and only the longest rules are folded.
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("rule", overflow="fold")
+    table.add_column("judged", justify="right", no_wrap=True)
+    for name in VERDICTS:
+        words = name.split("_")
+        table.add_column(" ".join(words), justify="right", min_width=max(map(len, words)), width=max(map(len, words)))
+    table.add_column("precision [95%]", justify="right", no_wrap=True)
+    for rule in tally.rules:
+        precision = "-"
+        if rule.precision is not None and rule.interval is not None:
+            precision = f"{rule.precision:.2f} [{rule.interval[0]:.2f}, {rule.interval[1]:.2f}]"
+        verdicts = (str(rule.verdicts.get(name, 0)) for name in VERDICTS)
+        table.add_row(escape(rule.rule), f"{rule.judged}/{rule.findings}", *verdicts, escape(precision))
+    console.print("\n[bold]Precision by rule[/]", highlight=False)
+    console.print(table)
+    console.print(
+        "a finding is right if its reviewers say confirmed, fix_box or fix_label more often than false_alarm",
+        highlight=False,
+    )
+
+
+def _print_agreements(tally: Tally, console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("reviewers", "findings", "agree", "kappa"):
+        table.add_column(name, justify="left" if name == "reviewers" else "right")
+    for pair in tally.agreements:
+        kappa = "-" if pair.kappa is None else f"{pair.kappa:.2f}"
+        table.add_row(escape(" and ".join(pair.reviewers)), str(pair.n), f"{100 * pair.agreement:.0f}%", kappa)
+    console.print("\n[bold]Agreement[/] on the findings that both judged; Cohen's kappa", highlight=False)
+    console.print(table)

@@ -1,0 +1,135 @@
+"""The audit itself: rules over the view ``audit`` become findings, classes and cues."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa
+
+from stages.audit.canned import connect, execute
+from stages.audit.classes import COLUMNS, class_table, count_evidence
+from stages.audit.cues import cue_table, find_cues
+from stages.audit.rules import Rule, rules_of
+from stages.audit.settings import AuditSettings
+from storage.errors import UserError
+from storage.tables import FINDINGS
+
+if TYPE_CHECKING:
+    from storage import Run
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What an audit wrote."""
+
+    method: str
+    findings: pa.Table
+    classes: pa.Table
+    cues: pa.Table
+
+
+def audit(run: Run, settings: AuditSettings) -> AuditReport:
+    """Apply the rules to a scored run and write its tables ``findings``, ``classes`` and ``cues``.
+
+    Findings are sorted: evidence before descriptions, then by severity, then by rule and sample. The same
+    scores give the same tables. Raises UserError for a run without scores, or a mistake in a user's rule.
+    """
+    method = audited_method(run, settings.method)
+    with connect(run) as connection:
+        columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
+        rules, thresholds = rules_of(settings, columns), settings.thresholds()
+        found = [finding for rule in rules for finding in apply(rule, connection, method, thresholds)]
+        relies = next(rule for rule in rules if rule.id == "relies_on_outside").condition(thresholds)
+        cues = find_cues(run, connection, method, settings)
+        rows = connection.execute(
+            f"SELECT {', '.join(COLUMNS)}, {relies} AS relies FROM audit WHERE method = ? ORDER BY row, target",
+            [method],
+        ).fetchall()
+    cue_of = {(member.sample_id, member.target): cue.cue_id for cue in cues for member in cue.members}
+    for finding in found:
+        if finding["kind"] == "evidence":
+            finding["cue_id"] = cue_of.get((finding["sample_id"], finding["target"]))
+    found.sort(key=_order)
+    findings = pa.Table.from_pylist(found, schema=FINDINGS)
+    records = [dict(zip((*COLUMNS, "relies"), row, strict=True)) for row in rows]
+    flags = count_evidence(findings, {record["sample_id"]: record["label"] for record in records})
+    classes = class_table(records, flags, settings)
+    tables = {"cues": cue_table(cues, method), "findings": findings, "classes": classes}
+    for name, table in tables.items():
+        run.write_table(name, table)
+    return AuditReport(method, **tables)
+
+
+def audited_method(run: Run, method: str = "") -> str:
+    """The method to audit: the one asked for, else ``opti_cam`` if the run has it, else its first.
+
+    Raises UserError where the run lacks it, or has no scores.
+    """
+    if not run.has_table("scores"):
+        raise UserError(f"{run.url} has no scores to audit yet; `sightline run CONFIG` makes them")
+    methods = run.methods()
+    if method and method not in methods:
+        raise UserError(f"audit.method: {run.url} has no maps by {method!r}; it has {', '.join(methods)}")
+    return chosen_method(methods, method)
+
+
+def chosen_method(methods: Collection[str], wanted: str) -> str:
+    """The method that is audited among those of a run."""
+    return wanted or ("opti_cam" if "opti_cam" in methods else min(methods))
+
+
+def apply(
+    rule: Rule, connection: duckdb.DuckDBPyConnection, method: str, thresholds: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Findings of one rule among the evaluable rows of a method, as records of the table ``findings``.
+
+    Where two targets are the same class, their maps are the same and the first speaks for both.
+    """
+    names = rule.columns()
+    targets = ", ".join(f"'{target}'" for target in rule.targets)
+    literal = method.replace("'", "''")
+    sql = f"""
+        SELECT sample_id, row, target, method,
+            {rule.severity_sql(thresholds)} AS severity,
+            {{{", ".join(f"'{name}': {name}" for name in names) or "'none': NULL"}}} AS found
+        FROM audit
+        WHERE method = '{literal}' AND evaluable AND target IN ({targets}) AND ({rule.condition(thresholds)}
+        )
+        QUALIFY row_number() OVER (PARTITION BY sample_id, explain_class_index ORDER BY target) = 1
+    """
+    table = execute(connection, sql, f"audit.rules, rule {rule.id!r}")
+    return [
+        {
+            **{key: record[key] for key in ("sample_id", "row", "target", "method", "severity")},
+            "rule": rule.id,
+            "kind": rule.kind,
+            "reason": rule.sentence(record["found"]),
+            "evidence": json.dumps({name: _number(record["found"][name]) for name in rule.evidence}),
+            "cue_id": None,
+        }
+        for record in table.to_pylist()
+    ]
+
+
+def _order(finding: dict[str, Any]) -> tuple[bool, float, str, str, str]:
+    return (
+        finding["kind"] != "evidence",
+        -finding["severity"],
+        finding["rule"],
+        finding["sample_id"],
+        finding["target"],
+    )
+
+
+def _number(value: Any) -> Any:
+    """A value as JSON has it; float32 has seven digits, so more would be noise."""
+    if isinstance(value, dict):
+        return {name: _number(inner) for name, inner in value.items()}
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    return value

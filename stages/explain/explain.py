@@ -1,0 +1,337 @@
+"""One explain task: a shard of samples to maps, probes and a commit."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.explain.methods.methods import TRACE, MethodMaps, maps_of
+from stages.explain.network.device import batch_for, halving, pick_device
+from stages.explain.network.view import ViewSettings, render_view
+from stages.explain.opticam.opticam import OptiCam, to_masks, upsample
+from stages.explain.plan import (
+    ExplainPlan,
+    boxes_of_label,
+    combined_checksum,
+    load_plan_classifier,
+    maps_checksum,
+)
+from stages.explain.probes.evidence import Explained, defined, evidence
+from stages.geometry import ViewTransform
+from storage import Run
+from storage.images import ImageError, decode_image, read_bytes
+from storage.tables import EXPLAIN
+
+DECODE_THREADS = 2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What a task tells the driver."""
+
+    index: int
+    samples: int
+    maps: int
+    seconds: float
+    statuses: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _View:
+    """A decoded sample."""
+
+    sample: dict[str, Any]
+    pixels: NDArray[np.uint8]
+    transform: ViewTransform
+    coverage: NDArray[np.float32]
+    has_box: bool
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One map to make: an image, a class, and the targets that this class answers."""
+
+    view: _View
+    image: Tensor
+    features: Tensor
+    class_index: int
+    targets: tuple[str, ...]
+    shared: dict[str, Any]
+    first: bool
+    """Whether it is the first map of its image."""
+
+
+@dataclass
+class _Output:
+    """Rows and maps of the shard, filled batch by batch."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+
+@dataclass
+class _Worker:
+    """What a worker process keeps from shard to shard."""
+
+    opticam: OptiCam
+    batch: int
+    """Images at a time: what the settings say or the device holds, halved where that was too many."""
+
+
+@lru_cache(maxsize=1)
+def _worker(plan: ExplainPlan, device: torch.device) -> _Worker:
+    """The model of this worker process, loaded once."""
+    opticam = load_plan_classifier(plan, device)[1]
+    return _Worker(opticam, plan.explain.batch_size or batch_for(opticam, plan.view.size))
+
+
+def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardReport:
+    """Make the maps and probes of a shard and commit them.
+
+    The old part is removed before its maps are rewritten, and the new one is written last: it is the commit. Where only
+    the boxes changed, the maps are kept and the probes alone are made again.
+    """
+    began = time.perf_counter()
+    run = Run.open(plan.run_url)
+    part, rows = plan.part(index), plan.shard(index)
+    fingerprints = plan.fingerprints(samples)
+    kept = _reusable(run, plan, index, fingerprints.maps, samples)
+    worker = _worker(plan, pick_device(plan.device))
+
+    def explain(batch_size: int) -> _Output:
+        sized = replace(plan, explain=replace(plan.explain, batch_size=batch_size))
+        return _explain_samples(sized, worker.opticam, rows, samples.to_pylist(), kept)
+
+    output, worker.batch = halving(explain, worker.batch)
+    if kept is None:
+        run.discard_part(part)
+        for target, maps in output.maps.items():
+            run.maps(target, plan.explain.method, mode="r+").write(rows.start, maps)
+    output.rows.sort(key=lambda row: (row["row"], row["target"]))
+    # Of what this task made, not of what is on disk now: another task may have written there since.
+    made = combined_checksum(plan, output.maps if kept is None else kept.maps)
+    run.write_part(part, pa.Table.from_pylist(output.rows, schema=EXPLAIN), fingerprints.metadata(rows, made))
+    return ShardReport(
+        index=index,
+        samples=len(rows),
+        maps=sum(row["status"] == "ok" for row in output.rows),
+        seconds=time.perf_counter() - began,
+        statuses=dict(Counter(row["status"] for row in output.rows)),
+    )
+
+
+def _explain_samples(
+    plan: ExplainPlan, opticam: OptiCam, rows: range, samples: list[dict[str, Any]], kept: _Kept | None
+) -> _Output:
+    shape = (len(rows), *plan.store_shape)
+    output = _Output(maps={target: np.full(shape, np.nan, np.float32) for target in plan.explain.targets})
+    for batch in _batched(_items(plan, opticam, samples, output), plan.explain.batch_size):
+        _explain_batch(plan, opticam, batch, rows.start, output, kept)
+    return output
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Maps that stay valid although the probes do not."""
+
+    maps: dict[str, NDArray[np.float32]]
+    rows: dict[tuple[int, str], dict[str, Any]]
+
+
+def _reusable(run: Run, plan: ExplainPlan, index: int, fingerprint: str, samples: pa.Table) -> _Kept | None:
+    metadata = run.part_metadata(plan.part(index))
+    if metadata is None or metadata.get("maps_fingerprint") != fingerprint:
+        return None
+    rows = plan.shard(index)
+    if metadata.get("maps_checksum") != maps_checksum(run, plan, rows):
+        return None
+    stored = run.read_part(plan.part(index)).to_pylist()
+    unreadable = {sample["row"] for sample in samples.to_pylist() if sample["status"] == "unreadable"}
+    if any(row["status"] == "unreadable" and row["row"] not in unreadable for row in stored):
+        return None  # a file that could not be decoded then may be decodable now, and has no map
+    region = slice(rows.start, rows.stop)
+    maps = {str(t): run.maps(t, plan.explain.method).read(region) for t in plan.explain.targets}
+    return _Kept(maps, {(row["row"], row["target"]): row for row in stored})
+
+
+def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], output: _Output) -> Iterator[_Item]:
+    """Decode ahead of the device, run the feature pass batch by batch, and yield the maps to make."""
+    for views in _batched(_decoded(plan, samples, output), plan.explain.batch_size):
+        images = _to_tensor([view.pixels for view in views], plan.explain.batch_size, opticam)
+        features = opticam.features(images)
+        # The network of every other probe: the folded copy differs from the plain one in the last bits.
+        with torch.no_grad():
+            probabilities = opticam.logits(images).float().softmax(1)
+        for place, view in enumerate(views):
+            label, ranking = view.sample["class_index"], probabilities[place].argsort(descending=True, stable=True)
+            best = int(ranking[0])
+            if not bool(probabilities[place].isfinite().all()):
+                for target in plan.explain.targets:
+                    output.rows.append(_row(plan, view.sample, target, "non_finite", _REASONS["non_finite"]))
+                continue
+            shared = {"pred_index": best, "pred_prob": float(probabilities[place, best])}
+            wanted: dict[int, list[str]] = {}
+            for target in plan.explain.targets:
+                class_index = label if target == "label" else _ranked(ranking, target)
+                if class_index is None:
+                    reason = view.sample["reason"] or "the sample has no class of the model"
+                    output.rows.append(_row(plan, view.sample, target, "no_class", reason, **shared))
+                else:
+                    wanted.setdefault(class_index, []).append(target)
+            for number, (class_index, targets) in enumerate(wanted.items()):
+                full = {**shared, "p_full": float(probabilities[place, class_index])}
+                yield _Item(view, images[place], features.maps[place], class_index, tuple(targets), full, number == 0)
+
+
+def _ranked(ranking: Tensor, target: str) -> int | None:
+    """The class that ``predicted`` or ``topK`` names; None if the network has fewer classes."""
+    place = 1 if target == "predicted" else int(target.removeprefix("top"))
+    return int(ranking[place - 1]) if place <= len(ranking) else None
+
+
+def _decoded(plan: ExplainPlan, samples: list[dict[str, Any]], output: _Output) -> Iterator[_View]:
+    """Views of the usable samples, in order, decoded by threads a few batches ahead."""
+    usable = []
+    for sample in samples:
+        if sample["status"] == "unreadable":
+            for target in plan.explain.targets:
+                output.rows.append(_row(plan, sample, target, "unreadable", sample["reason"]))
+        elif sample["status"] != "removed":
+            usable.append(sample)
+    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
+        ahead = 2 * plan.explain.batch_size
+        waiting = deque(pool.submit(_decode, sample, plan.view) for sample in usable[:ahead])
+        for place, sample in enumerate(usable):
+            if place + ahead < len(usable):
+                waiting.append(pool.submit(_decode, usable[place + ahead], plan.view))
+            try:
+                yield waiting.popleft().result()
+            except ImageError as error:
+                for target in plan.explain.targets:
+                    output.rows.append(_row(plan, sample, target, error.status, error.reason))
+
+
+def _decode(sample: dict[str, Any], view: ViewSettings) -> _View:
+    content = read_bytes(sample["uri"])
+    image = decode_image(content)
+    if hashlib.sha256(content).hexdigest() != sample["digest"]:
+        raise ImageError("unreadable", "the file is not the one that ingest saw; run again")
+    boxes = boxes_of_label(sample)
+    transform = view.transform(*image.size)
+    coverage = transform.coverage(boxes)
+    try:
+        pixels = render_view(image, view)
+    except ValueError as error:
+        raise ImageError("unreadable", str(error)) from None
+    return _View(sample, pixels, transform, coverage, bool(boxes) and bool(coverage.any()))
+
+
+def _explain_batch(
+    plan: ExplainPlan,
+    opticam: OptiCam,
+    items: list[_Item],
+    first_row: int,
+    output: _Output,
+    kept: _Kept | None,
+) -> None:
+    """Maps and probes of one batch. A short batch is padded with its first image: a convolution rounds differently
+    from one batch size to another, and the same image must give the same bytes."""
+    size = plan.explain.batch_size
+    images = _pad(torch.stack([item.image for item in items]), size)
+    targets = _pad(torch.tensor([item.class_index for item in items], device=opticam.device), size)
+    features = _pad(torch.stack([item.features for item in items]), size)
+    if kept is None:
+        made = maps_of(plan.explain.method, opticam, images, features, targets, len(items))
+    else:
+        stored = [kept.rows[item.view.sample["row"], item.targets[0]] for item in items]
+        grids = [kept.maps[item.targets[0]][item.view.sample["row"] - first_row] for item in items]
+        made = MethodMaps(
+            grid=_pad(torch.from_numpy(np.stack(grids)).to(opticam.device), size),
+            status=tuple(row["status"] for row in stored),
+            trace=tuple({name: row[name] for name in TRACE} for row in stored),
+        )
+
+    view_size = (plan.view.size, plan.view.size)
+    maps = to_masks(made.grid, view_size, plan.explain.map_normalization).nan_to_num(nan=0.0)
+    coverage = _pad(torch.from_numpy(np.stack([item.view.coverage for item in items])).to(maps), size)
+    has_box = _pad(torch.tensor([item.view.has_box for item in items], device=opticam.device), size)
+    seeds = [int(item.view.sample["digest"][:15], 16) for item in items]
+    seeds += seeds[:1] * (size - len(seeds))
+
+    def softmax(pictures: Tensor) -> Tensor:
+        return opticam.logits(opticam.prepare(pictures)).float().softmax(1)
+
+    # Grad-CAM is no second opinion on itself: a constant map proposes nothing.
+    second = torch.zeros_like(maps)
+    if plan.explain.method != "grad_cam":
+        second = upsample(opticam.grad_cam(images, targets), view_size)
+    own = made.status[: len(items)]
+    transforms = [item.view.transform for item in items]
+    explained = Explained(images, features, targets, maps, second, coverage, has_box, seeds, own, transforms)
+    probes = evidence(softmax, explained, plan.layer.grid, plan.explain)
+    # A network that turned to NaN half-way has a best iterate, but not one to believe.
+    grids_out = made.grid[: len(items)].float().cpu().numpy().copy()
+    grids_out[[word == "non_finite" for word in own]] = np.nan
+    for place, item in enumerate(items):
+        trace = {name: defined(value) for name, value in made.trace[place].items()}
+        values = {**item.shared, **probes[place], **trace}
+        for target in item.targets:
+            output.maps[target][item.view.sample["row"] - first_row] = grids_out[place]
+            row = _row(plan, item.view.sample, target, own[place], _REASONS.get(own[place]), **values)
+            if not item.first or target != item.targets[0]:
+                row["image_features"] = None  # the image's, stored once
+            output.rows.append({**row, "class_index": item.class_index})
+
+
+_REASONS = {
+    "degenerate_map": "the map is constant: the layer's feature maps single out no place for this class",
+    "non_finite": "the network gives NaN or infinity on this image, whole or masked",
+}
+
+
+def _row(
+    plan: ExplainPlan, sample: dict[str, Any], target: str, status: str, reason: str | None, **values: Any
+) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(EXPLAIN.names)
+    row |= {
+        "sample_id": sample["sample_id"],
+        "row": sample["row"],
+        "target": target,
+        "method": plan.explain.method,
+    }
+    return row | {"status": status, "reason": reason} | values
+
+
+def _to_tensor(pixels: Sequence[NDArray[np.uint8]], size: int, opticam: OptiCam) -> Tensor:
+    """Views (N, 3, H, W) in [0, 1] on the device, padded to ``size`` images."""
+    stacked = _pad(torch.from_numpy(np.stack(pixels)), size)
+    if opticam.device.type == "cuda":  # from pinned memory the copy does not wait for what the device is doing
+        stacked = stacked.pin_memory()
+    return opticam.prepare(stacked.to(opticam.device, non_blocking=True).to(opticam.dtype) / 255)
+
+
+def _pad(batch: Tensor, size: int) -> Tensor:
+    """``batch`` with its first entry repeated up to ``size`` entries."""
+    missing = size - len(batch)
+    return batch if missing <= 0 else torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])])
+
+
+def _batched(stream: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Lists of ``size`` consecutive elements; the last may be shorter."""
+    while batch := list(islice(stream, size)):
+        yield batch

@@ -1,0 +1,1 @@
+"""Opti-CAM: the library, which needs torch alone."""

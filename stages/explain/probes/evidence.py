@@ -1,0 +1,190 @@
+"""The probes of one batch as values of the table ``explain``: which are defined, and whose proposal cost most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.explain.opticam.blur import blur
+from stages.explain.opticam.objective import normalize
+from stages.explain.probes.curves import insertion_deletion
+from stages.explain.probes.pooling import pool
+from stages.explain.probes.probes import PROBES, Softmax, crop_outside, hidden_pixels, most_salient, outside_of, probe
+from stages.explain.probes.scan import Window, scan
+from stages.explain.settings import ExplainSettings
+from stages.geometry import ViewTransform, clip_boxes, largest_component_box
+
+MASK_PROBES = ("p_saliency", "p_saliency_in_box", "p_saliency_in_context")
+"""Columns that show the network the map's mask: a map of zeros leaves them undefined."""
+
+PLACE_PROBES = (
+    "p_hide_map",
+    "p_hide_second",
+    "p_hide_inside",
+    "p_crop",
+    "p_crop_outside",
+    "pred_crop_outside",
+    "crop_outside_box",
+    "insertion",
+    "deletion",
+)
+"""Columns that ask where the map is highest: a constant map leaves them undefined."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A batch of N images with the maps of one class each, on the network's device.
+
+    A short batch is padded: ``status`` and ``transforms`` are of the first images, the ones that count.
+    """
+
+    images: Tensor
+    """(N, 3, H, W) in [0, 1]."""
+    features: Tensor
+    """The layer's feature maps of the images, (N, K, h, w)."""
+    targets: Tensor
+    """Index of each image's explained class, (N,)."""
+    maps: Tensor
+    """The method's maps, (N, H, W) in [0, 1]."""
+    second: Tensor
+    """The second opinion on what to hide, (N, H, W), of any scale; constant where there is none."""
+    coverage: Tensor
+    """Share of each pixel inside the ground-truth boxes, (N, H, W)."""
+    has_box: Tensor
+    """Whether a box is in view, (N,)."""
+    seeds: Sequence[int]
+    """Seed of each image's random blob."""
+    status: Sequence[str]
+    """Status of each map."""
+    transforms: Sequence[ViewTransform]
+    """From each image to its view."""
+
+
+@torch.no_grad()
+def evidence(
+    softmax: Softmax, batch: Explained, grid: tuple[int, int], settings: ExplainSettings
+) -> list[dict[str, Any]]:
+    """The columns of ``explain`` that need forward passes, as a dict an image; what is left out is undefined.
+
+    ``grid`` is that of the maps. Every forward pass is one of N images: a convolution rounds differently from one batch
+    size to another.
+    """
+    columns, pointed = _columns(softmax, batch, grid, settings)
+    constant = (batch.maps.amax((1, 2)) == batch.maps.amin((1, 2))).tolist()
+    rows: list[dict[str, Any]] = []
+    for place, status in enumerate(batch.status):
+        row = {name: values[place] for name, values in columns.items()}
+        if status == "degenerate_map":
+            row |= dict.fromkeys(MASK_PROBES)
+        if status == "degenerate_map" or constant[place]:
+            row |= dict.fromkeys(PLACE_PROBES)
+        rows.append({} if status == "non_finite" else row | _costliest(row, settings.method))
+    locators = [row.get("hide_locator") for row in rows]
+    return [row | what for row, what in zip(rows, _what_was_hidden(batch, pointed, locators), strict=True)]
+
+
+def _columns(
+    softmax: Softmax, batch: Explained, grid: tuple[int, int], settings: ExplainSettings
+) -> tuple[dict[str, list[Any]], dict[str, Tensor]]:
+    """Name to a value an image, whatever the status of its map; None where undefined. And locator to the map
+    (N, H, W), in [0, 1], by which it proposes what to hide."""
+
+    def probabilities(pictures: Tensor) -> Tensor:
+        return softmax(pictures).gather(1, batch.targets[:, None])[:, 0]
+
+    images, maps, coverage, has_box = batch.images, batch.maps, batch.coverage, batch.has_box
+    blurred, outside = blur(images), outside_of(coverage, has_box)
+    found = probe(probabilities, images, blurred, maps, batch.second, coverage, has_box, batch.seeds, grid)
+    columns: dict[str, list[Any]] = {name: _values(found[name]) for name in PROBES}
+
+    columns["image_features"] = _vectors(batch.features.mean((2, 3)))
+    p_crop, predicted, parts = crop_outside(softmax, images, maps, coverage, batch.targets, outside)
+    columns["p_crop_outside"] = _values(p_crop)
+    columns["pred_crop_outside"] = [
+        None if p is None else index for p, index in zip(columns["p_crop_outside"], predicted.tolist(), strict=True)
+    ]
+    columns["crop_outside_box"] = _in_image(parts.tolist(), batch.transforms)
+    pointed: dict[str, Tensor] = {"grad_cam": normalize(batch.second), settings.method: maps}
+    if settings.scan:
+        # Undefined where the maps' proposals are: a tenth of the view must lie outside.
+        enough = outside.flatten(1).sum(1) >= hidden_pixels(*outside.shape[1:])
+        p_scan, windows = scan(probabilities, images, blurred, outside & enough[:, None, None])
+        columns["p_hide_scan"] = _values(p_scan)
+        columns["scan_box"] = _in_image(windows, batch.transforms)
+        pointed["scan"] = _lit(windows, maps)
+    if settings.curves:
+        insertion, deletion = insertion_deletion(probabilities, images, maps)
+        columns |= {"insertion": _values(insertion), "deletion": _values(deletion)}
+    return columns, pointed
+
+
+def _costliest(row: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """The lowest p of those that the locators' proposals gave, and whose it was; the method's own where they tie."""
+    if row["p_hide_map"] is None:
+        return {}
+    proposals = [(row["p_hide_map"], method), (row["p_hide_second"], "grad_cam"), (row.get("p_hide_scan"), "scan")]
+    p, locator = min((proposal for proposal in proposals if proposal[0] is not None), key=lambda proposal: proposal[0])
+    return {"p_hide_outside": p, "hide_locator": locator}
+
+
+def _what_was_hidden(
+    batch: Explained, pointed: Mapping[str, Tensor], locators: Sequence[str | None]
+) -> list[dict[str, Any]]:
+    """Where each image's locator hid something, and what the layer's features are there; nothing without a locator."""
+    chosen = torch.zeros_like(batch.maps)
+    for place, locator in enumerate(locators):
+        if locator is not None:
+            chosen[place] = pointed[locator][place]
+    outside = outside_of(batch.coverage, batch.has_box)
+    hidden = most_salient(chosen, outside, hidden_pixels(*outside.shape[1:]))[0] & (chosen > 0)
+    boxes = _in_image(largest_component_box(hidden.float().cpu().numpy()).tolist(), batch.transforms)
+    vectors = _vectors(pool(batch.features, chosen * (1 - batch.coverage)))
+    return [
+        {"hidden_box": box, "outside_features": vector} if locator else {}
+        for locator, box, vector in zip(locators, boxes, vectors, strict=False)  # a padded batch has vectors to spare
+    ]
+
+
+def _vectors(features: Tensor) -> list[list[float] | None]:
+    """Vectors (N, K) in half precision, one an image; None for one that is not finite there."""
+    halves = features.half().cpu().numpy()
+    return [half.tolist() if np.isfinite(half).all() else None for half in halves]
+
+
+def _lit(windows: Sequence[Window | None], like: Tensor) -> Tensor:
+    """Maps (N, H, W) like ``like``: 1 in each image's window, 0 elsewhere."""
+    maps = torch.zeros_like(like)
+    for place, window in enumerate(windows):
+        if window is not None:
+            x0, y0, x1, y1 = window
+            maps[place, y0:y1, x0:x1] = 1
+    return maps
+
+
+def _in_image(
+    boxes: Sequence[Sequence[float] | None], transforms: Sequence[ViewTransform]
+) -> list[dict[str, float] | None]:
+    """Boxes of the view in px of their images; None for None and NaN."""
+    placed: list[dict[str, float] | None] = []
+    for box, transform in zip(boxes, transforms, strict=False):  # a padded batch has boxes to spare
+        if box is None or math.isnan(box[0]):
+            placed.append(None)
+        else:
+            (edges,) = clip_boxes(transform.boxes_to_image([box]), transform.width, transform.height).tolist()
+            placed.append(dict(zip(("x0", "y0", "x1", "y1"), edges, strict=True)))
+    return placed
+
+
+def _values(numbers: Tensor) -> list[float | None]:
+    return [defined(number) for number in numbers.tolist()]
+
+
+def defined(value: float | None) -> float | None:
+    """None for NaN and infinity, the value otherwise."""
+    return None if value is None or not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""The FiftyOne App on a run: server, database, collecting of verdicts."""

@@ -1,0 +1,188 @@
+"""The FiftyOne App on a run."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from stages.review.app.collect import collect_from
+from stages.review.app.database import database, free_port
+from stages.review.app.plugin_folder import plugins
+from stages.review.settings import ReviewSettings, RuleText, Selection
+from storage.errors import SightlineError, UserError
+from storage.run import Run
+
+if TYPE_CHECKING:
+    from stages.review.review import LoadReport
+
+ADDRESS = "127.0.0.1"
+
+GRACE_S = 4.0
+"""Seconds in which FiftyOne's server ends by itself where it can: it gives its connections three."""
+
+QUIET = {
+    # It explains port forwarding at each launch.
+    "fiftyone.core.session.session": logging.WARNING,
+    # It warns of retired options that its own browser client sends.
+    "fiftyone.core.config": logging.ERROR,
+}
+"""Loggers of FiftyOne whose messages tell a reviewer nothing, and from where on they are heard."""
+
+
+@dataclass(frozen=True)
+class App:
+    """A running App: where it is, the dataset that it shows, and what loading did."""
+
+    url: str
+    dataset: Any
+    report: LoadReport
+
+
+@contextmanager
+def open_app(
+    run: Run,
+    settings: ReviewSettings | None = None,
+    port: int | None = None,
+    *,
+    rules: Mapping[str, RuleText] | None = None,
+    selection: Selection | None = None,
+) -> Iterator[App]:
+    """Load a run, or a selection of it, and serve the App on 127.0.0.1 while the context lasts.
+
+    ``port`` None takes a free one. When the context ends, new verdicts are stored in the run. Raises UserError for a
+    port in use, a run that cannot be shown, or no MongoDB.
+    """
+    settings = settings or ReviewSettings()
+    # FiftyOne attaches to any App that answers on its port, of whatever database: so never to a port in use.
+    port = _checked(port) if port is not None else free_port()
+    with database(settings.database_directory):
+        # Imported here, when the database is known: FiftyOne takes seconds to import and reads its environment then.
+        import fiftyone as fo
+        from fiftyone.core.service import ServiceListenTimeout
+
+        from stages.review.dataset.views import first_view
+        from stages.review.dataset.workspace import NAME
+        from stages.review.review import load
+
+        reports: list[LoadReport] = []
+        dataset = load(run, settings, rules=rules, selection=selection, tell=reports.append)
+        for name, level in QUIET.items():
+            logging.getLogger(name).setLevel(level)
+        with plugins(fo.config.plugins_dir):
+            try:
+                # Both: the colours are the dataset's, the order is the view's.
+                session = fo.launch_app(
+                    dataset,
+                    view=first_view(dataset),
+                    spaces=dataset.load_workspace(NAME),
+                    port=port,
+                    address=ADDRESS,
+                    remote=True,
+                    auto=False,
+                )
+            except ServiceListenTimeout:
+                raise SightlineError(f"FiftyOne's server did not come up on port {port} within a minute") from None
+            # Found now, so that on Ctrl-C the session closes before it notices that its server, told too, is ending.
+            server = _server_of(port)
+            try:
+                yield App(f"http://{ADDRESS}:{port}", dataset, reports[0])
+            finally:
+                with _killed_if_late(server):
+                    session.close()
+                collect_from(dataset, run)
+
+
+def serve(
+    run: Run,
+    settings: ReviewSettings | None = None,
+    port: int | None = None,
+    wait: bool = True,
+    *,
+    rules: Mapping[str, RuleText] | None = None,
+    selection: Selection | None = None,
+    tell: Callable[[str], None] = print,
+) -> None:
+    """Load a run, serve the App and wait for Ctrl-C; with ``wait`` false, stop as soon as it is up.
+
+    ``tell`` gets the lines that a person should see. Raises as :func:`open_app` does.
+    """
+    tell(f"Loading {run.url} into FiftyOne ...")
+    with _terminated_as_interrupted():
+        try:
+            with open_app(run, settings, port, rules=rules, selection=selection) as app:
+                tell(str(app.report))
+                tell(f"The App is at {app.url}")
+                tell("Stop it with Ctrl-C here; verdicts are then stored in the run, the rest stays in the database.")
+                if wait:
+                    threading.Event().wait()
+        except KeyboardInterrupt:
+            tell("Stopped.")
+
+
+def _server_of(port: int) -> list[psutil.Process]:
+    """The processes of FiftyOne's server on a port: they are told the port."""
+    told = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if str(port) in child.cmdline():
+                told.append(child)
+    return told
+
+
+@contextmanager
+def _killed_if_late(server: Iterable[psutil.Process]) -> Iterator[None]:
+    """Kill FiftyOne's server ``GRACE_S`` from now, if what is done in the context has not ended it by then.
+
+    From Python 3.12.1 on its own shutdown waits for every open connection, which a page in a browser keeps as long as
+    it is open, and closing the session waits for that shutdown.
+    """
+    timer = threading.Timer(GRACE_S, _kill, [server])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends the context as Ctrl-C does, so that the App and then the database are closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _checked(port: int) -> int:
+    if not 0 < port < 65536:
+        raise UserError(f"port {port} does not exist; take one from 1024 to 65535, or none for a free one")
+    with socket.socket() as probe:
+        # As servers do: a port that was just given up may be taken again.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except PermissionError:
+            raise UserError(f"port {port} is reserved by the system; take one from 1024 to 65535") from None
+        except OSError:
+            raise UserError(
+                f"port {port} is in use; take another with --port, or leave --port out for a free one"
+            ) from None
+    return port

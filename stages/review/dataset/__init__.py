@@ -1,0 +1,1 @@
+"""A run as a FiftyOne dataset: its fields, samples, views and panels' contents."""

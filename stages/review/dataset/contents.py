@@ -1,0 +1,258 @@
+"""What a run has to show: its tables in the order of the samples, worst findings first, and its maps as heatmaps."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from stages.geometry import ViewTransform
+from stages.review.dataset.findings import Finding, findings_in, priority
+from stages.review.dataset.heatmaps import Heatmap, write_heatmaps
+from stages.review.dataset.maps import shown_method, view_transforms
+from stages.review.settings import ReviewSettings
+from storage.errors import UserError
+from storage.maps import MapStore
+from storage.run import Run
+from storage.tables import CUES, SCHEMAS, without_vectors
+
+TARGETS = ("label", "predicted")
+NOT_SHOWN = ("unreadable", "removed")
+
+ROUNDING = 0.01
+"""Less of an image than this, px, is not lost by a view but by rounding."""
+
+_KEYS = ("sample_id", "row", "target", "method")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A sample that can be shown, and where its image lies."""
+
+    key: str
+    row: int
+    path: str
+    """Absolute."""
+    width: int
+    height: int
+    size_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Cue:
+    """A cue that the audit found, and the samples that rely on it."""
+
+    cue_id: str
+    classes: tuple[str, ...]
+    """Classes that it is more frequent in; there may be none."""
+    mean_drop: float
+    samples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that is read of a run before its samples are shown. What is aligned has an entry for each of ``samples``."""
+
+    method: str
+    samples: list[Sample]
+    """Those with the worst findings first."""
+    table: pa.Table
+    """Their rows of the table ``samples``, aligned."""
+    measured: dict[str, pa.Table]
+    """By target, their rows of ``explain`` and ``scores`` side by side, aligned; null where a sample has none. The
+    columns ``status`` and ``reason`` have the table's name before theirs."""
+    views: list[ViewTransform]
+    """What the network saw, aligned."""
+    findings: dict[str, list[Finding]]
+    """By sample, worst first."""
+    cues: list[Cue]
+    """The costliest first."""
+    maps: dict[str, MapStore]
+    """By target."""
+    class_names: Sequence[str]
+    skipped: Counter[str]
+    """Samples that are not shown, by reason."""
+    known: frozenset[str]
+    """Keys of all samples of the run that were not removed from it."""
+    only: frozenset[str] | None = None
+    """Keys of the samples that were asked for; None: all."""
+    other_class: NDArray[np.bool_] = field(init=False)
+    """Whether the predicted class has numbers and a map of its own, since it is not the label; aligned."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "other_class", _other_class(self.measured, len(self.samples)))
+
+    @property
+    def rules(self) -> list[str]:
+        """Rules with a finding among the samples that are shown."""
+        return sorted({found.rule for sample in self.samples for found in self.findings.get(sample.key, ())})
+
+    @property
+    def evidence(self) -> frozenset[str]:
+        """Of these, the rules whose findings are evidence."""
+        return frozenset(
+            found.rule for sample in self.samples for found in self.findings.get(sample.key, ()) if found.is_evidence
+        )
+
+    @property
+    def crops(self) -> bool:
+        """Whether a view shows less than its image."""
+        return any(not is_whole(view) for view in self.views)
+
+
+def read_contents(run: Run, settings: ReviewSettings, only: frozenset[str] | None = None) -> Contents:
+    """Read what a run has to show, of the samples ``only`` if given.
+
+    Raises UserError for a run without maps, images that the App cannot serve, or ``only`` samples that cannot be shown.
+    """
+    method = shown_method(run, settings)
+    table = run.table("samples").filter(pc.field("status") != "removed")
+    known = frozenset(table["sample_id"].to_pylist())
+    table, paths, skipped = _showable(_of(table, only))
+    if only is not None and not len(table):
+        raise UserError(
+            f"review.select: none of the {len(only)} samples that it selects can be shown; `sightline query RUN "
+            '"SELECT sample_id, status FROM samples"` lists the samples of the run'
+        )
+    findings = _findings(run, method, only)
+    columns = (table[name].to_pylist() for name in ("sample_id", "row", "width", "height", "size_bytes"))
+    found = [
+        Sample(key, row, path, width, height, size)
+        for path, key, row, width, height, size in zip(paths, *columns, strict=True)
+    ]
+    order = sorted(range(len(found)), key=lambda i: (-priority(findings.get(found[i].key, ())), found[i].row))
+    samples = [found[index] for index in order]
+    maps = {target: run.maps(target, method) for target in TARGETS if target in run.targets(method)}
+    store = next(iter(maps.values()))
+    return Contents(
+        method=method,
+        samples=samples,
+        table=table.take(order),
+        measured={target: _measured(run, method, target, samples) for target in maps},
+        views=view_transforms(store, [(sample.width, sample.height) for sample in samples]),
+        findings=findings,
+        cues=_cues(run, method),
+        maps=maps,
+        class_names=store.attributes.get("class_names") or (),
+        skipped=skipped,
+        known=known,
+        only=only,
+    )
+
+
+def make_heatmaps(run: Run, contents: Contents, settings: ReviewSettings) -> dict[str, list[Heatmap | None]]:
+    """Write the heatmaps of the samples that are shown; by target, aligned, None where there is no map.
+
+    The predicted class has one only where it is not the label: elsewhere it is the same map.
+    """
+    made: dict[str, list[Heatmap | None]] = {}
+    for target, maps in contents.maps.items():
+        wanted = [index for index, sample in enumerate(contents.samples) if sample.row < maps.shape[0]]
+        if target == "predicted" and "label" in made:
+            wanted = [i for i in wanted if made["label"][i] is None or contents.other_class[i]]
+        heatmaps = write_heatmaps(
+            run.local_path("heatmaps"),
+            maps,
+            [contents.samples[index].row for index in wanted],
+            [contents.views[index] for index in wanted],
+            long_side=settings.heatmap_side,
+            threads=settings.thread_count,
+        )
+        made[target] = [None] * len(contents.samples)
+        for index, heatmap in zip(wanted, heatmaps, strict=True):
+            made[target][index] = heatmap
+    return made
+
+
+def is_whole(view: ViewTransform) -> bool:
+    """Whether a view shows all of its image."""
+    x0, y0, x1, y1 = view.view_box
+    return max(x0, y0, view.width - x1, view.height - y1) < ROUNDING
+
+
+def _showable(table: pa.Table) -> tuple[pa.Table, list[str], Counter[str]]:
+    """The rows of the table ``samples`` that can be shown, the paths of their images, and how many cannot, and why."""
+    rows, paths, skipped = [], [], Counter[str]()
+    columns = (table[name].to_pylist() for name in ("uri", "status", "width", "height"))
+    for row, (uri, status, width, height) in enumerate(zip(*columns, strict=True)):
+        path = _served_path(uri)
+        if status in NOT_SHOWN or not width or not height:
+            skipped[status] += 1
+        elif not path.is_file():
+            skipped["missing file"] += 1
+        else:
+            rows.append(row)
+            paths.append(str(path))
+    return table.take(rows) if rows else table.slice(0, 0), paths, skipped
+
+
+def _served_path(uri: str) -> Path:
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return Path(uri).absolute()
+    if scheme in ("file", "local"):
+        return Path(rest).absolute()
+    raise UserError(
+        f"the App cannot show {uri}: it serves images from a local disk only; copy or mount them to a local folder "
+        "(rclone, `aws s3 sync`), set dataset.path to it and run again"
+    )
+
+
+def _of(table: pa.Table, only: frozenset[str] | None) -> pa.Table:
+    """The rows of the samples ``only``; all if that is None."""
+    return table if only is None else table.filter(pc.is_in(table["sample_id"], pa.array(sorted(only), pa.string())))
+
+
+def _measured(run: Run, method: str, target: str, samples: Sequence[Sample]) -> pa.Table:
+    keys = pa.array([sample.key for sample in samples], pa.string())
+    columns: dict[str, pa.ChunkedArray] = {}
+    for name in ("explain", "scores"):
+        if not run.has_table(name):
+            continue
+        table = run.table(name, without_vectors(SCHEMAS[name]))
+        table = table.filter((pc.field("method") == method) & (pc.field("target") == target))
+        # Rows of the samples in their order; a null index takes a row of nulls.
+        table = table.take(pc.index_in(keys, table["sample_id"].combine_chunks()))
+        for column in table.column_names:
+            if column not in _KEYS:
+                columns[f"{name}_{column}" if column in ("status", "reason") else column] = table[column]
+    return pa.table(columns)
+
+
+def _other_class(measured: dict[str, pa.Table], count: int) -> NDArray[np.bool_]:
+    if len(measured) < len(TARGETS):
+        return np.zeros(count, dtype=bool)
+    label, predicted = (measured[target]["class_index"] for target in TARGETS)
+    other = pc.fill_null(pc.not_equal(label, predicted), True)
+    return np.asarray(pc.and_(other, pc.is_valid(predicted)).to_numpy(), dtype=bool)
+
+
+def _findings(run: Run, method: str, only: frozenset[str] | None) -> dict[str, list[Finding]]:
+    """Findings by sample, evidence first, then by severity; the worst target speaks for a rule."""
+    if not run.has_table("findings"):
+        return {}
+    table = _of(run.table("findings").filter(pc.field("method") == method), only)
+    found: dict[str, list[Finding]] = defaultdict(list)
+    for key, finding in findings_in(table):
+        if all(finding.rule != earlier.rule for earlier in found[key]):
+            found[key].append(finding)
+    return dict(found)
+
+
+def _cues(run: Run, method: str) -> list[Cue]:
+    """Cues of a method, the costliest first; without findings the table is of an earlier audit."""
+    if not run.has_table("cues") or not run.has_table("findings"):
+        return []
+    return [
+        Cue(
+            row["cue_id"], tuple(found["label"] for found in row["classes"]), row["mean_drop"], tuple(row["sample_ids"])
+        )
+        for row in run.table("cues", without_vectors(CUES)).to_pylist()
+        if row["method"] == method
+    ]

@@ -1,0 +1,175 @@
+"""Scatters of a run's vectors for FiftyOne's Embeddings panel: nothing is downloaded, no network runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from stages.review.dataset.contents import Contents
+from stages.review.dataset.fields import KEY
+from storage.run import Run
+
+CUE_SPACE = "cue_space"
+IMAGE_SPACE = "image_space"
+
+COLUMNS = {CUE_SPACE: "outside_features", IMAGE_SPACE: "image_features"}
+"""Brain keys, as the panel lists them, and the column of ``explain`` whose vectors they show."""
+
+OURS = "embeddings"
+"""Key of the dataset's info that says of each scatter how it was made, and of what."""
+
+COMPONENTS = 50
+TSNE_MOST = 2000
+"""t-SNE tells groups apart far better than two components do, but takes seconds for a thousand samples."""
+
+TSNE_FEWEST = 10
+BLOCK = 4096
+"""Rows that are in memory as float32 at once."""
+
+Vectors = NDArray[np.float16]
+Points = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Where each vector (n, channels) lies in the plane, (n, 2), and by which method."""
+
+    points: Points
+    method: str
+
+
+def save_embeddings(dataset: Any, run: Run, contents: Contents) -> None:
+    """Bring the scatters of the dataset up to date with the run; those of vectors that it lacks are taken out.
+
+    ``cue_space``: what lights up outside the boxes, of the target whose probability that costs most, as the audit's
+    cues have it. ``image_space``: the whole view. What did not change is not computed again.
+    """
+    ids = dict(zip(*dataset.values([KEY, "id"]), strict=True))
+    wanted = _costliest_target(contents)
+    made = dict(dataset.info.get(OURS, {}))
+    for brain_key, column in COLUMNS.items():
+        keys, vectors = read_vectors(run, contents.method, column, wanted if brain_key == CUE_SPACE else None)
+        there = [index for index, key in enumerate(keys) if key in ids]
+        keys, vectors = [keys[index] for index in there], vectors[there]
+        digest = hashlib.sha256(repr([(key, ids[key]) for key in keys]).encode() + vectors.tobytes()).hexdigest()
+        has = dataset.has_brain_run(brain_key)
+        if has and made.get(brain_key, {}).get("digest") == digest:
+            continue
+        if has:
+            dataset.delete_brain_run(brain_key)
+        made.pop(brain_key, None)
+        if len(keys) > 1:
+            scatter = lay_out_vectors(vectors)
+            _register(dataset, brain_key, dict(zip((ids[key] for key in keys), scatter.points, strict=True)))
+            made[brain_key] = {"digest": digest, "of": column, "by": scatter.method, "samples": len(keys)}
+    dataset.info[OURS] = made
+    dataset.save()
+
+
+def read_vectors(
+    run: Run, method: str, column: str, targets: dict[str, str] | None = None
+) -> tuple[list[str], Vectors]:
+    """sample_ids, sorted by row, and their vectors (n, channels); (0, 0) where the run has none.
+
+    ``targets`` says of which target; where it says nothing of a sample, of the first that has a vector.
+    """
+    rows: dict[str, tuple[int, Vectors]] = {}
+    for part in run.parts("explain", method):
+        table = run.read_part(part, ["sample_id", "row", "target", column])
+        if column not in table.column_names:  # of an earlier version
+            continue
+        table = table.filter(pc.is_valid(table[column]))
+        keys, named = table["sample_id"].to_pylist(), table["target"].to_pylist()
+        # The rest goes before the vectors are looked at, so that it is not kept in memory with them.
+        asked = [targets is None or targets.get(key, target) == target for key, target in zip(keys, named, strict=True)]
+        table = table.filter(pa.array(asked, pa.bool_()))
+        for key, row, vector in zip(
+            table["sample_id"].to_pylist(), table["row"].to_pylist(), _split(table[column]), strict=True
+        ):
+            if key not in rows and np.isfinite(vector).all():
+                rows[key] = row, vector
+    found = sorted(rows.items(), key=lambda item: item[1][0])
+    # A run that another layer is being computed for has vectors of two lengths for a while.
+    channels = max((len(vector) for _, (_, vector) in found), default=0)
+    found = [item for item in found if len(item[1][1]) == channels]
+    vectors = np.stack([vector for _, (_, vector) in found]) if found else np.empty((0, 0), np.float16)
+    return [key for key, _ in found], vectors
+
+
+def lay_out_vectors(vectors: Vectors) -> Scatter:
+    """Directions of at least two vectors in the plane, seeded: near each other means alike to the network.
+
+    Up to :data:`TSNE_MOST` vectors by t-SNE of their first components, more by their first two components.
+    """
+    components = principal_components(vectors, COMPONENTS)
+    if not TSNE_FEWEST <= len(vectors) <= TSNE_MOST:
+        return Scatter(components[:, :2], "the first two principal components")
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    # One thread: sums of several come out in another order from time to time, and the picture with them.
+    with threadpool_limits(1):
+        tsne = TSNE(perplexity=min(30.0, (len(vectors) - 1) / 3), init="pca", random_state=0)
+        points = tsne.fit_transform(components)
+    return Scatter(points.astype(np.float32), f"t-SNE of the first {components.shape[1]} principal components")
+
+
+def principal_components(vectors: Vectors, count: int) -> Points:
+    """Scores (n, at most ``count``, at least 2) of the vectors' directions on their principal components.
+
+    Exact and block by block: by the eigenvectors of the (channels, channels) covariance, each turned so that its
+    largest entry is positive.
+    """
+    channels = vectors.shape[1]
+    total, gram = np.zeros(channels), np.zeros((channels, channels))
+    for block in _directions(vectors):
+        total += block.sum(axis=0, dtype=np.float64)
+        gram += block.T @ block
+    mean = total / len(vectors)
+    _, axes = np.linalg.eigh(gram - len(vectors) * np.outer(mean, mean))
+    axes = axes[:, ::-1][:, : min(count, len(vectors))]
+    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    scores = np.concatenate([(block - mean) @ axes for block in _directions(vectors)]).astype(np.float32)
+    return np.pad(scores, ((0, 0), (0, max(0, 2 - scores.shape[1]))))
+
+
+def _directions(vectors: Vectors) -> Iterable[Points]:
+    """Blocks of unit vectors; what has no direction stays zero."""
+    for start in range(0, len(vectors), BLOCK):
+        block = vectors[start : start + BLOCK].astype(np.float32)
+        length = np.linalg.norm(block, axis=1, keepdims=True)
+        yield np.divide(block, length, out=np.zeros_like(block), where=length > 0)
+
+
+def _split(column: pa.ChunkedArray) -> list[Vectors]:
+    if not len(column):
+        return []
+    lists = column.combine_chunks()
+    ends = np.cumsum(pc.list_value_length(lists).to_numpy(zero_copy_only=False))
+    return np.split(lists.flatten().to_numpy(zero_copy_only=False), ends[:-1])
+
+
+def _costliest_target(contents: Contents) -> dict[str, str]:
+    """By sample, the target whose probability falls most when what lights up outside is hidden."""
+    keys = [sample.key for sample in contents.samples]
+    drops = []
+    for table in contents.measured.values():
+        drop = table["drop_outside"].to_numpy() if "drop_outside" in table.column_names else np.full(len(keys), np.nan)
+        drops.append(np.where(np.isfinite(drop), drop, -np.inf))
+    targets = list(contents.measured)
+    return {key: targets[index] for key, index in zip(keys, np.argmax(drops, axis=0).tolist(), strict=True)}
+
+
+def _register(dataset: Any, brain_key: str, points: dict[str, Points]) -> None:
+    # Imported here: it takes a second, and most loads have nothing to register.
+    import fiftyone.brain as fob
+
+    view = dataset.select(list(points))
+    fob.compute_visualization(view, points=points, brain_key=brain_key, verbose=False, progress=False)

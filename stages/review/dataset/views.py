@@ -1,0 +1,195 @@
+"""How the dataset looks in the App: what is visible at first, colours, sidebar groups, saved views."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+from fiftyone import ViewField
+from fiftyone.core.odm.dataset import ActiveFields, SidebarGroupDocument
+
+from stages.review.dataset.contents import Cue
+from stages.review.dataset.fields import AUDIT, EXPANDED, GROUPS, IMAGE, Field, severity_path
+from stages.review.dataset.listing import Listed, list_findings
+from stages.review.dataset.verdict_fields import CORRECTED, VERDICTS
+from stages.review.settings import RuleText
+
+VISIBLE = ("ground_truth", CORRECTED, "salient_box", "view_box", "prediction", "label", "saliency")
+"""Fields that are checked when the App opens."""
+
+COLOURS = {
+    "saliency": "#ff0a8a",
+    "saliency_predicted": "#00b84c",
+    "ground_truth": "#0098d8",
+    CORRECTED: "#1f8a4c",
+    "salient_box": "#d08a00",
+    "view_box": "#8c929c",
+    "hidden_box": "#b5261e",
+    "prediction": "#5b3df5",
+    "label": "#0098d8",
+}
+"""Field colours: pink for the map, which few photos have; dark enough for the white names that stand on them."""
+
+OURS = "views"
+"""Key of the dataset's info that lists the saved views made here."""
+
+EVERYTHING = "Everything, worst first"
+SELECTED = "Selected, worst first"
+NOT_REVIEWED = "Not reviewed yet"
+DISAGREE = "Reviewers disagree"
+"""The two without a count in their names: they follow the verdicts that are given."""
+
+CUE_VIEWS = 200
+"""Cues that get a saved view; the field ``cue`` filters for any."""
+
+
+@dataclass(frozen=True)
+class SavedView:
+    """A view of the grid under a name."""
+
+    name: str
+    view: Any
+    description: str
+    listed: Listed | None = None
+    """What it is in the list of findings, if it is there."""
+
+    def is_saved_in(self, dataset: Any) -> bool:
+        """Whether the dataset has it already, just like that."""
+        if not dataset.has_saved_view(self.name):
+            return False
+        stored = dataset.load_saved_view(self.name)._serialize(include_uuids=False)
+        said = dataset.get_saved_view_info(self.name)["description"] or ""
+        return bool(stored == self.view._serialize(include_uuids=False) and said == self.description)
+
+
+def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
+    """Set what is visible at first, colours and sidebar groups. ``opacity`` in [0, 1] is that of the overlays."""
+    paths = [*(field.path for field in fields), CORRECTED]
+    config = dataset.app_config
+    config.active_fields = ActiveFields(paths=[path for path in VISIBLE if path in paths])
+    config.color_scheme = fo.ColorScheme(
+        # By field, a heatmap's opacity follows its value; by value, low values would paint the image over.
+        color_by="field",
+        opacity=opacity,
+        fields=[{"path": path, "fieldColor": colour} for path, colour in COLOURS.items() if path in paths],
+    )
+    groups = [SidebarGroupDocument(name="tags", paths=["tags"], expanded=True)]
+    groups += [
+        SidebarGroupDocument(
+            name=group,
+            paths=[field.path for field in fields if field.group == group] + ([CORRECTED] if group == IMAGE else []),
+            expanded=group in EXPANDED,
+        )
+        for group in GROUPS
+    ]
+    said = [path for path in dataset.get_field_schema(flat=True) if path.startswith(f"{VERDICTS}.")]
+    place = 1 + [group.name for group in groups].index(AUDIT)
+    groups.insert(place, SidebarGroupDocument(name=VERDICTS, paths=said, expanded=True))
+    ours = {path for group in groups for path in group.paths}
+    rest = [path for path in dataset.get_field_schema() if path not in ours and path not in ("metadata", VERDICTS)]
+    groups.append(SidebarGroupDocument(name="metadata", paths=["metadata.width", "metadata.height"], expanded=False))
+    groups.append(SidebarGroupDocument(name="other", paths=rest, expanded=False))
+    config.sidebar_groups = [group for group in groups if group.paths]
+    dataset.save()
+
+
+def worst_first(dataset: Any) -> Any:
+    """All samples, those with the most severe evidence first."""
+    return dataset.sort_by("priority", reverse=True)
+
+
+def of_cue(dataset: Any, cue_id: str) -> Any:
+    """The samples that rely on a cue, those with the most severe evidence first."""
+    return worst_first(dataset.match(ViewField("cue") == cue_id))
+
+
+def first_view(dataset: Any) -> Any:
+    """The saved view that the App opens on: everything, worst first."""
+    return dataset.load_saved_view(dataset.info[OURS][0])
+
+
+def save_views(
+    dataset: Any,
+    rules: Mapping[str, RuleText],
+    cues: Sequence[Cue] = (),
+    *,
+    evidence: Collection[str] = (),
+    selected: bool = False,
+) -> None:
+    """Save a view of everything, two that follow the verdicts, and one of each rule that found something and each cue.
+
+    ``evidence``: rules whose findings are flags. ``selected``: the dataset holds a selection of the run, and the name
+    of the first view says so. Names of views carry counts, so those of an earlier load are replaced. Views that people
+    saved are left alone.
+    """
+    findings = [*_of_rules(dataset, rules, evidence), *_of_cues(dataset, cues)]
+    list_findings(dataset, [view.listed for view in findings if view.listed])
+    wanted = [
+        SavedView(
+            f"{SELECTED if selected else EVERYTHING} ({len(dataset)})",
+            worst_first(dataset),
+            "All samples, those with the most severe evidence first.",
+        ),
+        *_of_verdicts(dataset),
+        *findings,
+    ]
+    before = dataset.info.get(OURS, [])
+    if before == [view.name for view in wanted] and all(view.is_saved_in(dataset) for view in wanted):
+        return  # each takes long to save, and stands in the list in the order of saving
+    for name in before:
+        if dataset.has_saved_view(name):
+            dataset.delete_saved_view(name)
+    for view in wanted:
+        dataset.save_view(view.name, view.view, description=view.description or None, overwrite=True)
+    dataset.info[OURS] = [view.name for view in wanted]
+    dataset.save()
+
+
+def _of_verdicts(dataset: Any) -> list[SavedView]:
+    said = ViewField(VERDICTS)
+    finding = ViewField("target").concat("\n", ViewField("rule"))
+    judged, opinions = said.map(finding), said.map(finding.concat("\n", ViewField("verdict")))
+    return [
+        SavedView(
+            NOT_REVIEWED,
+            worst_first(dataset.match((ViewField("findings").length() > 0) & (said.length() == 0))),
+            "Samples with findings on which nobody has given a verdict yet. Choose it again after some verdicts.",
+        ),
+        SavedView(
+            DISAGREE,
+            # A reviewer has one verdict on a finding: more opinions than findings are two on one.
+            worst_first(dataset.match((said.length() > 1) & (opinions.unique().length() > judged.unique().length()))),
+            "Samples on which two reviewers gave different verdicts on one finding.",
+        ),
+    ]
+
+
+def _of_rules(dataset: Any, rules: Mapping[str, RuleText], evidence: Collection[str]) -> list[SavedView]:
+    counts = dataset.count_values("findings")
+    named = [rule for rule in rules if rule in counts]
+    named += sorted(rule for rule in counts if rule is not None and rule not in rules)
+    views = []
+    for rule in sorted(named, key=lambda rule: rule not in evidence):  # flags first, else in the order of the rules
+        text = rules.get(rule) or RuleText(rule.replace("_", " ").capitalize())
+        view = dataset.match(ViewField("findings").contains([rule])).sort_by(severity_path(rule), reverse=True)
+        name, kind = f"{text.title} ({counts[rule]})", "flag" if rule in evidence else "described"
+        views.append(SavedView(name, view, text.meaning, Listed(name, text.title, kind, rule, "", counts[rule])))
+    return views
+
+
+def _of_cues(dataset: Any, cues: Sequence[Cue]) -> list[SavedView]:
+    """Cues that samples of the dataset rely on, those that cost most first."""
+    counts = dataset.count_values("cue")
+    views = []
+    for cue in [cue for cue in cues if cue.cue_id in counts][:CUE_VIEWS]:
+        title, count = f"{', '.join(cue.classes) or 'no class in particular'}, {cue.cue_id}", counts[cue.cue_id]
+        name = f"Cue: {title} ({count})"
+        text = (
+            f"Hiding something outside the boxes lowers the probability of their class by {cue.mean_drop:.2f} on "
+            "average, and what was hidden looks alike to the network: see hidden_box."
+        )
+        view = of_cue(dataset, cue.cue_id)
+        views.append(SavedView(name, view, text, Listed(name, title, "cue", "", cue.cue_id, count)))
+    return views

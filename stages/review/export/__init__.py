@@ -1,0 +1,1 @@
+"""Annotations as reviewers corrected them, in the formats of other tools."""

@@ -1,0 +1,186 @@
+"""The dataset's annotations as people left them, each with where it comes from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from stages.review.export.suggest import Finding, suggest_boxes
+from stages.review.settings import ReviewSettings
+from stages.review.verdicts.boxes import Box
+from stages.review.verdicts.table import Review, latest, of_sample, read_reviews, standing
+from storage.run import Run
+
+Provenance = Literal["original", "suggested", "reviewed"]
+
+LEFT_OUT = ("removed", "unreadable")
+"""Statuses of samples that have no image to annotate."""
+
+NAMELESS = "object"
+"""Label of a box that has none, on a sample that has none."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One box of an image."""
+
+    label: str
+    edges: tuple[float, float, float, float]
+    """(x0, y0, x1, y1), half-open, image px."""
+    provenance: Provenance
+    """original: of the dataset; suggested: by a map; reviewed: a person gave the box or its label."""
+    review: Review | None = None
+    """The verdict that it is due to; None for an original."""
+    original_label: str | None = None
+    """What the dataset says, where a person corrected it."""
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """A sample with its annotations."""
+
+    sample_id: str
+    uri: str
+    width: int
+    height: int
+    split: str | None
+    label: str | None
+    """Class of the whole image, corrected."""
+    class_index: int | None
+    """Index of the label among the model's classes; None where a person corrected it, or the model lacks it."""
+    original_label: str | None
+    """What the dataset says, where a person corrected it."""
+    relabelled_by: Review | None
+    """The verdict that corrected the label."""
+    annotations: tuple[Annotation, ...]
+
+    @property
+    def applied(self) -> list[Review]:
+        """The verdicts that changed something here, suggestions included."""
+        reviews = [self.relabelled_by, *(annotation.review for annotation in self.annotations)]
+        return list(dict.fromkeys(review for review in reviews if review is not None))
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """A dataset's annotations, and what became of the verdicts."""
+
+    images: tuple[AnnotatedImage, ...]
+    categories: tuple[str, ...]
+    """The model's classes in the order of their indices, then the other labels by name."""
+    new_labels: tuple[str, ...]
+    """Labels that reviewers gave and neither dataset nor model knows."""
+    left_out: Mapping[str, int]
+    """Samples without an image, by status."""
+    verdicts: int
+    """Verdicts that count."""
+    without_label: int
+    """Samples with a fix_label that does not say the right label: it is exported as it was."""
+    without_box: int
+    """Samples with a fix_box, nothing drawn and nothing suggested: their boxes are exported as they were."""
+    disputed: int
+    """Corrected samples on which another reviewer says something else of the same finding."""
+
+
+def corrected_annotations(run: Run, settings: ReviewSettings, *, suggestions: bool = True) -> Annotations:
+    """The annotations of a run's samples, corrected by the verdicts that count in its table ``reviews``.
+
+    fix_box with drawn boxes: they replace the sample's. fix_box without: the dataset's stay, and what the map suggests
+    is added unless ``suggestions`` is false. fix_label with a label: it replaces the sample's, and that of the boxes
+    that bear the sample's. Of several such verdicts on a sample the latest is taken.
+    """
+    rows = {row["sample_id"]: row for row in run.table("samples").to_pylist()}
+    left_out = Counter(row["status"] for row in rows.values() if row["status"] in LEFT_OUT)
+    rows = {key: row for key, row in rows.items() if row["status"] not in LEFT_OUT}
+    counting = standing(read_reviews(run))
+    verdicts = {key: said for key, said in of_sample(counting.values()).items() if key in rows}
+    undrawn = {key: _undrawn(said) for key, said in verdicts.items()}
+    wanted = [finding for findings in undrawn.values() for finding in findings]
+    suggested = suggest_boxes(run, settings, wanted, rows) if suggestions else {}
+    images = tuple(_corrected(row, verdicts.get(key, ()), suggested) for key, row in rows.items())
+    classes, labels = _class_names(run), _labels(rows.values())
+    named = {annotation.label for image in images for annotation in image.annotations}
+    named |= {image.label for image in images if image.label is not None}
+    given = {review.label for image in images for review in image.applied if review.label is not None}
+    return Annotations(
+        images=images,
+        categories=(*classes, *sorted(named - set(classes))),
+        new_labels=tuple(sorted(given - set(classes) - labels)),
+        left_out=dict(left_out),
+        verdicts=len(counting),
+        without_label=sum(_lacks_label(said) for said in verdicts.values()),
+        without_box=sum(
+            bool(findings) and not any(finding in suggested for finding in findings) for findings in undrawn.values()
+        ),
+        disputed=sum(_is_disputed(image, verdicts.get(image.sample_id, ())) for image in images),
+    )
+
+
+def _corrected(row: Mapping[str, Any], said: Sequence[Review], suggested: Mapping[Finding, Box]) -> AnnotatedImage:
+    relabelled_by = latest(review for review in said if review.label is not None)
+    label = relabelled_by.label if relabelled_by else row["label"]
+    boxed_by = latest(review for review in said if review.boxes is not None)
+    boxes = boxed_by.boxes if boxed_by and boxed_by.boxes is not None else map(Box.of, row["boxes"] or ())
+
+    def annotation(box: Box, provenance: Provenance, review: Review | None) -> Annotation:
+        own = box.label is None or box.label == row["label"]
+        if own and relabelled_by is not None:
+            provenance = "reviewed" if provenance == "original" else provenance
+            review = review or relabelled_by
+        name = (label if own else box.label) or NAMELESS
+        changed = own and relabelled_by is not None and provenance != "suggested"
+        return Annotation(name, box.edges, provenance, review, row["label"] if changed else None)
+
+    found = [annotation(box, "reviewed" if boxed_by else "original", boxed_by) for box in boxes]
+    for finding, review in _undrawn(said).items():
+        box = suggested.get(finding)
+        if box is not None and all(box.edges != other.edges for other in found):
+            found.append(annotation(box, "suggested", review))
+    return AnnotatedImage(
+        sample_id=row["sample_id"],
+        uri=row["uri"],
+        width=row["width"],
+        height=row["height"],
+        split=row["split"],
+        label=label,
+        class_index=None if relabelled_by else row["class_index"],
+        original_label=row["label"] if relabelled_by else None,
+        relabelled_by=relabelled_by,
+        annotations=tuple(found),
+    )
+
+
+def _undrawn(said: Sequence[Review]) -> dict[Finding, Review]:
+    """Findings with the verdict fix_box, where nobody drew a box on the sample, and one who gave it."""
+    if any(review.boxes is not None for review in said):
+        return {}
+    return {(one.sample_id, one.target, one.rule): one for one in said if one.verdict == "fix_box"}
+
+
+def _lacks_label(said: Sequence[Review]) -> bool:
+    fixes = [review for review in said if review.verdict == "fix_label"]
+    return bool(fixes) and all(review.label is None for review in fixes)
+
+
+def _is_disputed(image: AnnotatedImage, said: Sequence[Review]) -> bool:
+    return any(
+        (other.target, other.rule) == (review.target, review.rule) and other.verdict not in (review.verdict, "unsure")
+        for review in image.applied
+        for other in said
+    )
+
+
+def _class_names(run: Run) -> tuple[str, ...]:
+    for method in run.methods():
+        for target in run.targets(method):
+            return tuple(run.maps(target, method).attributes.get("class_names") or ())
+    return ()
+
+
+def _labels(rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    labels: set[str] = set()
+    for row in rows:
+        labels |= {name for name in (row["label"], *(box["label"] for box in row["boxes"] or ())) if name is not None}
+    return labels

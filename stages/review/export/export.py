@@ -1,0 +1,198 @@
+"""Corrected annotations in the formats of others, in a folder that is complete or not there."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from stages.review.app.database import database
+from stages.review.export.corrected import AnnotatedImage, Annotations, corrected_annotations
+from stages.review.export.formats import write_coco, write_voc, write_yolo
+from stages.review.settings import ReviewSettings
+from storage.errors import UserError
+from storage.images import ImageError, decode_image, local_path, read_bytes, stored_as
+from storage.run import Run
+
+FORMATS = ("coco", "voc", "yolo", "fiftyone")
+
+RECORD = "sightline-export.json"
+"""The file that tells a folder of ours: what it holds and every file that we wrote."""
+
+JPEG_QUALITY = 95
+"""Of images that had to be encoded again: turned upright, or made JPEG for VOC."""
+
+
+@dataclass
+class ImagePlacement:
+    """What became of the images."""
+
+    copied: int = 0
+    encoded_again: int = 0
+    linked: int = 0
+    elsewhere: int = 0
+    """Not linked: they lie on another file system, or are gone."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote."""
+
+    directory: Path
+    format: str
+    annotations: Annotations
+    images: ImagePlacement
+
+    @property
+    def lines(self) -> list[str]:
+        """What a person should know of it."""
+        found = self.annotations
+        boxes = [one for image in found.images for one in image.annotations]
+        counts = {name: sum(box.provenance == name for box in boxes) for name in ("original", "reviewed", "suggested")}
+        relabelled = sum(image.relabelled_by is not None for image in found.images)
+        bare = sum(not image.annotations for image in found.images)
+        lines = [
+            f"{len(found.images)} images and {len(boxes)} boxes in {self.directory} ({self.format})",
+            ", ".join(f"{count} {name}" for name, count in counts.items()) + f"; {relabelled} labels corrected",
+        ]
+        if not found.verdicts:
+            lines.append("no verdict was given yet: these are the dataset's own annotations")
+        if found.left_out:
+            lines.append("left out: " + ", ".join(f"{count} {why}" for why, count in sorted(found.left_out.items())))
+        said = {
+            "images have no box; a detector takes them for background": bare,
+            "samples have a fix_label without the right label; exported as they were": found.without_label,
+            "samples have a fix_box with nothing drawn or suggested; exported as they were": found.without_box,
+            "corrected samples are disputed: another reviewer says something else": found.disputed,
+            "images were encoded again, upright and as the format wants them": self.images.encoded_again,
+            "images are on another file system or gone, and not linked; --copy-images copies": self.images.elsewhere,
+        }
+        lines += [f"{count} {what}" for what, count in said.items() if count]
+        if found.new_labels:
+            lines.append(f"labels that neither dataset nor model knows: {', '.join(found.new_labels)}")
+        return lines
+
+
+def export_annotations(
+    run: Run,
+    settings: ReviewSettings,
+    directory: Path,
+    format: str,
+    *,
+    copy_images: bool = False,
+    suggestions: bool = True,
+) -> ExportReport:
+    """Write the annotations of a run, corrected by its verdicts, as ``coco``, ``voc``, ``yolo`` or ``fiftyone``.
+
+    Images are not copied unless asked for: COCO and FiftyOne name their paths, VOC and YOLO, whose readers want them in
+    place, get links. An earlier export in ``directory`` is replaced as a whole. Raises UserError for another format, a
+    folder that holds anything else, or an image that cannot be copied.
+    """
+    if format not in FORMATS:
+        near = get_close_matches(format, FORMATS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"no format {format!r}; {hint}Formats are {', '.join(FORMATS)}")
+    directory = directory.absolute()
+    _refuse_foreign_files(directory)
+    annotations = corrected_annotations(run, settings, suggestions=suggestions)
+    placement = ImagePlacement()
+    scratch = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        scratch.mkdir(parents=True)
+        if format == "coco":
+            write_coco(scratch, annotations, _copier(placement) if copy_images else None)
+        elif format == "voc":
+            write_voc(scratch, annotations, _copier(placement, jpeg=True) if copy_images else _linker(placement))
+        elif format == "yolo":
+            write_yolo(scratch, annotations, _copier(placement) if copy_images else _linker(placement))
+        else:
+            with database(settings.database_directory):
+                from stages.review.export.fiftyone_format import write_fiftyone
+
+                write_fiftyone(scratch, annotations, _copier(placement) if copy_images else None)
+        record = {"kind": "sightline export", "run": run.url, "format": format, "files": _file_names(scratch)}
+        (scratch / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        _put_in_place(scratch, directory)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return ExportReport(directory, format, annotations, placement)
+
+
+def _copier(placement: ImagePlacement, *, jpeg: bool = False) -> Callable[[AnnotatedImage, Path], None]:
+    """Copies files byte for byte; one with an EXIF turn, or no JPEG where one is wanted, is encoded again."""
+
+    def place(image: AnnotatedImage, path: Path) -> None:
+        try:
+            content = read_bytes(image.uri)
+            kind, upright = stored_as(content)
+            if not upright or (jpeg and kind != "JPEG"):
+                encoded = io.BytesIO()
+                decode_image(content).save(encoded, format="JPEG" if jpeg else kind, quality=JPEG_QUALITY)
+                content = encoded.getvalue()
+                placement.encoded_again += 1
+        except ImageError as error:
+            raise UserError(f"cannot copy {image.uri}: {error}; run the pipeline again, which leaves it out") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        placement.copied += 1
+
+    return place
+
+
+def _linker(placement: ImagePlacement) -> Callable[[AnnotatedImage, Path], None]:
+    def place(image: AnnotatedImage, path: Path) -> None:
+        source = local_path(image.uri)
+        if source is None or not source.is_file():
+            placement.elsewhere += 1
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(source.absolute())
+        placement.linked += 1
+
+    return place
+
+
+def _refuse_foreign_files(directory: Path) -> None:
+    """Raise UserError unless the folder is new, empty, or holds nothing but an export of ours."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise UserError(f"{directory} is a file; give the export a folder of its own")
+    written = {RECORD, *_record(directory).get("files", ())}
+    foreign = [name for name in _file_names(directory) if name not in written]
+    if foreign:
+        named = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        raise UserError(
+            f"{directory} holds {len(foreign)} file(s) that no export wrote ({named}); nothing was changed: give the "
+            "export an empty or new folder"
+        )
+
+
+def _record(directory: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and record.get("kind") == "sightline export" else {}
+
+
+def _file_names(folder: Path) -> list[str]:
+    paths = folder.rglob("*")
+    return sorted(path.relative_to(folder).as_posix() for path in paths if path.is_symlink() or not path.is_dir())
+
+
+def _put_in_place(scratch: Path, directory: Path) -> None:
+    if not directory.exists():
+        os.replace(scratch, directory)
+        return
+    former = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}.old")
+    os.replace(directory, former)
+    os.replace(scratch, directory)
+    shutil.rmtree(former)

@@ -1,0 +1,98 @@
+"""Boxes that the maps suggest where a reviewer said that the boxes are wrong and drew none."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow.compute as pc
+
+from stages.geometry import largest_component_box
+from stages.review.dataset.maps import image_box, shown_method, view_transforms
+from stages.review.settings import ReviewSettings
+from stages.review.verdicts.boxes import Box
+from storage.run import Run
+
+READ_ROWS = 256
+"""Maps that are held in memory at once."""
+
+Finding = tuple[str, str, str]
+"""(sample_id, target, rule)"""
+
+NAMED = "crop_outside_box"
+"""The part outside the boxes that a finding of ``missing_box`` is about, in its evidence."""
+
+
+def suggest_boxes(
+    run: Run, settings: ReviewSettings, findings: Iterable[Finding], samples: Mapping[str, Mapping[str, Any]]
+) -> dict[Finding, Box]:
+    """A box for each finding, image px: the one that the finding names, else the largest component of S > mean(S).
+
+    ``samples`` are rows of the table ``samples``. The box bears the class whose map it is from, None for the sample's
+    own. A finding without a map, or with a constant one, is left out. Raises UserError for a run without maps.
+    """
+    findings = sorted(set(findings))
+    if not findings:
+        return {}
+    method = shown_method(run, settings)
+    named = _named_boxes(run, method)
+    labels = _labels(run, method, {target for _, target, _ in findings} - {"label"})
+    boxes = {finding: named[finding] for finding in findings if finding in named}
+    by_target: dict[str, set[str]] = defaultdict(set)
+    for finding in findings:
+        if finding not in boxes:
+            by_target[finding[1]].add(finding[0])
+    for target, keys in by_target.items():
+        found = _salient_boxes(run, method, target, sorted(keys), samples)
+        boxes |= {finding: found[finding[0]] for finding in findings if finding[1] == target and finding[0] in found}
+    return {finding: Box(labels.get((finding[1], finding[0])), *edges) for finding, edges in sorted(boxes.items())}
+
+
+Edges = tuple[float, float, float, float]
+
+
+def _named_boxes(run: Run, method: str) -> dict[Finding, Edges]:
+    if not run.has_table("findings"):
+        return {}
+    named = {}
+    for finding in run.table("findings").filter(pc.field("method") == method).to_pylist():
+        box = json.loads(finding["evidence"]).get(NAMED)
+        if box is not None:
+            key = finding["sample_id"], finding["target"], finding["rule"]
+            named[key] = (box["x0"], box["y0"], box["x1"], box["y1"])
+    return named
+
+
+def _labels(run: Run, method: str, targets: set[str]) -> dict[tuple[str, str], str]:
+    """Name of the class that was explained, by target and sample."""
+    labels = {}
+    for target in targets & set(run.targets(method)):
+        names: Sequence[str] = run.maps(target, method).attributes.get("class_names") or ()
+        table = run.table("explain", ["sample_id", "target", "method", "class_index"])
+        table = table.filter((pc.field("method") == method) & (pc.field("target") == target))
+        for row in table.to_pylist():
+            index = row["class_index"]
+            if index is not None and index < len(names):
+                labels[target, row["sample_id"]] = names[index]
+    return labels
+
+
+def _salient_boxes(
+    run: Run, method: str, target: str, keys: Sequence[str], samples: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Edges]:
+    if target not in run.targets(method):
+        return {}
+    maps = run.maps(target, method)
+    keys = [key for key in keys if samples[key]["row"] < maps.shape[0]]
+    found: dict[str, Edges] = {}
+    for start in range(0, len(keys), READ_ROWS):
+        batch = keys[start : start + READ_ROWS]
+        views = view_transforms(maps, [(samples[key]["width"], samples[key]["height"]) for key in batch])
+        boxes = largest_component_box(maps.read([samples[key]["row"] for key in batch], size=maps.view_size))
+        for key, view, box in zip(batch, views, boxes, strict=True):
+            edges = image_box(view, box)
+            if edges is not None:
+                found[key] = edges
+    return found

@@ -1,0 +1,1 @@
+"""What the panel beside a sample shows."""

@@ -1,0 +1,164 @@
+"""Verdicts as a person gives them in the App: on what finding, by whom, and taken back."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.review.dataset.fields import KEY
+from stages.review.dataset.findings import Finding
+from stages.review.dataset.verdict_fields import give, verdicts_of, withdraw
+from stages.review.panel.meaning import p
+from stages.review.verdicts.table import Review, read_reviews
+from storage.errors import UserError
+from storage.run import Run
+
+ENVIRONMENT = "SIGHTLINE_REVIEWER"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict, and the one of the same reviewer that it replaced."""
+
+    review: Review
+    before: Review | None
+
+
+def reviewer_name() -> str:
+    """Who reviews: SIGHTLINE_REVIEWER, else who was remembered here, else the operating system's user."""
+    named = os.environ.get(ENVIRONMENT, "").strip()
+    if named:
+        return named
+    path = _remembered()
+    if path.exists() and (name := path.read_text(encoding="utf-8").strip()):
+        return name
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user: a container that runs as a bare number
+        return f"user {os.getuid()}"
+
+
+def remember_reviewer(name: str) -> None:
+    """From now on verdicts are ``name``'s, in every run.
+
+    Raises UserError for no name, or where SIGHTLINE_REVIEWER says who reviews.
+    """
+    name = " ".join(name.split())
+    if not name:
+        raise UserError("a reviewer needs a name")
+    if os.environ.get(ENVIRONMENT, "").strip():
+        raise UserError(f"{ENVIRONMENT} says who reviews; change it, or leave it out and start the App again")
+    path = _remembered()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(name + "\n", encoding="utf-8")
+
+
+def judge(
+    dataset: Any,
+    samples: Iterable[Any],
+    verdict: str,
+    *,
+    reviewer: str,
+    rule: str | None = None,
+    label: str | None = None,
+    note: str | None = None,
+) -> list[Judged]:
+    """Give a verdict on the finding of ``rule`` in each sample; None: on the worst finding of each.
+
+    Samples without such a finding are left out; raises UserError if that leaves none.
+    """
+    samples = list(samples)
+    judged = []
+    for sample in samples:
+        findings = sample["findings"] or []
+        found = rule or next(iter(findings), None)
+        if found is None or found not in findings:
+            continue
+        before = {review.key: review for review in verdicts_of(sample)}
+        review = give(
+            dataset, sample[KEY], rule=found, verdict=verdict, reviewer=reviewer, label=label or None, note=note or None
+        )
+        judged.append(Judged(review, before.get(review.key)))
+    if not judged:
+        what = f"finding {rule}" if rule else "finding"
+        if len(samples) == 1:
+            raise UserError(f"{samples[0][KEY]} has no {what} to judge")
+        raise UserError(f"none of the {len(samples)} samples has a {what} to judge")
+    return judged
+
+
+def findings_to_judge(sample: Any, found: Iterable[Finding]) -> list[dict[str, Any]]:
+    """The findings of a sample that verdicts can be given on, worst first, each with its verdicts so far.
+
+    ``found`` are those of the run, with their reasons. Plain JSON.
+    """
+    known = {(finding.rule, finding.target): finding for finding in found}
+    targets = zip(sample["findings"] or (), sample["finding_targets"] or (), strict=True)
+    listed = [known[key] for key in targets if key in known]
+    return [
+        {
+            **asdict(finding),
+            "severity": p(finding.severity),
+            "verdicts": [
+                {"verdict": review.verdict, "reviewer": review.reviewer, "note": review.note, "label": review.label}
+                for review in verdicts_of(sample)
+                if (review.rule, review.target) == (finding.rule, finding.target)
+            ],
+        }
+        for finding in listed
+    ]
+
+
+def take_back(dataset: Any, run: Run, judged: Judged) -> None:
+    """Put the verdict back that there was before, or none.
+
+    Raises UserError where there was none before and the run has stored this one: what is stored stays.
+    """
+    review, before = judged.review, judged.before
+    if before is not None:
+        give(
+            dataset,
+            review.sample_id,
+            rule=review.rule,
+            target=review.target,
+            verdict=before.verdict,
+            reviewer=review.reviewer,
+            label=before.label,
+            note=before.note,
+        )
+    elif any(stored.key == review.key for stored in read_reviews(run)):
+        raise UserError(
+            f"the verdict on {review.sample_id} is stored in the run already, and what is stored stays; give another"
+        )
+    else:
+        withdraw(dataset, review)
+
+
+def as_json(judged: Judged) -> dict[str, Any]:
+    """What :func:`of_json` reads, and a person is told."""
+    return {
+        "review": _document(judged.review),
+        "before": None if judged.before is None else _document(judged.before),
+    }
+
+
+def of_json(document: Mapping[str, Any]) -> Judged:
+    """The inverse of :func:`as_json`, but for times."""
+    before = document["before"]
+    return Judged(Review(**document["review"]), None if before is None else Review(**before))
+
+
+_PARTS = ("sample_id", "target", "rule", "verdict", "reviewer", "label", "note")
+
+
+def _document(review: Review) -> dict[str, Any]:
+    return {name: getattr(review, name) for name in _PARTS}
+
+
+def _remembered() -> Path:
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "sightline" / "reviewer"

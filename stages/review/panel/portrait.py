@@ -1,0 +1,278 @@
+"""All that a run says of one sample: numbers, words and pictures, as the review panel shows them."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from PIL import Image
+
+from stages.geometry import Interpolation, ViewTransform, fitted
+from stages.review.dataset.findings import Finding, findings_in
+from stages.review.dataset.maps import class_name, view_transforms
+from stages.review.panel.meaning import Meaning, meaning, p
+from stages.review.panel.picture import (
+    LEVELS,
+    contours,
+    data_uri,
+    heat,
+    hide,
+    masked_views,
+    shares_above,
+    tenth_outside,
+    window_outside,
+)
+from storage.errors import UserError
+from storage.images import ImageError, read_image
+from storage.maps import MapStore
+from storage.run import Run
+from storage.tables import EXPLAIN, without_vectors
+
+PROBES = {
+    "p_full": "whole view",
+    "p_saliency": "what lights up (S)",
+    "p_box": "boxes alone",
+    "p_context": "all but the boxes",
+    "p_saliency_in_box": "S in the boxes",
+    "p_saliency_in_context": "S outside the boxes",
+    "p_hide_outside": "costliest tenth outside hidden",
+    "p_hide_random": "random tenth outside hidden",
+    "p_hide_context": "all outside hidden",
+}
+"""The probes that are shown, and what the network saw for each."""
+
+LONG_SIDE = 640
+"""Long side of the picture, px."""
+
+Edges = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A sample through one method and target."""
+
+    run: str
+    """Where the run is."""
+    sample_id: str
+    digest: str | None
+    method: str
+    target: str
+    label: str | None
+    explained: str
+    """The class that the map and the probes are about."""
+    predicted: str | None
+    confidence: float | None
+    correct: bool | None
+    status: str
+    """``ok`` if there is a map."""
+    reason: str | None
+    probes: Mapping[str, float | None]
+    """p of the explained class by column of ``explain``, those of :data:`PROBES`; None where undefined."""
+    words: Meaning
+    """The probes in words."""
+    width: int
+    height: int
+    boxes: tuple[Edges, ...]
+    """Ground-truth boxes of the label, image px."""
+    hidden_box: Edges | None
+    """Largest part that was hidden for p_hide_outside, image px."""
+    hide_locator: str | None
+    """Who proposed that part: the method, grad_cam or scan."""
+    scan_box: Edges | None
+    """Window of the scan that lowers p most, image px."""
+    view: ViewTransform
+    saliency: NDArray[np.float32] | None
+    """The map in [0, 1] at the network's input, (H, W); None if there is none."""
+    uri: str
+    interpolation: Interpolation
+
+
+def portray(run: Run, sample_id: str, *, method: str, target: str, thresholds: Mapping[str, float]) -> Portrait:
+    """What the run says of a sample, in words by the ``thresholds`` of its audit.
+
+    Raises UserError for a sample, method or target that it lacks.
+    """
+    sample = _sample(run, sample_id)
+    if target not in run.targets(method):
+        raise UserError(f"{run.url} has no maps {method}/{target}; it has {', '.join(_choices(run)) or 'none'}")
+    maps = run.maps(target, method)
+    explained = _explained(run, sample, method, target)
+    width, height = sample["width"] or 1, sample["height"] or 1
+    attributes = maps.attributes
+    names: Sequence[str] = attributes.get("class_names") or ()
+    predicted, own = explained.get("pred_index"), explained.get("class_index")
+    probes = {name: _number(explained.get(name)) for name in PROBES}
+    name = (None if own is None else class_name(names, own)) or sample["label"] or "the class"
+    seen_as = None if predicted is None else class_name(names, predicted)
+    return Portrait(
+        run=run.url,
+        sample_id=sample_id,
+        digest=sample["digest"],
+        method=method,
+        target=target,
+        label=sample["label"],
+        explained=name,
+        predicted=seen_as,
+        confidence=_number(explained.get("pred_prob")),
+        correct=None if predicted is None or sample["class_index"] is None else predicted == sample["class_index"],
+        status=explained.get("status") or sample["status"],
+        reason=explained.get("reason") or sample["reason"],
+        probes=probes,
+        words=meaning(probes, name, thresholds, predicted=seen_as),
+        width=width,
+        height=height,
+        boxes=tuple(
+            (box["x0"], box["y0"], box["x1"], box["y1"])
+            for box in sample["boxes"] or ()
+            if box["label"] in (None, sample["label"])
+        ),
+        hidden_box=_edges(explained.get("hidden_box")),
+        hide_locator=explained.get("hide_locator"),
+        scan_box=_edges(explained.get("scan_box")),
+        view=view_transforms(maps, [(width, height)])[0],
+        saliency=_saliency(maps, sample["row"]),
+        uri=sample["uri"],
+        interpolation=attributes.get("interpolation", "bilinear"),
+    )
+
+
+def as_shown(portrait: Portrait) -> dict[str, Any]:
+    """The portrait as plain JSON with its pictures as data URIs; without the image's where it cannot be read."""
+    shown = {
+        name: getattr(portrait, name)
+        for name in (
+            *("run", "sample_id", "digest", "method", "target", "label", "explained", "predicted"),
+            *("correct", "status", "reason", "width", "height", "hidden_box", "hide_locator"),
+        )
+    }
+    shown["words"] = portrait.words._asdict()
+    shown["confidence"] = p(portrait.confidence)
+    shown["boxes"] = [list(box) for box in portrait.boxes]
+    shown["view_box"] = list(portrait.view.view_box)
+    shown["levels"] = list(LEVELS)
+    shown["problem"], image = None, None
+    try:
+        image = read_image(portrait.uri)
+    except ImageError as error:
+        shown["problem"] = f"the image cannot be shown: {error}"
+    saliency, view = portrait.saliency, portrait.view
+    pictures: dict[str, str] = {}
+    if image is not None:
+        shown["image"] = data_uri(np.asarray(image.resize(fitted(*image.size, LONG_SIDE)[::-1])), "JPEG")
+        pictures = {name: data_uri(seen, "JPEG") for name, seen in _seen(portrait, image).items()}
+    if saliency is not None:
+        shown["heat"] = data_uri(heat(saliency, view, fitted(portrait.width, portrait.height, LONG_SIDE)))
+        shown["contours"] = contours(saliency, view)
+        shown["shares"] = shares_above(saliency)
+        shown["map"] = {
+            "float32": base64.b64encode(saliency.astype("<f4").tobytes()).decode(),
+            "width": view.view_width,
+            "height": view.view_height,
+            "scale": [view.scale_x, view.scale_y],
+            "offset": [view.offset_x, view.offset_y],
+        }
+    shown["probes"] = [
+        {
+            "name": name,
+            "label": label,
+            "value": portrait.probes[name],
+            "text": p(portrait.probes[name]),
+            "picture": pictures.get(name),
+        }
+        for name, label in PROBES.items()
+    ]
+    return shown
+
+
+def findings_of(run: Run, sample_id: str, method: str) -> list[Finding]:
+    """What rules found in a sample by a method, by all targets: evidence first, then by severity."""
+    if not run.has_table("findings"):
+        return []
+    table = _table(run, "findings")
+    mask = pc.and_(pc.equal(table["sample_id"], sample_id), pc.equal(table["method"], method))
+    return [finding for _, finding in findings_in(table.filter(mask))]
+
+
+def _seen(portrait: Portrait, image: Image.Image) -> dict[str, NDArray[np.uint8]]:
+    """What the network was shown, by probe. What a Grad-CAM had hidden is not known: its map is not stored."""
+    saliency, view = portrait.saliency, portrait.view
+    whole = view.render(image, portrait.interpolation)
+    coverage = view.coverage(portrait.boxes) if portrait.boxes else None
+    seen = masked_views(whole, saliency, coverage)
+    if coverage is not None:
+        seen["p_hide_context"] = hide(whole, 1 - coverage)
+    if coverage is not None and saliency is not None and portrait.hide_locator == portrait.method:
+        seen["p_hide_outside"] = hide(whole, tenth_outside(saliency, coverage))
+    elif coverage is not None and portrait.scan_box is not None and portrait.hide_locator == "scan":
+        seen["p_hide_outside"] = hide(whole, window_outside(portrait.scan_box, view, coverage))
+    return seen
+
+
+def choices(run: Run) -> list[dict[str, str]]:
+    """Methods and targets that the run has maps of."""
+    return [{"method": method, "target": target} for method in run.methods() for target in run.targets(method)]
+
+
+def _choices(run: Run) -> list[str]:
+    return [f"{choice['method']}/{choice['target']}" for choice in choices(run)]
+
+
+def _sample(run: Run, sample_id: str) -> dict[str, Any]:
+    table = _table(run, "samples")
+    found: list[dict[str, Any]] = table.filter(pc.equal(table["sample_id"], sample_id)).to_pylist()
+    if not found:
+        raise UserError(f"{run.url} has no sample {sample_id!r}")
+    return found[0]
+
+
+def _explained(run: Run, sample: Mapping[str, Any], method: str, target: str) -> dict[str, Any]:
+    """The sample's row of ``explain``; empty if it was not explained."""
+    parts = sorted(run.parts("explain", method), key=lambda part: part.index)
+    size = ((run.info.get("config") or {}).get("explain") or {}).get("shard_size")
+    if size:
+        # A part holds a fixed range of rows: its own is asked first, which spares reading a large run.
+        parts.sort(key=lambda part: part.index != sample["row"] // size)
+    for part in parts:
+        table = run.read_part(part, without_vectors(EXPLAIN))
+        mask = pc.and_(pc.equal(table["sample_id"], sample["sample_id"]), pc.equal(table["target"], target))
+        rows: list[dict[str, Any]] = table.filter(mask).to_pylist()
+        if rows:
+            return rows[0]
+    return {}
+
+
+def _saliency(maps: MapStore, row: int) -> NDArray[np.float32] | None:
+    if row >= maps.shape[0]:
+        return None
+    saliency: NDArray[np.float32] = maps.read([row], size=maps.view_size)[0]
+    return saliency if np.isfinite(saliency).all() else None
+
+
+def _table(run: Run, name: str) -> pa.Table:
+    """A whole table of a local run, kept in memory until its file changes: a reviewer asks for sample after sample."""
+    path = run.local_path(f"{name}.parquet")
+    if not path.exists():
+        return run.table(name)
+    stamp = path.stat()
+    return _kept(run.url, name, stamp.st_mtime_ns, stamp.st_size)
+
+
+@lru_cache(maxsize=6)
+def _kept(url: str, name: str, modified: int, size: int) -> pa.Table:
+    return Run.open(url).table(name)
+
+
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _edges(region: Mapping[str, float] | None) -> Edges | None:
+    return None if region is None else (region["x0"], region["y0"], region["x1"], region["y1"])

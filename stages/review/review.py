@@ -1,0 +1,171 @@
+"""A run as a FiftyOne dataset."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+
+from stages.review.dataset.contents import Contents, Sample, make_heatmaps, read_contents
+from stages.review.dataset.documents import add, update
+from stages.review.dataset.embeddings import save_embeddings
+from stages.review.dataset.fields import DIGEST, KEY, Field, declare, fields_of
+from stages.review.dataset.other_runs import RUN
+from stages.review.dataset.records import Record, records
+from stages.review.dataset.select import selected
+from stages.review.dataset.verdict_fields import bring_back, declare_verdicts, find_reviews
+from stages.review.dataset.views import lay_out, save_views
+from stages.review.dataset.workspace import save_workspace
+from stages.review.settings import ReviewSettings, RuleText, Selection
+from stages.review.verdicts.table import append_reviews, read_reviews, standing
+from storage.errors import UserError
+from storage.run import Run
+
+OURS = "fields"
+"""Key of the dataset's info that lists the fields made here."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a load did, in samples."""
+
+    dataset: str
+    added: int
+    updated: int
+    unchanged: int
+    removed: int
+    skipped: Mapping[str, int]
+    without_heatmap: int
+
+    def __str__(self) -> str:
+        text = (
+            f"FiftyOne dataset {self.dataset!r}: {self.added} samples added, {self.updated} updated, "
+            f"{self.unchanged} unchanged"
+        )
+        if self.removed:
+            text += f", {self.removed} taken out (no longer in the run, or not selected)"
+        if self.without_heatmap:
+            text += f"; {self.without_heatmap} without a heatmap (see explain_status)"
+        if self.skipped:
+            counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
+            text += f"; not shown: {counts}"
+        return text
+
+
+def load(
+    run: Run,
+    settings: ReviewSettings | None = None,
+    *,
+    rules: Mapping[str, RuleText] | None = None,
+    selection: Selection | None = None,
+    tell: Callable[[LoadReport], None] | None = None,
+) -> fo.Dataset:
+    """Load a run into a persistent FiftyOne dataset, or bring the dataset that it has up to date.
+
+    Samples are known by ``sample_key``. Those that changed are updated and keep the tags, fields and saved views that
+    people added; samples that the run no longer has are taken out. Verdicts are stored in the run first, and those that
+    the run has are brought back. ``rules`` names rules in words for the saved views. With a ``selection``, only its
+    samples are loaded and drawn, the others are taken out; those that people worked on stay all the same.
+    Call it within :func:`stages.review.app.database.database`. Raises UserError for a run that cannot be shown, a
+    selection of nothing, or a dataset name that is taken.
+    """
+    settings = settings or ReviewSettings()
+    rules = rules or {}
+    former = existing_dataset(run, settings)
+    if former is not None:
+        append_reviews(run, find_reviews(former).reviews)
+    ours = former.info.get(OURS, []) if former is not None else ()
+    only = selected(former, selection, rules, ours) if selection is not None else None
+    contents = read_contents(run, settings, only)
+    heatmaps = make_heatmaps(run, contents, settings)
+    dataset = former if former is not None else _new_dataset(run, settings)
+    fields = fields_of(contents.rules, crops=contents.crops, both_targets=len(contents.measured) > 1)
+    _drop_former(dataset, fields)
+    declare(dataset, fields)
+    if "priority" not in dataset.get_index_information():
+        dataset.create_index("priority")
+    report = _bring_up_to_date(dataset, fields, contents, records(contents, heatmaps))
+    declare_verdicts(dataset, contents.class_names)
+    bring_back(dataset, standing(read_reviews(run)))
+    save_embeddings(dataset, run, contents)
+    lay_out(dataset, fields, opacity=settings.heatmap_opacity)
+    save_views(dataset, rules, contents.cues, evidence=contents.evidence, selected=selection is not None)
+    save_workspace(dataset)
+    if tell:
+        tell(report)
+    return dataset
+
+
+def existing_dataset(run: Run, settings: ReviewSettings) -> Any | None:
+    """The run's FiftyOne dataset; None if it was never loaded. Two runs of one name are told apart by where they are.
+
+    Call it within :func:`stages.review.app.database.database`. Raises UserError if ``review.dataset`` names another's.
+    """
+    name = _name(run, settings)
+    return fo.load_dataset(name) if fo.dataset_exists(name) else None
+
+
+def _new_dataset(run: Run, settings: ReviewSettings) -> Any:
+    name = _name(run, settings)
+    try:
+        dataset = fo.Dataset(name, persistent=True)
+    except ValueError as error:
+        raise UserError(f"FiftyOne does not take {name!r} for a dataset: {error}; set review.dataset") from None
+    dataset.media_type = "image"
+    dataset.info[RUN] = _place(run)
+    dataset.save()
+    declare(dataset, [Field(KEY, "text", "", "")])
+    dataset.create_index(KEY, unique=True)
+    return dataset
+
+
+def _name(run: Run, settings: ReviewSettings) -> str:
+    name, place = settings.dataset or run.name, _place(run)
+    if not fo.dataset_exists(name) or fo.load_dataset(name).info.get(RUN) == place:
+        return name
+    if settings.dataset:
+        raise UserError(
+            f"review.dataset: FiftyOne has a dataset {name!r} already, of something else than {place}; "
+            "take another name"
+        )
+    return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:6]}"
+
+
+def _place(run: Run) -> str:
+    return run.url if "://" in run.url else str(run.local_path())
+
+
+def _drop_former(dataset: Any, fields: list[Field]) -> None:
+    """Take out fields of an earlier load that this one lacks: a rule's, say, that no longer finds anything."""
+    paths = [field.path for field in fields]
+    former = [path for path in dataset.info.get(OURS, []) if path not in paths and dataset.has_sample_field(path)]
+    if former:
+        dataset.delete_sample_fields(former)
+    dataset.info[OURS] = paths
+    dataset.save()
+
+
+def _bring_up_to_date(
+    dataset: Any, fields: list[Field], contents: Contents, batches: Iterator[list[tuple[Sample, Record]]]
+) -> LoadReport:
+    before = dict(zip(*dataset.values([KEY, DIGEST]), strict=True))
+    added = updated = without_heatmap = 0
+    for batch in batches:
+        for sample, record in batch:
+            record[DIGEST] = hashlib.blake2b(repr((sample, record)).encode(), digest_size=16).hexdigest()
+            without_heatmap += record["saliency"] is None and record["saliency_predicted"] is None
+        new = [shown for shown in batch if shown[0].key not in before]
+        changed = [shown for shown in batch if shown[0].key in before and shown[1][DIGEST] != before[shown[0].key]]
+        add(dataset, fields, new)
+        update(dataset, fields, changed)
+        added += len(new)
+        updated += len(changed)
+    wanted = contents.known if contents.only is None else contents.known & contents.only
+    gone = [key for key in before if key not in wanted]
+    if gone:
+        dataset.delete_samples(dataset.select_by(KEY, gone))
+    unchanged = len(contents.samples) - added - updated
+    return LoadReport(dataset.name, added, updated, unchanged, len(gone), dict(contents.skipped), without_heatmap)

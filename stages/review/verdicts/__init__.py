@@ -1,0 +1,1 @@
+"""What reviewers said, without FiftyOne: the table, its import, counts and agreement."""

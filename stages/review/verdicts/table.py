@@ -1,0 +1,269 @@
+"""Verdicts of people on findings: what one says, the table ``reviews`` that keeps them all, and import from CSV."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from stages.review.verdicts.boxes import Box, same_boxes
+from storage.errors import UserError
+from storage.run import Run
+from storage.tables import REVIEWS
+
+VERDICTS = {
+    "confirmed": "the finding is right, and it is the model that is at fault",
+    "false_alarm": "there is nothing wrong here",
+    "fix_box": "the boxes are wrong or one is missing",
+    "fix_label": "the label is wrong",
+    "unsure": "cannot tell",
+}
+"""The verdicts there are, and what each says."""
+
+RIGHT = ("confirmed", "fix_box", "fix_label")
+"""Verdicts that say of a finding that it was worth a look: the model, the boxes or the label are at fault."""
+
+REQUIRED = ("sample_id", "rule", "verdict", "reviewer")
+OPTIONAL = ("target", "label", "note", "boxes", "time")
+
+Key = tuple[str, str, str, str]
+
+
+def now() -> datetime:
+    """The time in UTC to the millisecond, which is what MongoDB keeps."""
+    return _to_milliseconds(datetime.now(UTC))
+
+
+@dataclass(frozen=True)
+class Review:
+    """What one reviewer says of one finding. Raises UserError for a verdict that does not exist or says too little."""
+
+    sample_id: str
+    target: str
+    """Which class's map the finding is about: label, predicted ..."""
+    rule: str
+    verdict: str
+    """One of :data:`VERDICTS`."""
+    reviewer: str
+    label: str | None = None
+    """With fix_label: the right class; None if the reviewer did not say."""
+    boxes: tuple[Box, ...] | None = None
+    """With fix_box: all boxes as the reviewer left them, image px; None if none was drawn."""
+    note: str | None = None
+    time: datetime = field(default_factory=now)
+    """With a time zone."""
+
+    def __post_init__(self) -> None:
+        for name in ("sample_id", "target", "rule", "reviewer"):
+            if not getattr(self, name).strip():
+                raise UserError(f"a verdict needs a {name}")
+        if self.verdict not in VERDICTS:
+            near = get_close_matches(self.verdict, VERDICTS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"verdicts are {', '.join(VERDICTS)}"
+            raise UserError(f"no verdict {self.verdict!r}; {hint}")
+        if self.label is not None and self.verdict != "fix_label":
+            raise UserError(f"a label goes with the verdict fix_label, not with {self.verdict}")
+        if self.boxes is not None and self.verdict != "fix_box":
+            raise UserError(f"boxes go with the verdict fix_box, not with {self.verdict}")
+
+    @property
+    def key(self) -> Key:
+        """Of one key the last verdict by time counts."""
+        return self.sample_id, self.target, self.rule, self.reviewer
+
+    def says(self, other: Review) -> bool:
+        """Whether both say the same of the same finding, whenever it was."""
+        return (
+            (self.key, self.verdict, self.label) == (other.key, other.verdict, other.label)
+            and (self.note or None) == (other.note or None)
+            and same_boxes(self.boxes, other.boxes)
+        )
+
+
+def read_reviews(run: Run) -> list[Review]:
+    """All verdicts of a run in the order they came in, those that were replaced included; empty if it has none."""
+    if not run.has_table("reviews"):
+        return []
+    return [_of_row(row) for row in run.table("reviews").to_pylist()]
+
+
+def standing(reviews: Iterable[Review]) -> dict[Key, Review]:
+    """The verdicts that count: of each key the last by time, of equal times the one that came in last."""
+    counts: dict[Key, Review] = {}
+    for review in reviews:
+        before = counts.get(review.key)
+        if before is None or review.time >= before.time:
+            counts[review.key] = review
+    return counts
+
+
+def latest(reviews: Iterable[Review]) -> Review | None:
+    """The last by time; None of none."""
+    return max(reviews, key=lambda review: review.time, default=None)
+
+
+def of_sample(reviews: Iterable[Review]) -> dict[str, Sequence[Review]]:
+    """Verdicts by sample, in their order."""
+    found: dict[str, list[Review]] = {}
+    for review in reviews:
+        found.setdefault(review.sample_id, []).append(review)
+    return dict(found)
+
+
+def append_reviews(run: Run, given: Iterable[Review]) -> int:
+    """Append to the table ``reviews`` what it does not say yet; nothing is ever taken out. Returns how many were new.
+
+    A verdict is not new if it says what the verdict that counts says already, or if it is in the table to the time.
+    Processes that append to one run on a local disk wait for each other.
+    """
+    given = sorted(given, key=lambda review: review.time)
+    if not given:
+        return 0
+    with _alone(run):
+        stored = read_reviews(run)
+        counts = standing(stored)
+        known = {(review.key, review.time) for review in stored}
+        new: list[Review] = []
+        for review in given:
+            before = counts.get(review.key)
+            if (review.key, review.time) in known or (before is not None and before.says(review)):
+                continue
+            new.append(review)
+            known.add((review.key, review.time))
+            if before is None or review.time >= before.time:
+                counts[review.key] = review
+        if new:
+            rows = [_row(review) for review in (*stored, *new)]
+            run.write_table("reviews", pa.Table.from_pylist(rows, schema=REVIEWS))
+    return len(new)
+
+
+def read_csv(path: Path, sizes: Mapping[str, tuple[int | None, int | None]]) -> list[Review]:
+    """Verdicts in a CSV with the columns ``sample_id, rule, verdict, reviewer`` and, if wanted, ``target`` (else
+    label), ``label``, ``note``, ``boxes`` (JSON as in a manifest) and ``time`` (ISO 8601, UTC if it names no zone;
+    else now).
+
+    ``sizes`` are (width, height), px, of the samples that exist. Raises UserError with file and line for anything that
+    does not fit.
+    """
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; give a CSV with {', '.join(REQUIRED)}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no CSV in UTF-8 (byte {error.start}); save it as one") from None
+    imported = now()
+    reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
+    try:
+        columns = reader.fieldnames or ()
+        faults = [f"no column {name!r}" for name in REQUIRED if name not in columns]
+        faults += [f"an unknown column {name!r}" for name in columns if name not in REQUIRED + OPTIONAL]
+        if faults:
+            raise UserError(f"{path} has {faults[0]}; its header is {','.join(REQUIRED)}, then any of {_OPTIONS}")
+        return [_of_line(f"{path}, line {reader.line_num}", row, sizes, imported) for row in reader]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.reader.line_num}: not CSV: {error}; quote the cell") from None
+
+
+_OPTIONS = ", ".join(OPTIONAL)
+
+
+def _of_line(
+    place: str, row: dict[str, Any], sizes: Mapping[str, tuple[int | None, int | None]], imported: datetime
+) -> Review:
+    if None in row or None in row.values():
+        raise UserError(f"{place}: not as many fields as in the header; put cells with commas in double quotes")
+    cells = {name: value.strip() for name, value in row.items()}
+    if cells["sample_id"] not in sizes:
+        near = get_close_matches(cells["sample_id"], sizes, n=1)
+        hint = f"did you mean {near[0]}?" if near else "sample_id is the path below the dataset's root"
+        raise UserError(f"{place}: the run has no sample {cells['sample_id']!r}; {hint}")
+    try:
+        return Review(
+            sample_id=cells["sample_id"],
+            target=cells.get("target") or "label",
+            rule=cells["rule"],
+            verdict=cells["verdict"],
+            reviewer=cells["reviewer"],
+            label=cells.get("label") or None,
+            boxes=_boxes(cells.get("boxes", ""), sizes[cells["sample_id"]]),
+            note=cells.get("note") or None,
+            time=_time(cells["time"]) if cells.get("time") else imported,
+        )
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+
+
+def _boxes(cell: str, size: tuple[int | None, int | None]) -> tuple[Box, ...] | None:
+    if not cell:
+        return None
+    form = '[[x0, y0, x1, y1], ...] or [{"x0": .., "y0": .., "x1": .., "y1": .., "label": ..}, ...]'
+    try:
+        entries = json.loads(cell)
+        boxes = tuple(
+            Box(entry.get("label"), *(float(entry[name]) for name in ("x0", "y0", "x1", "y1")))
+            if isinstance(entry, dict)
+            else Box(None, *map(float, entry))
+            for entry in entries
+        )
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"boxes are not understood: {cell}; write {form}") from None
+    width, height = size
+    for box in boxes:
+        if not (all(map(math.isfinite, box.edges)) and box.x0 < box.x1 and box.y0 < box.y1 and _is_text(box.label)):
+            raise UserError(f"a box without area, or a label that is no text: {cell}; write {form}")
+        if min(box.x0, box.y0) < 0 or box.x1 > (width or 0) or box.y1 > (height or 0):
+            raise UserError(f"a box reaches out of the image of {width} x {height} px: {cell}; cut it to the image")
+    return boxes or None
+
+
+def _is_text(label: object) -> bool:
+    return label is None or isinstance(label, str)
+
+
+def _time(cell: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(cell)
+    except ValueError:
+        raise UserError(f"time {cell!r} is not understood; write 2026-05-31T14:30:00+00:00") from None
+    return _to_milliseconds(time if time.tzinfo else time.replace(tzinfo=UTC))
+
+
+def _to_milliseconds(time: datetime) -> datetime:
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def _of_row(row: dict[str, Any]) -> Review:
+    boxes = None if row["boxes"] is None else tuple(map(Box.of, row["boxes"]))
+    return Review(**{**row, "boxes": boxes, "time": row["time"].astimezone(UTC)})
+
+
+def _row(review: Review) -> dict[str, Any]:
+    values = {name: getattr(review, name) for name in REVIEWS.names}
+    return {**values, "boxes": None if review.boxes is None else [box.struct() for box in review.boxes]}
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """One process at a time reads and replaces the table, where the run is on a local disk."""
+    if not run.directory.is_local:
+        yield
+        return
+    directory = os.open(run.local_path(), os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)

@@ -1,0 +1,218 @@
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from stages.explain import ModelSettings, load_classifier
+from storage.errors import UserError
+from tests.stages.explain.networks import TinyNet, tiny
+
+TINY = "python:tests.stages.explain.networks:tiny"
+
+
+def refused(message, size=32, **settings):
+    with pytest.raises(UserError, match=message) as caught:
+        load_classifier(ModelSettings(**settings), size)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def written(path, content):
+    path.write_text(content)
+    return str(path)
+
+
+def saved(path, content):
+    torch.save(content, path)
+    return str(path)
+
+
+# What a factory of a user may do
+
+
+def flat_input():
+    return nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.Flatten(), nn.Linear(2 * 32 * 32, 4))
+
+
+def raises():
+    raise FileNotFoundError("no weights at weights.bin")
+
+
+def gives_no_module():
+    return {"state": 1}
+
+
+def gives_maps():
+    return nn.Conv2d(3, 4, 3)
+
+
+def test_a_python_factory_is_loaded_frozen_and_in_eval_mode():
+    classifier = load_classifier(ModelSettings(source=TINY), 32)
+    assert classifier.class_names == ("0", "1", "2", "3", "4")
+    assert not classifier.network.training
+    assert not any(parameter.requires_grad for parameter in classifier.parameters())
+
+
+def test_the_classifier_normalises_its_input(tmp_path):
+    classes = written(tmp_path / "classes.txt", "a\nb\nc\nd\ne\n")
+    classifier = load_classifier(
+        ModelSettings(source=TINY, classes=classes, mean=(0.5, 0.4, 0.3), std=(0.2, 0.1, 0.25)), 32
+    )
+    images = torch.rand(2, 3, 32, 32)
+    mean, std = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.1, 0.25]).view(3, 1, 1)
+    torch.testing.assert_close(classifier(images), tiny()((images - mean) / std))
+    assert classifier.class_names == ("a", "b", "c", "d", "e")
+
+
+def test_a_network_that_takes_one_size_only_is_loaded_at_the_view_s_size():
+    factory = "python:tests.stages.explain.network.test_model:flat_input"
+    assert load_classifier(ModelSettings(source=factory), 32).class_names == ("0", "1", "2", "3")
+    refused(r"fails on an image of 64 x 64 px \(RuntimeError: .*\); set view\.size", 64, source=factory)
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
+def test_a_checkpoint_is_a_state_dict_bare_or_in_the_usual_wrappers(tmp_path, wrap):
+    other = tiny(seed=7)
+    path = saved(tmp_path / "model.pt", wrap(other.state_dict()))
+    classifier = load_classifier(ModelSettings(source=TINY, checkpoint=path), 32)
+    assert all(torch.equal(value, classifier.network.state_dict()[name]) for name, value in other.state_dict().items())
+
+
+def test_torchvision_builds_a_head_for_the_listed_classes(tmp_path):
+    import torchvision
+
+    network = torchvision.models.squeezenet1_1(num_classes=3)
+    path = saved(tmp_path / "model.pt", network.state_dict())
+    classes = written(tmp_path / "classes.txt", "ant\nbee\nwasp\n")
+    settings = ModelSettings(source="torchvision:squeezenet1_1", checkpoint=path, classes=classes)
+    classifier = load_classifier(settings, 64)
+    assert classifier.class_names == ("ant", "bee", "wasp")
+    torch.testing.assert_close(classifier.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
+
+
+def test_the_digest_tells_weights_and_normalisation_apart_and_nothing_else(tmp_path):
+    path = saved(tmp_path / "model.pt", tiny(seed=7).state_dict())
+    same = [load_classifier(ModelSettings(source=TINY), 32).digest() for _ in range(2)]
+    assert same[0] == same[1]
+    others = [ModelSettings(source=TINY, checkpoint=path), ModelSettings(source=TINY, std=(0.2, 0.2, 0.2))]
+    assert len({same[0], *(load_classifier(settings, 32).digest() for settings in others)}) == 3
+
+
+@pytest.mark.parametrize("source", ["mobilenet_v2", "keras:vgg16", "torchvision:", ""])
+def test_a_source_that_is_not_understood_is_told_with_the_three_forms(source):
+    refused(rf"model\.source '{source}' is not understood; write torchvision:NAME, timm:NAME or python:", source=source)
+
+
+def test_near_names_of_torchvision_are_suggested():
+    assert "mobilenet_v2" in refused(r"no classifier 'mobilnet_v2'; did you mean", source="torchvision:mobilnet_v2")
+    refused(r"no classifier 'xyzzy'; it has alexnet", source="torchvision:xyzzy")
+
+
+def test_a_detector_of_torchvision_is_no_classifier():
+    refused("no classifier 'fasterrcnn_resnet50_fpn'", source="torchvision:fasterrcnn_resnet50_fpn")
+
+
+def test_unknown_weights_are_told_with_those_there_are():
+    refused(
+        r"no weights 'IMAGENET1K_V9' for mobilenet_v2; it has IMAGENET1K_V1, IMAGENET1K_V2",
+        source="torchvision:mobilenet_v2",
+        weights="IMAGENET1K_V9",
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no.such.module:make", r"ModuleNotFoundError: No module named 'no'.*importable from"),
+        ("tests.stages.explain.networks:huge", r"has no attribute 'huge'.*write python:package\.module:factory"),
+        ("tests.stages.explain.networks", r"write python:package\.module:factory"),
+        (
+            "tests.stages.explain.network.test_model:raises",
+            r"the factory raised FileNotFoundError: no weights at weights\.bin",
+        ),
+        ("tests.stages.explain.network.test_model:gives_no_module", r"returned dict; return a torch\.nn\.Module"),
+        (
+            "tests.stages.explain.network.test_model:gives_maps",
+            r"does not return logits \(N, C\) for images \(N, 3, 32, 32\)",
+        ),
+    ],
+)
+def test_a_factory_that_does_not_serve_is_told(path, message):
+    refused(message, source=f"python:{path}")
+
+
+def test_a_module_that_does_not_even_import_is_told(tmp_path, monkeypatch):
+    (tmp_path / "broken_model.py").write_text("def make(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    refused(r"python:broken_model:make: SyntaxError", source="python:broken_model:make")
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    refused(r"no file .*gone\.pt; give the path of a state dict", source=TINY, checkpoint=str(tmp_path / "gone.pt"))
+
+
+class Payload:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+@pytest.mark.parametrize("kind", ["pickle", "whole model", "text", "empty"])
+def test_a_checkpoint_that_is_no_state_dict_is_refused_and_never_executed(tmp_path, kind, capsys):
+    path = tmp_path / "model.pt"
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(Payload()))
+    elif kind == "whole model":
+        torch.save(TinyNet(), path)
+    else:
+        path.write_text("weights" if kind == "text" else "")
+    message = refused(
+        r"does not load with weights_only=True .*torch\.save\(model\.state_dict\(\), path\)",
+        source=TINY,
+        checkpoint=str(path),
+    )
+    assert str(path) in message
+    assert "executed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: {k: v for k, v in s.items() if k != "head.bias"}, r"1 keys missing \(head\.bias\), 0 unknown"),
+        (lambda s: {**s, "extra": torch.zeros(1)}, r"0 keys missing \(\), 1 unknown \(extra\)"),
+        (lambda s: {**s, "head.bias": torch.zeros(7)}, r"size mismatch for head\.bias.*check model\.source"),
+        (lambda s: torch.zeros(3), r"does not fit the network"),
+        (lambda s: [1, 2], r"does not fit the network"),
+        (lambda s: {"state_dict": dict.fromkeys(s, 1)}, r"does not fit the network"),
+    ],
+    ids=["a key missing", "a key too many", "another shape", "a tensor", "a list", "numbers"],
+)
+def test_a_checkpoint_of_another_network_is_told_by_its_keys(tmp_path, change, message):
+    path = saved(tmp_path / "model.pt", change(tiny().state_dict()))
+    refused(message, source=TINY, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a\nb\nc\n", r"model\.classes lists 3 classes but python:.* has 5 outputs; give one class a line"),
+        ("a\nb\nc\na\ne\n", r"names 'a' twice"),
+        ("\n \n", r"is empty; give one class a line"),
+    ],
+)
+def test_a_class_list_that_does_not_fit_is_told(tmp_path, content, message):
+    refused(message, source=TINY, classes=written(tmp_path / "classes.txt", content))
+
+
+def test_a_missing_class_list_is_named(tmp_path):
+    refused(r"model\.classes: cannot read .*nothing\.txt", source=TINY, classes=str(tmp_path / "nothing.txt"))
+
+
+def test_a_class_list_that_is_no_text_is_told(tmp_path):
+    (tmp_path / "classes.txt").write_bytes(b"\xff\xfe\x00bytes")
+    refused(r"model\.classes: cannot read", source=TINY, classes=str(tmp_path / "classes.txt"))
+
+
+def test_timm_without_its_extra_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    refused(r"needs the extra `timm`: pip install -e '.\[timm\]'", source="timm:efficientnet_lite0")

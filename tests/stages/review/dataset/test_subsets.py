@@ -1,0 +1,69 @@
+"""Views that a reviewer asks for, and the runs that can stand beside the one reviewed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import pytest
+
+from stages.review.dataset import subsets
+from stages.review.dataset.other_runs import loaded_runs, run_of
+from stages.review.dataset.subsets import of_keys, same_cue
+from stages.review.review import load
+from stages.review.settings import ReviewSettings
+from storage.errors import UserError
+from tests.stages.review.synthetic import Planted, make_run, write_cues
+
+pytestmark = pytest.mark.usefixtures("mongo")
+
+NAMES = [f"{letter}.png" for letter in "abcde"]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Any:
+    planted = [
+        Planted(name, rules=(("relies_on_outside", "evidence", severity),))
+        for name, severity in zip(NAMES, (0.1, 0.2, 0.3, 0.4, 0.5), strict=True)
+    ]
+    run = make_run(tmp_path, planted, name=tmp_path.name)
+    write_cues(
+        run,
+        [
+            {"cue_id": "cue-1", "rank": 1, "size": 3, "sample_ids": ["a.png", "d.png", "b.png"]},
+            {"cue_id": "cue-2", "rank": 2, "size": 1, "sample_ids": ["c.png"]},
+        ],
+    )
+    return load(run, ReviewSettings())
+
+
+def test_more_like_this_are_the_samples_of_its_cue_worst_first(dataset: Any) -> None:
+    view = same_cue(dataset, dataset.one({"sample_key": "a.png"}))
+    assert view.values("sample_key") == ["d.png", "b.png", "a.png"]
+    with pytest.raises(UserError, match=r"e\.png belongs to no cue"):
+        same_cue(dataset, dataset.one({"sample_key": "e.png"}))
+
+
+def test_a_querys_samples_are_shown_once_in_its_order(dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    view, count = of_keys(dataset, ["c.png", "a.png", "nobody.png", "c.png", "e.png"])
+    assert view.values("sample_key") == ["c.png", "a.png", "e.png"]
+    assert count == 3
+    with pytest.raises(UserError, match="no sample that is loaded"):
+        of_keys(dataset, ["nobody.png"])
+    monkeypatch.setattr(subsets, "MOST", 2)
+    assert of_keys(dataset, NAMES)[0].values("sample_key") == ["a.png", "b.png"]
+
+
+def test_runs_of_the_database_are_known_by_their_datasets(dataset: Any, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", [Planted("a.png")], name=f"{tmp_path.name}-other")
+    beside = load(other, ReviewSettings())
+    foreign = fo.Dataset(f"{tmp_path.name}-foreign")
+    try:
+        assert loaded_runs(dataset)[beside.name] == str(other.local_path())
+        assert not {dataset.name, foreign.name} & loaded_runs(dataset).keys()
+        assert run_of(beside).url == str(other.local_path())
+        with pytest.raises(UserError, match="not loaded by `sightline app`"):
+            run_of(foreign)
+    finally:
+        foreign.delete()

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.review.export.corrected import AnnotatedImage, Annotations, corrected_annotations
+from stages.review.settings import ReviewSettings
+from stages.review.verdicts.boxes import Box
+from stages.review.verdicts.table import Review, append_reviews
+from storage.run import Run
+from tests.stages.review.synthetic import Planted, make_run, object_box, replace_findings
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+ONE = Planted("one.png", 448, 224, cell=(1, 5))
+WRONG = Planted("wrong.png", 448, 224, cell=(1, 5), predicted=1, predicted_cell=(5, 1))
+BROKEN = Planted("broken.png", status="unreadable")
+
+# The hot cell (1, 5) of 7 x 7 reaches 31.3 px of 224 from its centre (176, 48) above the map's mean: view pixels 145 to
+# 207 and 17 to 79, and the image is twice as wide as the view. Cell (5, 1) is the same about (48, 176).
+SALIENT = (290, 17, 414, 79)
+SALIENT_PREDICTED = (34, 145, 158, 207)
+
+
+def verdict(key: str, verdict: str, minute: int = 0, **more: object) -> Review:
+    values = {"target": "label", "rule": "r", "reviewer": "ann"} | more
+    return Review(key, verdict=verdict, time=NOON + timedelta(minutes=minute), **values)  # type: ignore[arg-type]
+
+
+def corrected(run: Run, *reviews: Review, suggestions: bool = True) -> Annotations:
+    append_reviews(run, reviews)
+    return corrected_annotations(run, ReviewSettings(), suggestions=suggestions)
+
+
+def image_of(annotations: Annotations, key: str = "one.png") -> AnnotatedImage:
+    (image,) = (image for image in annotations.images if image.sample_id == key)
+    return image
+
+
+def test_without_verdicts_everything_is_the_original(tmp_path: Path):
+    found = corrected(make_run(tmp_path, [ONE, BROKEN, WRONG]))
+    assert (found.verdicts, found.left_out) == (0, {"unreadable": 1})
+    assert [image.sample_id for image in found.images] == ["one.png", "wrong.png"]
+    assert found.categories == ("cat", "dog", "owl")
+    (box,) = image_of(found).annotations
+    assert (box.label, box.provenance, box.review) == ("cat", "original", None)
+    assert box.edges == pytest.approx(object_box(ONE), abs=1e-4)
+
+
+def test_drawn_boxes_replace_those_of_the_dataset(tmp_path: Path):
+    drawn = verdict("one.png", "fix_box", boxes=(Box("cat", 1, 2, 30, 40), Box("fox", 5, 6, 7, 8)))
+    found = corrected(make_run(tmp_path, [ONE]), drawn)
+    boxes = image_of(found).annotations
+    assert [(box.label, box.edges, box.provenance) for box in boxes] == [
+        ("cat", (1, 2, 30, 40), "reviewed"),
+        ("fox", (5, 6, 7, 8), "reviewed"),
+    ]
+    assert boxes[0].review == drawn
+    assert found.categories == ("cat", "dog", "owl", "fox")
+    assert found.without_box == 0
+
+
+def test_the_latest_drawing_counts_and_one_that_was_taken_back_does_not(tmp_path: Path):
+    run = make_run(tmp_path, [ONE])
+    first = verdict("one.png", "fix_box", 0, boxes=(Box("cat", 0, 0, 10, 10),))
+    second = verdict("one.png", "fix_box", 1, boxes=(Box("cat", 0, 0, 20, 20),), reviewer="bob")
+    assert [box.edges for box in image_of(corrected(run, first, second)).annotations] == [(0, 0, 20, 20)]
+    found = corrected(run, verdict("one.png", "confirmed", 2, reviewer="bob"))
+    assert [box.edges for box in image_of(found).annotations] == [(0, 0, 10, 10)]
+    assert found.disputed == 1
+    found = corrected(run, verdict("one.png", "unsure", 3))
+    assert [box.provenance for box in image_of(found).annotations] == ["original"]
+
+
+def test_where_nothing_was_drawn_the_salient_part_is_suggested_beside_the_original(tmp_path: Path):
+    given = verdict("one.png", "fix_box")
+    run = make_run(tmp_path, [ONE])
+    original, suggested = image_of(corrected(run, given)).annotations
+    assert original.provenance == "original"
+    assert (suggested.provenance, suggested.label, suggested.review) == ("suggested", "cat", given)
+    assert suggested.edges == pytest.approx(SALIENT)
+    found = corrected(run, suggestions=False)
+    assert [box.provenance for box in image_of(found).annotations] == ["original"]
+    assert found.without_box == 1
+
+
+def test_a_suggestion_is_from_the_map_that_the_finding_is_about(tmp_path: Path):
+    run = make_run(tmp_path, [ONE, WRONG])
+    found = corrected(run, verdict("wrong.png", "fix_box", target="predicted"))
+    suggested = image_of(found, "wrong.png").annotations[-1]
+    assert suggested.edges == pytest.approx(SALIENT_PREDICTED)
+    assert suggested.label == "dog"
+
+
+def test_a_suggestion_is_the_box_that_the_finding_names(tmp_path: Path):
+    run = make_run(tmp_path, [ONE])
+    named = {"crop_outside_box": {"x0": 3, "y0": 4, "x1": 50, "y1": 60}, "p_full": 0.5}
+    keys = {"sample_id": "one.png", "row": 0, "target": "label", "method": "opti_cam", "kind": "description"}
+    replace_findings(run, [{**keys, "rule": "missing_box", "reason": "", "evidence": json.dumps(named)}])
+    found = corrected(run, verdict("one.png", "fix_box", rule="missing_box"))
+    assert image_of(found).annotations[-1].edges == (3, 4, 50, 60)
+
+
+def test_a_constant_map_suggests_nothing_and_that_is_counted(tmp_path: Path):
+    run = make_run(tmp_path, [ONE])
+    run.maps("label", mode="r+").write(0, np.ones((1, 7, 7), np.float32))
+    found = corrected(run, verdict("one.png", "fix_box"))
+    assert (found.without_box, len(image_of(found).annotations)) == (1, 1)
+
+
+def test_a_corrected_label_is_that_of_the_image_and_of_its_own_boxes(tmp_path: Path):
+    run = make_run(tmp_path, [ONE])
+    rows = run.table("samples").to_pylist()
+    rows[0]["boxes"].append({"x0": 0, "y0": 0, "x1": 9, "y1": 9, "label": "dog"})
+    run.write_table("samples", run.table("samples").from_pylist(rows, schema=run.table("samples").schema))
+    given = verdict("one.png", "fix_label", label="lynx")
+    found = corrected(run, given)
+    image = image_of(found)
+    assert (image.label, image.original_label, image.relabelled_by, image.class_index) == ("lynx", "cat", given, None)
+    own, other = image.annotations
+    assert (own.label, own.original_label, own.provenance, own.review) == ("lynx", "cat", "reviewed", given)
+    assert (other.label, other.original_label, other.provenance) == ("dog", None, "original")
+    assert found.new_labels == ("lynx",)
+    assert found.categories == ("cat", "dog", "owl", "lynx")
+
+
+def test_a_wrong_label_without_the_right_one_changes_nothing_and_is_counted(tmp_path: Path):
+    found = corrected(make_run(tmp_path, [ONE]), verdict("one.png", "fix_label"))
+    assert (found.without_label, image_of(found).label) == (1, "cat")
+
+
+def test_other_verdicts_change_nothing(tmp_path: Path):
+    run = make_run(tmp_path, [ONE])
+    before = corrected(run).images
+    given = [verdict("one.png", name, reviewer=name) for name in ("confirmed", "false_alarm", "unsure")]
+    assert corrected(run, *given).images == before

@@ -1,0 +1,160 @@
+"""What the panel shows of a sample is what the run's tables and maps say."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from stages.audit.settings import AuditSettings
+from stages.review.panel.portrait import Portrait, as_shown, choices, findings_of
+from stages.review.panel.portrait import portray as portray_by
+from storage.errors import UserError
+from storage.run import Run
+from storage.tables import FINDINGS, SAMPLES
+from tests.stages.review.synthetic import RELYING, Planted, cue_box, make_run, object_box
+
+STICKER = Planted(
+    "sticker.png",
+    480,
+    320,
+    cell=(1, 5),
+    rules=(("misses_box", "description", 0.9), ("relies_on_outside", "evidence", 0.5)),
+    probes={**RELYING, "hide_locator": "opti_cam", "hidden_box": {"x0": 300, "y0": 20, "x1": 420, "y1": 110}},
+)
+OTHER = Planted("other.png", 300, 450, label=2, predicted=1, predicted_cell=(0, 6))
+DAMAGED = Planted("damaged.png", status="unreadable")
+
+
+def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
+    """With the words of the audit's thresholds as they are shipped."""
+    return portray_by(run, sample_id, method=method, target=target, thresholds=AuditSettings().thresholds())
+
+
+def test_the_probes_are_those_of_the_table(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [OTHER, STICKER])
+    portrait = portray(run, "sticker.png", method="opti_cam", target="label")
+    assert portrait.probes == RELYING
+    assert (portrait.explained, portrait.label, portrait.correct) == ("cat", "cat", True)
+    assert portrait.words.seen.startswith("Hiding what matters most outside takes p(cat) from .94 to .06")
+    assert portrait.boxes == (pytest.approx(object_box(STICKER), abs=1e-4),)
+    assert portrait.hidden_box == (300, 20, 420, 110)
+    shown = as_shown(portrait)
+    assert {probe["name"]: probe["value"] for probe in shown["probes"]} == RELYING
+    assert [probe["text"] for probe in shown["probes"]] == [
+        ".94",
+        ".75",
+        ".25",
+        ".50",
+        ".12",
+        ".62",
+        ".06",
+        ".88",
+        ".12",
+    ]
+
+
+def test_the_map_has_all_the_digits_of_the_store_and_lies_on_its_cue(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [STICKER, OTHER], "resize_crop")
+    for sample, target, cell in ((STICKER, "label", STICKER.cell), (OTHER, "predicted", OTHER.predicted_cell)):
+        shown = as_shown(portray(run, sample.name, method="opti_cam", target=target))
+        sent = np.frombuffer(base64.b64decode(shown["map"]["float32"]), "<f4").reshape(224, 224)
+        row = 0 if sample is STICKER else 1
+        assert np.array_equal(sent, run.maps(target).read([row], size=(224, 224))[0])
+        y, x = np.unravel_index(sent.argmax(), sent.shape)
+        at = [
+            (centre + 0.5 - offset) / scale
+            for centre, scale, offset in zip((x, y), shown["map"]["scale"], shown["map"]["offset"], strict=True)
+        ]
+        x0, y0, x1, y1 = cue_box(sample, "resize_crop", cell)
+        assert x0 <= at[0] <= x1
+        assert y0 <= at[1] <= y1
+
+
+def test_each_target_is_about_its_own_class(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [OTHER])
+    assert choices(run) == [{"method": "opti_cam", "target": target} for target in ("label", "predicted")]
+    label = portray(run, "other.png", method="opti_cam", target="label")
+    predicted = portray(run, "other.png", method="opti_cam", target="predicted")
+    assert (label.explained, predicted.explained) == ("owl", "dog")
+    assert label.predicted == predicted.predicted == "dog"
+    assert label.correct is False
+
+
+def test_findings_come_with_their_reasons_and_evidence_first(tmp_path: Path) -> None:
+    found = findings_of(make_run(tmp_path, [STICKER]), "sticker.png", "opti_cam")
+    assert [(finding.rule, finding.kind, finding.reason) for finding in found] == [
+        ("relies_on_outside", "evidence", "because of relies_on_outside"),
+        ("misses_box", "description", "because of misses_box"),
+    ]
+
+
+def test_boxes_of_another_label_and_findings_of_another_method_are_not_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [STICKER])
+    (sample,) = run.table("samples").to_pylist()
+    sample["boxes"].append({"x0": 0.0, "y0": 0.0, "x1": 9.0, "y1": 9.0, "label": "dog"})
+    run.write_table("samples", pa.Table.from_pylist([sample], schema=SAMPLES))
+    rows = run.table("findings").to_pylist()
+    run.write_table("findings", pa.Table.from_pylist([*rows, rows[0] | {"method": "grad_cam"}], schema=FINDINGS))
+    assert len(portray(run, "sticker.png", method="opti_cam", target="label").boxes) == 1
+    assert len(findings_of(run, "sticker.png", "opti_cam")) == 2
+
+
+def test_there_is_a_picture_of_each_probe_that_can_be_made_again(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [STICKER])
+    shown = as_shown(portray(run, "sticker.png", method="opti_cam", target="label"))
+    without = [probe["name"] for probe in shown["probes"] if probe["picture"] is None]
+    assert without == ["p_hide_random"]
+    scanned = {"scan_box": {"x0": 0, "y0": 0, "x1": 100, "y1": 100}, "hide_locator": "scan"}
+    for probes, hidden in ((scanned, True), ({"hide_locator": "grad_cam"}, False)):
+        other = Planted("sticker.png", 480, 320, probes=RELYING | probes)
+        run = make_run(tmp_path, [other], name=f"by-{probes['hide_locator']}")
+        shown = as_shown(portray(run, "sticker.png", method="opti_cam", target="label"))
+        (picture,) = (probe["picture"] for probe in shown["probes"] if probe["name"] == "p_hide_outside")
+        assert (picture is not None) == hidden
+
+
+def test_an_image_that_went_away_leaves_the_numbers(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [STICKER])
+    (tmp_path / "images" / "sticker.png").unlink()
+    shown = as_shown(portray(run, "sticker.png", method="opti_cam", target="label"))
+    assert shown["problem"].startswith("the image cannot be shown: no such file")
+    assert "image" not in shown
+    assert len(shown["contours"]) == len(shown["levels"]) == len(shown["shares"])
+
+
+def test_a_sample_without_a_map_says_why(tmp_path: Path) -> None:
+    shown = as_shown(portray(make_run(tmp_path, [DAMAGED]), "damaged.png", method="opti_cam", target="label"))
+    assert (shown["status"], shown["reason"]) == ("unreadable", "truncated file")
+    assert "map" not in shown
+
+
+def test_an_image_on_its_side_is_shown_upright(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [Planted("turned.jpg", 480, 320, turned=True)])
+    shown = as_shown(portray(run, "turned.jpg", method="opti_cam", target="label"))
+    content = base64.b64decode(shown["image"].split(",")[1])
+    assert Image.open(io.BytesIO(content)).size == (480, 320)
+
+
+def test_an_audit_that_is_done_again_is_seen(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [STICKER])
+    assert len(findings_of(run, "sticker.png", "opti_cam")) == 2
+    run.write_table("findings", run.table("findings").slice(0, 1))
+    assert len(findings_of(run, "sticker.png", "opti_cam")) == 1
+
+
+@pytest.mark.parametrize(
+    ("sample", "target", "told"),
+    [
+        ("nobody.png", "label", "has no sample 'nobody.png'"),
+        ("sticker.png", "top1", "has no maps opti_cam/top1; it has opti_cam/label, opti_cam/predicted"),
+    ],
+)
+def test_what_the_run_lacks_is_named(sample: str, target: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=told):
+        portray(make_run(tmp_path, [STICKER]), sample, method="opti_cam", target=target)

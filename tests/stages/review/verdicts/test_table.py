@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from stages.review.verdicts.boxes import Box, same_boxes
+from stages.review.verdicts.table import Review, append_reviews, read_csv, read_reviews, standing
+from storage.errors import UserError
+from storage.run import Run
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+FIRST = Review("a.png", "label", "misses_box", "confirmed", "ann", time=NOON)
+SIZES = {"a.png": (400, 300), "b.png": (300, 450)}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run.create(str(tmp_path / "run"))
+
+
+def later(review: Review, minutes: int = 1, **changes: object) -> Review:
+    return replace(review, time=review.time + timedelta(minutes=minutes), **changes)
+
+
+def test_verdicts_come_back_as_they_were_given(run: Run):
+    boxes = (Box("cat", 1.5, 2, 30.25, 40), Box(None, 0, 0, 10, 10))
+    given = [FIRST, Review("b.png", "predicted", "r", "fix_box", "bob", boxes=boxes, note="Ünder", time=NOON)]
+    given.append(Review("b.png", "label", "r", "fix_label", "bob", label="owl", time=NOON))
+    assert append_reviews(run, given) == 3
+    assert read_reviews(run) == given
+
+
+def test_what_is_said_already_is_not_stored_twice(run: Run):
+    assert append_reviews(run, [FIRST]) == 1
+    assert append_reviews(run, [FIRST, later(FIRST), replace(FIRST, note="")]) == 0
+    assert append_reviews(run, [later(FIRST, note="a tripod")]) == 1
+    assert [review.note for review in read_reviews(run)] == [None, "a tripod"]
+
+
+def test_a_changed_mind_counts_and_the_history_stays(run: Run):
+    append_reviews(run, [FIRST])
+    append_reviews(run, [later(FIRST, 1, verdict="false_alarm")])
+    append_reviews(run, [later(FIRST, 2)])
+    assert [review.verdict for review in read_reviews(run)] == ["confirmed", "false_alarm", "confirmed"]
+    (counts,) = standing(read_reviews(run)).values()
+    assert counts.time == NOON + timedelta(minutes=2)
+
+
+def test_an_older_verdict_that_comes_late_is_kept_and_does_not_count(run: Run):
+    append_reviews(run, [later(FIRST, 10)])
+    assert append_reviews(run, [later(FIRST, 5, verdict="unsure")]) == 1
+    assert [review.verdict for review in read_reviews(run)] == ["confirmed", "unsure"]
+    assert [review.verdict for review in standing(read_reviews(run)).values()] == ["confirmed"]
+
+
+def test_reviewers_targets_and_rules_do_not_replace_each_other():
+    others = [later(FIRST, reviewer="bob"), later(FIRST, target="predicted"), later(FIRST, rule="border_energy")]
+    assert len(standing([FIRST, *others])) == 4
+
+
+def test_redrawn_boxes_are_another_verdict_and_rounding_is_not(run: Run):
+    drawn = replace(FIRST, verdict="fix_box", boxes=(Box("cat", 0.1, 0.2, 10.3, 10.4),))
+    append_reviews(run, [drawn])
+    assert append_reviews(run, [later(drawn, boxes=(Box("cat", 0.1001, 0.2, 10.3, 10.4),))]) == 0
+    assert append_reviews(run, [later(drawn, boxes=(Box("cat", 0.1, 0.2, 11.3, 10.4),))]) == 1
+
+
+def test_sets_of_boxes_are_the_same_in_any_order():
+    one, two = Box("cat", 0, 0, 5, 5), Box("dog", 0, 0, 5, 5)
+    assert same_boxes([one, two, one], [one, one, two])
+    assert not same_boxes([one, two, two], [one, one, two])
+    assert not same_boxes([one], [one, one])
+    assert not same_boxes([one], None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"verdict": "confirm"}, "no verdict 'confirm'; did you mean confirmed?"),
+        ({"verdict": "?"}, "verdicts are confirmed, false_alarm, fix_box, fix_label, unsure"),
+        ({"reviewer": " "}, "a verdict needs a reviewer"),
+        ({"label": "dog"}, "a label goes with the verdict fix_label, not with confirmed"),
+        ({"boxes": ()}, "boxes go with the verdict fix_box, not with confirmed"),
+    ],
+)
+def test_a_verdict_that_cannot_be_is_refused(changes: dict[str, object], message: str):
+    with pytest.raises(UserError, match=message.replace("?", r"\?")):
+        replace(FIRST, **changes)
+
+
+def test_csv_gives_verdicts(tmp_path: Path):
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "sample_id,rule,verdict,reviewer,target,label,note,boxes,time\n"
+        'a.png,missing_box,fix_box,ann,,,,"[[1, 2, 30, 40], {""x0"": 5, ""y0"": 6, ""x1"": 7, ""y1"": 8, ""label"": '
+        '""dog""}]",2026-05-01T14:00:00+02:00\n'
+        'b.png,label_suspect,fix_label,ann,predicted,owl,"barn owl, I think",,2026-05-01T12:00:00\n'
+    )
+    boxes = (Box(None, 1, 2, 30, 40), Box("dog", 5, 6, 7, 8))
+    assert read_csv(path, SIZES) == [
+        Review("a.png", "label", "missing_box", "fix_box", "ann", boxes=boxes, time=NOON),
+        Review(
+            "b.png",
+            "predicted",
+            "label_suspect",
+            "fix_label",
+            "ann",
+            label="owl",
+            note="barn owl, I think",
+            time=NOON,
+        ),
+    ]
+
+
+HEADER = "sample_id,rule,verdict,reviewer,boxes,time"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("sample_id,rule,verdict\n", "has no column 'reviewer'; its header is sample_id,rule,verdict,reviewer"),
+        ("sample_id,rule,verdict,reviewer,who\n", "has an unknown column 'who'"),
+        (
+            f"{HEADER}\na.pgn,r,confirmed,ann,,\n",
+            r"mine\.csv, line 2: the run has no sample 'a.pgn'; did you mean a.png",
+        ),
+        (f"{HEADER}\na.png,r,confirmed,ann\n", "line 2: not as many fields as in the header"),
+        (f"{HEADER}\na.png,r,ok,ann,,\n", "line 2: no verdict 'ok'"),
+        (f"{HEADER}\na.png,r,confirmed,ann,,noon\n", "line 2: time 'noon' is not understood"),
+        (f"{HEADER}\na.png,r,fix_box,ann,[[1]],\n", "line 2: boxes are not understood"),
+        (f'{HEADER}\na.png,r,fix_box,ann,"[[9, 9, 9, 20]]",\n', "line 2: a box without area"),
+        (f'{HEADER}\na.png,r,fix_box,ann,"[[0, 0, 401, 20]]",\n', "reaches out of the image of 400 x 300 px"),
+    ],
+)
+def test_mistakes_in_a_csv_are_told_with_their_line(tmp_path: Path, content: str, message: str):
+    path = tmp_path / "mine.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_csv(path, SIZES)
+
+
+def test_a_csv_that_is_not_there_is_told(tmp_path: Path):
+    with pytest.raises(UserError, match=r"cannot read .*none\.csv: No such file"):
+        read_csv(tmp_path / "none.csv", SIZES)
