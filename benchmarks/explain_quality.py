@@ -102,7 +102,7 @@ def values_of(run: Run, method: str, samples: pa.Table, measures: Sequence[Measu
 def box_ious(run: Run, method: str, samples: pa.Table) -> Values:
     """Highest IoU of a part of S > eta with a box, for each eta: (rows, thresholds), NaN where undefined."""
     store = run.maps(TARGET, method)
-    view = ViewSettings(store.attributes["geometry"], store.view_size[0], store.attributes["resize"])
+    view = ViewSettings(store.attributes.geometry, store.attributes.size, store.attributes.resize)
     found = np.full((samples.num_rows, len(THRESHOLDS)), np.nan)
     usable = [sample for sample in samples.to_pylist() if sample["status"] == "ok"]
     for start in range(0, len(usable), BATCH):

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from storage import Run
+from storage.maps import MapAttributes
 from storage.run import Part
 from storage.tables import BOX, CUES, EXPLAIN, FINDINGS, REGION, SAMPLES, SCORES
 
@@ -83,17 +84,9 @@ def make_run(directory: Path, samples: int, channels: int, seed: int = 0) -> Run
                 tables.append(pa.table({column: shown[column] for column in schema.names}, schema=schema))
             run.write_part(Part(name, "opti_cam", index), pa.concat_tables(tables), {})
     for target, classes in (("label", label), ("predicted", predicted)):
+        names = tuple(f"class {index}" for index in range(CLASSES))
         store = run.create_maps(
-            "opti_cam",
-            target,
-            rows=samples,
-            grid=(7, 7),
-            attributes={
-                "geometry": "squash",
-                "size": 224,
-                "resize": 256,
-                "class_names": [f"class {index}" for index in range(CLASSES)],
-            },
+            MapAttributes("opti_cam", target, size=224, class_names=names), rows=samples, grid=(7, 7)
         )
         maps = np.random.default_rng(seed + 1).random((samples, 7, 7), dtype=np.float32) ** 3
         other_class = (classes != label)[:, None, None]

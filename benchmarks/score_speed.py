@@ -27,11 +27,12 @@ import pyarrow as pa
 from stages.score.score import score
 from stages.score.settings import ScoreSettings
 from storage import Run
+from storage.maps import MapAttributes
 from storage.run import Part
 from storage.tables import EXPLAIN, SAMPLES
 
 SHARD = 512
-VIEW = {"geometry": "resize_crop", "size": 224, "resize": 256}
+VIEW = MapAttributes("opti_cam", "label", size=224, geometry="resize_crop", resize=256)
 
 
 def make_run(run: Run, maps: int, seed: int = 0) -> None:
@@ -55,7 +56,7 @@ def make_run(run: Run, maps: int, seed: int = 0) -> None:
             }
         )
     run.write_table("samples", pa.Table.from_pylist(samples, schema=SAMPLES))
-    store = run.create_maps("opti_cam", "label", rows=maps, grid=(7, 7), attributes=VIEW)
+    store = run.create_maps(VIEW, rows=maps, grid=(7, 7))
     probes = [field.name for field in EXPLAIN if field.name.startswith("p_")]
     for index, start in enumerate(range(0, maps, SHARD)):
         rows = range(start, min(start + SHARD, maps))
@@ -103,7 +104,7 @@ def main() -> None:
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, load average {load:.1f} before and "
         f"{os.getloadavg()[0]:.1f} after, Python {platform.python_version()}, numpy {np.__version__}.",
-        f"{rows} maps of 7 x 7 in a view of {VIEW['size']} px, {arguments.workers} threads: {statuses}.",
+        f"{rows} maps of 7 x 7 in a view of {VIEW.size} px, {arguments.workers} threads: {statuses}.",
         "",
         f"    python -m benchmarks.score_speed {shlex.join(sys.argv[1:])}".rstrip(),
         "",

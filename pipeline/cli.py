@@ -86,10 +86,12 @@ def query(
     format: Annotated[str, typer.Option(help="table, csv, json, markdown or parquet.")] = "table",
 ) -> None:
     """Ask a run in SQL, or with one of the canned questions."""
-    from stages.audit.canned import list_queries, load_query, render, run_query
+    from pipeline.show.rows import render
+    from stages.audit.canned import list_queries, load_query
     from stages.audit.rules import every_rule
     from stages.audit.settings import audit_settings
     from storage import Run
+    from storage.sql import run_query
 
     if list_:
         for canned in list_queries():
@@ -97,7 +99,7 @@ def query(
             console.print(f"    {escape(canned.answers)}", highlight=False)
         return
     if rules:
-        settings = audit_settings(Run.open(run).info.get("config", {}))
+        settings = audit_settings(Run.open(run).info)
         for rule in every_rule(settings):
             console.print(f"[bold]{rule.id}[/] ({rule.kind})  {escape(rule.title)}", highlight=False)
             console.print(f"    {escape(rule.meaning)}", highlight=False)
@@ -113,7 +115,9 @@ def query(
 def compare(
     run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="Directory or URL of a run.")],
     run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="Another run, or the same one with --method-b.")],
-    method: Annotated[str, typer.Option(help="Saliency method of A, and of B without --method-b.")] = "opti_cam",
+    method: Annotated[
+        str, typer.Option(help="Saliency method of A, and of B without --method-b; by default the audited one of A.")
+    ] = "",
     method_b: Annotated[str, typer.Option("--method-b", help="Saliency method of B.")] = "",
     target: Annotated[str, typer.Option(help="Which class's maps and scores: label, predicted ...")] = "label",
     top: Annotated[int, typer.Option(min=0, help="Samples shown a list.")] = 10,
@@ -243,9 +247,8 @@ def app_(
     from storage import Run
 
     opened = Run.open(run)
-    stored = opened.info.get("config", {})
-    settings = review_settings(stored)
-    rules = {rule.id: RuleText(rule.title, rule.meaning) for rule in every_rule(audit_settings(stored))}
+    settings = review_settings(opened.info)
+    rules = {rule.id: RuleText(rule.title, rule.meaning) for rule in every_rule(audit_settings(opened.info))}
     selection = select_samples(opened, settings.select if select is None else select, rules)
     serve(opened, settings, port=port, rules=rules, selection=selection)
 
@@ -279,7 +282,7 @@ def reviews(
         given = read_csv(import_, {row["sample_id"]: (row["width"], row["height"]) for row in samples})
         new = append_reviews(opened, given)
         errors.print(f"{new} new from {escape(str(import_))}, {len(given) - new} known already", highlight=False)
-    collected = collect(opened, review_settings(opened.info.get("config", {})))
+    collected = collect(opened, review_settings(opened.info))
     stored = read_reviews(opened)
     if collected.not_asked and not stored:
         raise UserError(f"{run} has no verdicts, and FiftyOne could not be asked for any: {collected.not_asked}")
@@ -312,7 +315,7 @@ def export(
     from storage import Run
 
     opened = Run.open(run)
-    settings = review_settings(opened.info.get("config", {}))
+    settings = review_settings(opened.info)
     if format in FORMATS:
         errors.print(escape(str(collect(opened, settings))), highlight=False)
     report = export_annotations(opened, settings, directory, format, copy_images=copy_images, suggestions=suggestions)
@@ -332,7 +335,7 @@ def annotate(
     from storage import Run
 
     opened = Run.open(run)
-    done = prepare_handover(opened, review_settings(opened.info.get("config", {})), backend, rule)
+    done = prepare_handover(opened, review_settings(opened.info), backend, rule)
     console.print(f"{done.findings} findings of {escape(rule)} on {done.samples} samples", highlight=False)
     console.print(f"script  {escape(shown_path(str(done.script)))}", highlight=False)
     console.print(f"schema  {escape(shown_path(str(done.schema)))}", highlight=False)

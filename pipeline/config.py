@@ -73,12 +73,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def stored_config(run: Run) -> Config:
     """The config that a run was made with, from its run.json; raises UserError for none, or another version's."""
+    if not run.info.config:
+        raise UserError(f"{run.url} was not finished: its run.json has no config; `sightline run CONFIG` makes it")
     try:
-        return Config.model_validate(run.info["config"])
-    except KeyError:
-        raise UserError(
-            f"{run.url} was not finished: its run.json has no config; `sightline run CONFIG` makes it"
-        ) from None
+        return Config.model_validate(run.info.config)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

@@ -20,7 +20,7 @@ from rich.markup import escape
 from pipeline.cluster import connect
 from pipeline.config import Config
 from pipeline.progress import Progress
-from stages.audit.audit import audit, chosen_method
+from stages.audit.audit import audit
 from stages.audit.truth import read_truth
 from stages.explain.explain import ShardReport, explain_shard
 from stages.explain.methods.methods import NULLS, optimizes
@@ -38,7 +38,7 @@ from stages.ingest.ingest import ingest, name_outputs
 from stages.score.score import score
 from storage import Run
 from storage.errors import SightlineError, UserError
-from storage.run import Part
+from storage.run import Explained, Part, RunInfo, default_method
 
 STAGES = ("load", "ingest", "plan", "workers", "explain", "score", "audit")
 """What a run takes its time for, in order: ``workers`` is the start of the cluster."""
@@ -100,7 +100,7 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     # for their names; without findings nobody shows them.
     if changed:
         run.discard_table("metrics")
-    if chosen_method({*run.methods(), plan.explain.method}, config.audit.method) in changed:
+    if (config.audit.method or default_method([*run.methods(), plan.explain.method])) in changed:
         for table in ("findings", "classes"):
             run.discard_table(table)
     reports: list[ShardReport] = []
@@ -258,25 +258,24 @@ def _info(
     samples: pa.Table,
     timings: Timings,
     reports: list[ShardReport],
-) -> dict[str, Any]:
-    """Content of run.json. The speed is that of the last run that computed something."""
-    explained = {
-        "images": sum(report.samples for report in reports),
-        "seconds": timings.seconds.get("explain", 0.0),
-        "device": plan.device,
-        "workers": config.cluster.layout()[0] if config.cluster.resolved() == "local" else None,
-    }
-    return {
-        "config": config.model_dump(mode="json"),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        "weights_digest": plan.weights_digest,
-        "layer": str(plan.layer),
-        "optimizer": _optimizer(plan) if optimizes(plan.explain.method) else run.info.get("optimizer"),
-        "dataset_digest": _dataset_digest(samples),
-        "timings": timings.seconds,
-        "explained": explained if reports else run.info.get("explained", explained),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+) -> RunInfo:
+    explained = Explained(
+        images=sum(report.samples for report in reports),
+        seconds=timings.seconds.get("explain", 0.0),
+        device=plan.device,
+        workers=config.cluster.layout()[0] if config.cluster.resolved() == "local" else None,
+    )
+    return RunInfo(
+        config=config.model_dump(mode="json"),
+        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        weights_digest=plan.weights_digest,
+        layer=str(plan.layer),
+        optimizer=_optimizer(plan) if optimizes(plan.explain.method) else run.info.optimizer,
+        dataset_digest=_dataset_digest(samples),
+        timings=timings.seconds,
+        explained=explained if reports else run.info.explained,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _dataset_digest(samples: pa.Table) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import pyarrow.compute as pc
 
-from stages.audit.canned import run_query
 from stages.review.settings import Selection
 from storage.errors import UserError
 from storage.run import Run
+from storage.sql import run_query
 
 _SQL = re.compile(r"\s*(select|with|from)\s", re.IGNORECASE)
 

@@ -7,14 +7,16 @@ next, so its centre lies at index + 0.5.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy import ndimage
+
+if TYPE_CHECKING:
+    from storage.maps import MapAttributes  # not at run time: the kernels import without zarr
 
 Boxes = NDArray[np.float64]
 Geometry = Literal["squash", "resize_crop"]
@@ -71,11 +73,9 @@ class ViewTransform:
         )
 
     @classmethod
-    def of_maps(cls, attributes: Mapping[str, Any], width: int, height: int) -> ViewTransform:
-        """Transform of an image (width, height) px to the view of stored maps, whose ``attributes`` say which it is."""
-        size = attributes["size"] if isinstance(attributes["size"], int) else attributes["size"][0]
-        resize = int(attributes.get("resize") or size)
-        return cls.make(attributes.get("geometry", "squash"), width, height, size=int(size), resize=resize)
+    def of_maps(cls, maps: MapAttributes, width: int, height: int) -> ViewTransform:
+        """Transform of an image (width, height) px to the view of stored maps, by their attributes."""
+        return cls.make(maps.geometry, width, height, size=maps.size, resize=maps.resize or maps.size)
 
     def render(self, image: Image.Image, interpolation: Interpolation = "bilinear") -> NDArray[np.uint8]:
         """What the network sees of an upright RGB image before normalisation: (view_height, view_width, 3).
@@ -95,6 +95,13 @@ class ViewTransform:
     def boxes_to_view(self, boxes: ArrayLike) -> Boxes:
         """Boxes (n, 4) of the image in view px, not clipped. Raises ValueError for non-finite numbers."""
         return _checked(boxes) * self._scale + self._offset
+
+    def box_in_image(self, box: NDArray[np.float64]) -> tuple[float, float, float, float] | None:
+        """A box (4,) of the view in image px, cut to the image; None for NaN, or where nothing is left."""
+        if np.isnan(box).any():
+            return None
+        x0, y0, x1, y1 = clip_boxes(self.boxes_to_image(box[None]), self.width, self.height)[0].tolist()
+        return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
     def boxes_to_image(self, boxes: ArrayLike) -> Boxes:
         """Boxes (n, 4) of the view in image px, not clipped. Raises ValueError for non-finite numbers."""

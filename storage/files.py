@@ -1,56 +1,70 @@
-"""One small view of fsspec: a directory on any file system, with atomic writes."""
+"""A directory on any file system, with atomic writes: a thin layer over fsspec's ``DirFileSystem``."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
+import pyarrow.fs as pafs
+from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from storage.errors import UserError
 
 STORAGE_OPTIONS = {"use_listings_cache": False}
-"""Options of every fsspec file system that a run is opened with."""
+"""Options of every fsspec file system that a run is opened with: other processes write there too, so a listing of a
+moment ago is not believed."""
 
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory, local or on an object store, addressed by a path or an fsspec URL."""
+    """A directory, local or on an object store, addressed by a path or an fsspec URL.
+
+    Raises UserError for a URL that fsspec cannot open.
+    """
 
     url: str
 
     def __post_init__(self) -> None:
         try:
-            self._resolve()
+            self._whole  # noqa: B018  resolved now, so that a mistake in the URL is told where it is given
         except (ValueError, ImportError) as error:
             raise UserError(
                 f"cannot open {self.url!r}: {error}; use a local path or an fsspec URL whose package is installed "
                 "(s3:// needs the extra `s3`: pip install -e '.[s3]')"
             ) from None
 
-    def _resolve(self) -> tuple[Any, str]:
-        # Other processes write here too, so a listing that was true a moment ago must not be believed.
+    @cached_property
+    def _whole(self) -> tuple[Any, str]:
         fs, root = fsspec.core.url_to_fs(self.url, **STORAGE_OPTIONS)
-        return fs, str(root)
+        return fs, str(root).rstrip("/")
 
-    @property
-    def fs(self) -> Any:
-        """The fsspec file system."""
-        return self._resolve()[0]
+    @cached_property
+    def _files(self) -> DirFileSystem:
+        fs, root = self._whole
+        return DirFileSystem(root, fs)
 
     @property
     def root(self) -> str:
         """The path of the directory on its file system."""
-        return self._resolve()[1].rstrip("/")
+        return self._whole[1]
 
     @property
     def is_local(self) -> bool:
         """Whether the directory lies on a local disk."""
-        return isinstance(self.fs, LocalFileSystem)
+        return isinstance(self._whole[0], LocalFileSystem)
+
+    @cached_property
+    def arrow(self) -> pafs.FileSystem:
+        """The directory as a file system of pyarrow, with paths relative to it."""
+        if self.is_local:
+            return pafs.SubTreeFileSystem(self.root, pafs.LocalFileSystem())
+        return pafs.PyFileSystem(pafs.FSSpecHandler(self._files))
 
     def path(self, relative: str) -> str:
         """Path of ``relative`` on the file system."""
@@ -68,18 +82,18 @@ class Directory:
 
     def exists(self, relative: str = "") -> bool:
         """Whether a file or directory is there."""
-        return bool(self.fs.exists(self.path(relative)))
+        return bool(self._files.exists(relative))
 
     def names(self, relative: str) -> list[str]:
         """Sorted names in a sub-directory; empty if it is not there."""
         if not self.exists(relative):
             return []
-        listing = self.fs.ls(self.path(relative), detail=False, refresh=True)
+        listing = self._files.ls(relative, detail=False, refresh=True)
         return sorted(PurePosixPath(entry).name for entry in listing)
 
     def read(self, relative: str) -> bytes:
         """The whole file."""
-        return bytes(self.fs.cat_file(self.path(relative)))
+        return bytes(self._files.cat_file(relative))
 
     def write(self, relative: str, content: bytes) -> None:
         """Write a whole file so that a reader sees the old content or the new, never a part.
@@ -87,11 +101,10 @@ class Directory:
         On a local disk: a temporary name in the same directory, flushed to disk, then renamed. On an object store a
         PUT is atomic already.
         """
-        path = self.path(relative)
         if not self.is_local:
-            self.fs.pipe_file(path, content)
+            self._files.pipe_file(relative, content)
             return
-        target = Path(path)
+        target = Path(self.path(relative))
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
@@ -106,4 +119,4 @@ class Directory:
     def remove(self, relative: str) -> None:
         """Remove a file if it is there."""
         if self.exists(relative):
-            self.fs.rm_file(self.path(relative))
+            self._files.rm_file(relative)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property, lru_cache
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -74,6 +75,40 @@ def normalize(maps: NDArray[np.float32], kind: str = "range") -> NDArray[np.floa
     return normalized
 
 
+@dataclass(frozen=True)
+class MapAttributes:
+    """What the maps of a method and target need to be understood; the array explains itself with them."""
+
+    method: str
+    target: str
+    size: int
+    """Side of the view, the network's input, px."""
+    model: str = ""
+    """The config's ``model.source``."""
+    weights_digest: str = ""
+    layer: str = ""
+    geometry: Literal["squash", "resize_crop"] = "squash"
+    resize: int = 0
+    """Short side before the crop, px; 0: ``size``."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    upsampling: str = "bilinear, half-pixel centres, to the view; then the normalization"
+    normalization: str = "range"
+    objective: str | None = None
+    """This and the two below: None for a method that masks nothing to make its maps."""
+    mask_space: str | None = None
+    fill: str | None = None
+    class_names: tuple[str, ...] = ()
+    """In the order of the network's outputs."""
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> MapAttributes:
+        """The attributes of an array; raises SightlineError if it does not say its view's size."""
+        if not isinstance(stored.get("size"), int):
+            raise SightlineError("the map array lacks the attribute 'size' (the view's side in px)")
+        known = {field.name: stored[field.name] for field in fields(cls) if field.name in stored}
+        return cls(**known | {"class_names": tuple(stored.get("class_names") or ())})
+
+
 class MapStore:
     """The maps (rows, h, w) of one method and target, float32; NaN where none was computed."""
 
@@ -84,19 +119,17 @@ class MapStore:
     def create(
         cls,
         directory: Directory,
-        method: str,
-        target: str,
+        attributes: MapAttributes,
         *,
         rows: int,
         grid: tuple[int, int],
-        attributes: Mapping[str, Any],
     ) -> MapStore:
         """Open the array for writing, make it if needed and let it grow to ``rows``.
 
         An array of another grid is replaced: its maps belong to another layer or model, and no part vouches for them.
         """
         root = zarr.open_group(store=_store(directory), mode="a", zarr_format=3)
-        name = f"{method}/{target}"
+        name = f"{attributes.method}/{attributes.target}"
         array = root.get(name)
         if array is not None and tuple(array.shape[1:]) != tuple(grid):
             array = None
@@ -112,11 +145,11 @@ class MapStore:
             )
         elif array.shape[0] < rows:
             array.resize((rows, *grid))
-        array.attrs.update(dict(attributes))
+        array.attrs.update(asdict(attributes))
         return cls(array)
 
     @classmethod
-    def open(cls, directory: Directory, method: str, target: str, *, mode: str = "r") -> MapStore:
+    def open(cls, directory: Directory, target: str, method: str, *, mode: str = "r") -> MapStore:
         """Open an existing array; raises UserError if the run has none of that name."""
         name = f"{method}/{target}"
         try:
@@ -134,10 +167,10 @@ class MapStore:
         rows, height, width = self._array.shape
         return int(rows), int(height), int(width)
 
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """What the maps need to be understood: layer, geometry, view size, normalisation, class names."""
-        return dict(self._array.attrs)
+    @cached_property
+    def attributes(self) -> MapAttributes:
+        """What the maps need to be understood; raises SightlineError if the array does not say it."""
+        return MapAttributes.of(dict(self._array.attrs))
 
     def write(self, start: int, maps: NDArray[np.float32]) -> None:
         """Write maps (n, h, w) at rows ``start`` to ``start + n``."""
@@ -159,7 +192,7 @@ class MapStore:
             raw = np.asarray(self._array.oindex[wanted]) if wanted.size else np.empty((0, *self.shape[1:]), np.float32)
         if size is None:
             return raw
-        kind = str(self.attributes.get("normalization", "range"))
+        kind = self.attributes.normalization
         view = normalize(resize(raw, self.view_size), kind)
         if kind == "range":
             # Interpolation rounds: a constant grid comes out constant but for its last bits, which would fill [0, 1].
@@ -168,11 +201,8 @@ class MapStore:
 
     @property
     def view_size(self) -> tuple[int, int]:
-        """(height, width) of the network's input, px; raises SightlineError if the array does not say it."""
-        size = self.attributes.get("size")
-        if size is None:
-            raise SightlineError("the map array lacks the attribute 'size' (the view's side in px)")
-        return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        """(height, width) of the network's input, px."""
+        return self.attributes.size, self.attributes.size
 
     def checksum(self, start: int, stop: int) -> str:
         """SHA-256 of the raw region of rows ``start`` to ``stop``."""

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 
 from storage.errors import SightlineError, UserError
 from storage.files import Directory
-from storage.maps import MapStore
-from storage.tables import PARTED, SCHEMAS, decode, decode_metadata, decode_names, encode
+from storage.maps import MapAttributes, MapStore
+from storage.tables import PARTED, SCHEMAS, decode, encode
+
+DEFAULT_METHOD = "opti_cam"
+"""The method that is audited and shown where nobody chose one, if the run has it."""
+
+_ORDER = ("method", "row", "target")
+"""How the rows of a table in parts are sorted."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,52 @@ class Part:
     def path(self) -> str:
         """Path relative to the run."""
         return f"{self.table}/{self.method}/part-{self.index:05d}.parquet"
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The last explain stage of a run that computed something: its speed is the run's."""
+
+    images: int = 0
+    seconds: float = 0.0
+    device: str = ""
+    workers: int | None = None
+    """Worker processes on this machine; None where they run elsewhere."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """Content of run.json: what the run was made with, and on what. Fields are empty before a run has finished."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The whole ``pipeline.yaml``, defaults filled in, by section."""
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+    """Version by package; None for one that is not installed."""
+    weights_digest: str = ""
+    layer: str = ""
+    optimizer: str | None = None
+    """How the method's maps are optimised, in words; None for a method that does not."""
+    dataset_digest: str = ""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by stage, of the last run."""
+    explained: Explained = Explained()
+    finished: str = ""
+    """When the last run ended, ISO 8601, UTC."""
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Settings of a section of the config; empty where the config has none."""
+        return dict(self.config.get(name) or {})
+
+    @classmethod
+    def of_json(cls, text: str | bytes) -> RunInfo:
+        """The inverse of :meth:`to_json`; keys of another version are left out."""
+        stored = json.loads(text)
+        known = {own.name: stored[own.name] for own in fields(cls) if own.name in stored}
+        return cls(**known | {"explained": Explained(**stored.get("explained", {}))})
+
+    def to_json(self) -> str:
+        """As run.json has it."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
 
 class Run:
@@ -85,15 +140,13 @@ class Run:
     # run.json
 
     @property
-    def info(self) -> dict[str, Any]:
-        """Content of run.json; empty before the first run."""
-        if not self.directory.exists("run.json"):
-            return {}
-        return dict(json.loads(self.directory.read("run.json")))
+    def info(self) -> RunInfo:
+        """Content of run.json; empty before a run has finished."""
+        return RunInfo.of_json(self.directory.read("run.json")) if self.directory.exists("run.json") else RunInfo()
 
-    def write_info(self, info: dict[str, Any]) -> None:
+    def write_info(self, info: RunInfo) -> None:
         """Replace run.json."""
-        self.directory.write("run.json", (json.dumps(info, indent=2, sort_keys=True) + "\n").encode())
+        self.directory.write("run.json", info.to_json().encode())
 
     # Tables
 
@@ -103,24 +156,29 @@ class Run:
             return any(True for _ in self.parts(name))
         return self.directory.exists(f"{name}.parquet")
 
-    def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """A whole table, or its committed parts one after the other, sorted by method, row and target.
+    def table(self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
+        """The rows ``where`` a condition holds of a table; those of a table in parts by method, row and target.
 
-        ``columns`` that parts of an earlier version lack are left out. Raises UserError for a table that the run lacks.
+        Columns that parts of an earlier version lack are null there. Raises UserError for a table that the run lacks.
         """
         if name not in SCHEMAS:
             raise UserError(f"no table {name!r}; tables are {', '.join(SCHEMAS)}")
         if name in PARTED:
-            order = ("method", "row", "target")
-            read = sorted({*columns, *order}) if columns else None
-            tables = [self.read_part(part, read) for part in self.parts(name)]
-            whole = pa.concat_tables(tables) if tables else SCHEMAS[name].empty_table()
-            whole = whole.replace_schema_metadata(None)
-            whole = whole.sort_by([(key, "ascending") for key in order])
-            return whole.select([column for column in columns if column in whole.column_names]) if columns else whole
+            read = None if columns is None else list(dict.fromkeys((*columns, *_ORDER)))
+            rows = self.dataset(name).to_table(columns=read, filter=where).replace_schema_metadata(None)
+            rows = rows.sort_by([(key, "ascending") for key in _ORDER])
+            return rows if columns is None else rows.select(list(columns))
         if not self.directory.exists(f"{name}.parquet"):
             raise UserError(f"{self.url} has no {name} table yet; `sightline run CONFIG` makes it")
-        return decode(self.directory.read(f"{name}.parquet"), columns)
+        return decode(self.directory.read(f"{name}.parquet"), columns, where)
+
+    def dataset(self, name: str, method: str | None = None, *, schema: pa.Schema | None = None) -> pads.Dataset:
+        """The committed parts of a table, of one method or of all, to read columns and rows from; nothing is read yet.
+
+        ``schema``: the table's, or some fields of it. Columns that a part lacks are null.
+        """
+        paths = [part.path for part in self.parts(name, method)]
+        return pads.dataset(paths, schema=schema or SCHEMAS[name], format="parquet", filesystem=self.directory.arrow)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Replace a whole table, cast to its schema, atomically."""
@@ -147,16 +205,23 @@ class Run:
         """Commit a part: its rows, and in its metadata what it vouches for."""
         self.directory.write(part.path, encode(table, SCHEMAS[part.table], metadata))
 
-    def read_part(self, part: Part, columns: list[str] | None = None) -> pa.Table:
-        """Rows of a committed part; ``columns`` that it lacks are left out."""
-        content = self.directory.read(part.path)
-        return decode(content, columns and [column for column in columns if column in decode_names(content)])
+    def read_part(
+        self, part: Part, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    ) -> pa.Table:
+        """The rows ``where`` a condition holds of a committed part; columns that it lacks are null."""
+        content = pads.dataset(
+            [part.path], schema=SCHEMAS[part.table], format="parquet", filesystem=self.directory.arrow
+        )
+        rows = content.to_table(columns=None if columns is None else list(columns), filter=where)
+        return rows.replace_schema_metadata(None)
 
     def part_metadata(self, part: Part) -> dict[str, str] | None:
-        """What a part vouches for; None if it is not committed."""
-        if not self.directory.exists(part.path):
+        """What a part vouches for, from its footer; None if it is not committed."""
+        try:
+            stored = pq.read_schema(part.path, filesystem=self.directory.arrow).metadata or {}
+        except FileNotFoundError:
             return None
-        return decode_metadata(self.directory.read(part.path))
+        return {key.decode(): value.decode() for key, value in stored.items() if not key.startswith(b"ARROW")}
 
     def discard_part(self, part: Part) -> None:
         """Remove a part, before what it vouches for is changed."""
@@ -164,24 +229,44 @@ class Run:
 
     # Maps
 
-    def create_maps(
-        self, method: str, target: str, *, rows: int, grid: tuple[int, int], attributes: dict[str, Any]
-    ) -> MapStore:
-        """The map array of a method and target, for writing; made, or grown to ``rows``."""
-        return MapStore.create(self.directory, method, target, rows=rows, grid=grid, attributes=attributes)
+    def create_maps(self, attributes: MapAttributes, *, rows: int, grid: tuple[int, int]) -> MapStore:
+        """The map array of the attributes' target and method, for writing; made, or grown to ``rows``."""
+        return MapStore.create(self.directory, attributes, rows=rows, grid=grid)
 
-    def maps(self, target: str = "label", method: str = "opti_cam", *, mode: str = "r") -> MapStore:
-        """The maps of a target and method; raises UserError if the run has none."""
-        return MapStore.open(self.directory, method, target, mode=mode)
+    def maps(self, target: str = "label", method: str | None = None, *, mode: str = "r") -> MapStore:
+        """The maps of a target and method, by default the audited one; raises UserError if the run has none."""
+        return MapStore.open(self.directory, target, method or self.audited_method(), mode=mode)
 
     def methods(self) -> list[str]:
         """Methods with at least one committed part."""
-        return sorted({part.method for part in self.parts("explain")})
+        return [name for name in self.directory.names("explain") if any(self.parts("explain", name))]
 
     def targets(self, method: str) -> list[str]:
         """Targets that the method has maps for."""
         found = self.directory.names(f"maps.zarr/{method}")
         return [name for name in found if self.directory.exists(f"maps.zarr/{method}/{name}/zarr.json")]
+
+    def audited_method(self) -> str:
+        """The method that the findings are about: ``audit.method`` of the run's config, else :func:`default_method`."""
+        return str(self.info.section("audit").get("method") or default_method(self.methods()))
+
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the network's classes, as the maps record them; empty for a run without maps."""
+        for method in self.methods():
+            for target in self.targets(method):
+                if names := self.maps(target, method).attributes.class_names:
+                    return names
+        return ()
+
+
+def class_name(names: Sequence[str], index: int) -> str:
+    """Name of a class of the network, by its number where ``names`` ends before it."""
+    return names[index] if index < len(names) else f"class {index}"
+
+
+def default_method(methods: Sequence[str]) -> str:
+    """:data:`DEFAULT_METHOD` if it is among ``methods`` or there are none, else the first of them by name."""
+    return DEFAULT_METHOD if not methods or DEFAULT_METHOD in methods else min(methods)
 
 
 def _reach(directory: Directory) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 PROBABILITY = "[0, 1]"
@@ -382,17 +384,6 @@ def encode(table: pa.Table, schema: pa.Schema, metadata: dict[str, str] | None =
     return sink.getvalue()
 
 
-def decode(content: bytes, columns: list[str] | None = None) -> pa.Table:
-    """The table in Parquet bytes."""
-    return pq.read_table(io.BytesIO(content), columns=columns)
-
-
-def decode_names(content: bytes) -> list[str]:
-    """Names of the columns in Parquet bytes."""
-    return list(pq.read_schema(io.BytesIO(content)).names)
-
-
-def decode_metadata(content: bytes) -> dict[str, str]:
-    """Our own key-value metadata of Parquet bytes."""
-    stored = pq.read_schema(io.BytesIO(content)).metadata or {}
-    return {key.decode(): value.decode() for key, value in stored.items() if not key.startswith(b"ARROW")}
+def decode(content: bytes, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
+    """The table in Parquet bytes: all of it, or ``columns`` of the rows ``where`` a condition holds."""
+    return pq.read_table(io.BytesIO(content), columns=None if columns is None else list(columns), filters=where)

@@ -13,6 +13,7 @@ from pipeline.runner import STAGES
 from stages.audit.summary import Share, Summary, headline, summarise
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from storage import Run
+from storage.run import RunInfo
 
 SHOWN_CUES = 10
 """Cues that the summary prints; `sightline query RUN --name cues` shows all."""
@@ -21,7 +22,6 @@ SHOWN_CUES = 10
 def print_summary(run: Run, console: Console, shown_path: str) -> None:
     """Print the summary of an audited run; ``shown_path`` is how the user would name the run."""
     summary, info = summarise(run), run.info
-    config = info.get("config", {})
     console.print()
     _print_verdict(summary, console)
     _print_overview(summary, console)
@@ -30,16 +30,14 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     _print_localisation(summary, console)
     _print_rules(summary, console)
     _print_cues(summary, console)
-    truth = config.get("dataset", {}).get("truth")
-    if truth:
+    if truth := info.section("dataset").get("truth"):
         _print_truth(against_truth(run, read_truth(truth)), console)
-    explained = info.get("explained", {})
-    if explained.get("images"):
-        rate = explained["images"] / explained["seconds"]
-        workers = f", {explained['workers']} workers" if explained.get("workers") else ""
-        console.print(f"\nspeed       {rate:.2f} images/s in explain ({explained['device']}{workers})", highlight=False)
-    seconds = info.get("timings", {})
-    timings = ", ".join(f"{stage} {seconds[stage]:.1f} s" for stage in STAGES if stage in seconds)
+    explained = info.explained
+    if explained.images:
+        rate = explained.images / explained.seconds
+        workers = f", {explained.workers} workers" if explained.workers else ""
+        console.print(f"\nspeed       {rate:.2f} images/s in explain ({explained.device}{workers})", highlight=False)
+    timings = ", ".join(f"{stage} {info.timings[stage]:.1f} s" for stage in STAGES if stage in info.timings)
     console.print(f"this run    {timings}", highlight=False)
     console.print(f"outputs     {shown_path}/  (maps.zarr, *.parquet, run.json)", highlight=False)
     console.print("\nnext", highlight=False)
@@ -91,13 +89,12 @@ def _print_overview(summary: Summary, console: Console) -> None:
         )
 
 
-def _print_faithfulness(summary: Summary, info: dict[str, object], console: Console) -> None:
-    config = info.get("config")
-    view = config.get("view", {}) if isinstance(config, dict) else {}
+def _print_faithfulness(summary: Summary, info: RunInfo, console: Console) -> None:
+    view = info.section("view")
     methods = {row.method for row in summary.faithfulness}
     made = f"{view.get('geometry')} {view.get('size')} px"
     if "opti_cam" in methods:
-        made = f"{'opti_cam: ' if len(methods) > 1 else ''}{info.get('optimizer')}, {made}"
+        made = f"{'opti_cam: ' if len(methods) > 1 else ''}{info.optimizer}, {made}"
     curves = {(row.method, row.target): row.values for row in summary.metrics if "insertion" in row.values}
     names = ("insertion (higher)", "deletion (lower)") if curves else ()
     table = _table("method", "target", "n", "AD (lower)", "AI (higher)", "AG (higher)", *names)

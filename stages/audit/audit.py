@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
 
-from stages.audit.canned import connect, execute
 from stages.audit.classes import COLUMNS, class_table, count_evidence
 from stages.audit.cues import cue_table, find_cues
 from stages.audit.rules import Rule, rules_of
 from stages.audit.settings import AuditSettings
 from storage.errors import UserError
+from storage.run import default_method
+from storage.sql import connect, execute
 from storage.tables import FINDINGS
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def audit(run: Run, settings: AuditSettings) -> AuditReport:
     Findings are sorted: evidence before descriptions, then by severity, then by rule and sample. The same
     scores give the same tables. Raises UserError for a run without scores, or a mistake in a user's rule.
     """
-    method = audited_method(run, settings.method)
+    method = _audited_method(run, settings.method)
     with connect(run) as connection:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
         rules, thresholds = rules_of(settings, columns), settings.thresholds()
@@ -65,22 +65,14 @@ def audit(run: Run, settings: AuditSettings) -> AuditReport:
     return AuditReport(method, **tables)
 
 
-def audited_method(run: Run, method: str = "") -> str:
-    """The method to audit: the one asked for, else ``opti_cam`` if the run has it, else its first.
-
-    Raises UserError where the run lacks it, or has no scores.
-    """
+def _audited_method(run: Run, wanted: str) -> str:
+    """The method to audit; raises UserError where the run lacks it, or has no scores."""
     if not run.has_table("scores"):
         raise UserError(f"{run.url} has no scores to audit yet; `sightline run CONFIG` makes them")
     methods = run.methods()
-    if method and method not in methods:
-        raise UserError(f"audit.method: {run.url} has no maps by {method!r}; it has {', '.join(methods)}")
-    return chosen_method(methods, method)
-
-
-def chosen_method(methods: Collection[str], wanted: str) -> str:
-    """The method that is audited among those of a run."""
-    return wanted or ("opti_cam" if "opti_cam" in methods else min(methods))
+    if wanted and wanted not in methods:
+        raise UserError(f"audit.method: {run.url} has no maps by {wanted!r}; it has {', '.join(methods)}")
+    return wanted or default_method(methods)
 
 
 def apply(

@@ -82,7 +82,7 @@ class Cue:
 def find_cues(run: Run, connection: duckdb.DuckDBPyConnection, method: str, settings: AuditSettings) -> list[Cue]:
     """The cues of a method, the costliest first; none where too few samples lose probability, or no two look alike.
 
-    ``connection`` is one of :func:`stages.audit.canned.connect`. A cue keeps the name that it has in the run's present
+    ``connection`` is one of :func:`storage.sql.connect`. A cue keeps the name that it has in the run's present
     table ``cues`` (:func:`name_cues`).
     """
     everyone = hidden_parts(connection, method)
@@ -168,14 +168,16 @@ def read_features(run: Run, method: str, samples: Sequence[Hidden]) -> dict[tupl
     """``outside_features`` (K,) of the samples by (row, target), of those that have a direction: not null, not zero."""
     wanted = pa.array([sample.row for sample in samples], pa.int64())
     features: dict[tuple[int, str], Vectors] = {}
-    for part in run.parts("explain", method):
-        table = run.read_part(part, ["row", "target", "outside_features"])
-        table = table.filter(pc.field("row").isin(wanted) & pc.field("outside_features").is_valid())
-        if table.num_rows:
+    batches = run.dataset("explain", method).to_batches(
+        columns=["row", "target", "outside_features"],
+        filter=pc.field("row").isin(wanted) & pc.field("outside_features").is_valid(),
+    )
+    for batch in batches:
+        if batch.num_rows:
             # Not to_pylist: a thousand channels of thousands of samples would be millions of Python floats.
-            values = table["outside_features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            vectors = values.astype(np.float32).reshape(table.num_rows, -1)
-            keys = zip(table["row"].to_pylist(), table["target"].to_pylist(), strict=True)
+            values = batch["outside_features"].flatten().to_numpy(zero_copy_only=False)
+            vectors = values.astype(np.float32).reshape(batch.num_rows, -1)
+            keys = zip(batch["row"].to_pylist(), batch["target"].to_pylist(), strict=True)
             features |= {
                 key: vector for key, vector in zip(keys, vectors, strict=True) if 0 < np.linalg.norm(vector) < np.inf
             }

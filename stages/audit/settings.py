@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from storage.errors import UserError
+from storage.run import RunInfo
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ class AuditSettings:
         return {field.name: float(getattr(self, field.name)) for field in fields(self) if field.type == "float"}
 
 
-def audit_settings(config: Mapping[str, Any]) -> AuditSettings:
-    """The audit settings of a run's stored config; the defaults where it has none.
+def audit_settings(info: RunInfo) -> AuditSettings:
+    """The audit settings that a run was made with; the defaults where it does not say.
 
     Raises UserError for keys that this version does not know.
     """
-    stored = dict(config.get("audit", {}))
+    stored = info.section("audit")
     try:
         rules = tuple(CustomRule(**rule) for rule in stored.pop("rules", ()))
         return AuditSettings(**stored, rules=rules)

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 
-from stages.audit.audit import audited_method
-from stages.audit.canned import connect
 from stages.audit.rules import RULES
 from stages.audit.sanity_result import SanityVerdict, sanity_verdicts
 from stages.audit.settings import audit_settings
 from stages.statistics import bootstrap, wilson
+from storage.sql import connect
 from storage.tables import CUES, without_vectors
 
 if TYPE_CHECKING:
@@ -142,14 +141,14 @@ def headline(reliance: Share) -> str:
     return f"{reliance.hits} of {reliance.n} images {verb} on something outside {whose} boxes"
 
 
-def summarise(run: Run, method: str = "", *, top: int = 3) -> Summary:
+def summarise(run: Run, *, top: int = 3) -> Summary:
     """The summary of an audited run; ``top`` findings a rule. Writes nothing.
 
     Raises UserError where the run has no scores or no findings yet.
     """
-    method = audited_method(run, method)
+    method = run.audited_method()
     findings = [finding for finding in run.table("findings").to_pylist() if finding["method"] == method]
-    settings = audit_settings(run.info.get("config", {}))
+    settings = audit_settings(run.info)
     relies = next(rule for rule in RULES if rule.id == "relies_on_outside")
     with connect(run) as connection:
         evaluable = _rows(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,6 @@ from stages.explain.network.view import ViewSettings, render_view
 from stages.explain.opticam.opticam import OptiCam, to_masks, upsample
 from stages.explain.plan import (
     ExplainPlan,
-    boxes_of_label,
     combined_checksum,
     load_plan_classifier,
     maps_checksum,
@@ -32,7 +30,8 @@ from stages.explain.plan import (
 from stages.explain.probes.evidence import Explained, defined, evidence
 from stages.geometry import ViewTransform
 from storage import Run
-from storage.images import ImageError, decode_image, read_bytes
+from storage.images import ImageError
+from storage.samples import own_boxes, read_unchanged
 from storage.tables import EXPLAIN
 
 DECODE_THREADS = 2
@@ -227,11 +226,7 @@ def _decoded(plan: ExplainPlan, samples: list[dict[str, Any]], output: _Output) 
 
 
 def _decode(sample: dict[str, Any], view: ViewSettings) -> _View:
-    content = read_bytes(sample["uri"])
-    image = decode_image(content)
-    if hashlib.sha256(content).hexdigest() != sample["digest"]:
-        raise ImageError("unreadable", "the file is not the one that ingest saw; run again")
-    boxes = boxes_of_label(sample)
+    image, boxes = read_unchanged(sample), own_boxes(sample)
     transform = view.transform(*image.size)
     coverage = transform.coverage(boxes)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from stages.explain.probes.probes import PROBES_VERSION
 from stages.explain.settings import ExplainSettings
 from storage import Run
 from storage.errors import UserError
-from storage.maps import checksum
+from storage.maps import MapAttributes, checksum
 from storage.run import Part
 
 EXPLAIN_VERSION = 1
@@ -153,29 +153,23 @@ def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
     """Make the arrays of the plan's targets, or grow them; attributes say what they are once this is done."""
     iterates = optimizes(plan.explain.method)
     for target in plan.explain.targets:
-        run.create_maps(
-            plan.explain.method,
-            target,
-            rows=plan.rows,
-            grid=plan.store_shape,
-            attributes={
-                "method": plan.explain.method,
-                "target": target,
-                "model": plan.model.source,
-                "weights_digest": plan.weights_digest,
-                "layer": str(plan.layer),
-                "geometry": plan.view.geometry,
-                "size": plan.view.size,
-                "resize": plan.view.resize,
-                "interpolation": plan.view.interpolation,
-                "upsampling": "bilinear, half-pixel centres, to the view; then the normalization",
-                "normalization": plan.explain.map_normalization,
-                "objective": plan.explain.objective if iterates else None,
-                "mask_space": plan.explain.mask_space if iterates else None,
-                "fill": plan.explain.fill if iterates else None,
-                "class_names": list(plan.class_names),
-            },
+        attributes = MapAttributes(
+            method=plan.explain.method,
+            target=target,
+            model=plan.model.source,
+            weights_digest=plan.weights_digest,
+            layer=str(plan.layer),
+            geometry=plan.view.geometry,
+            size=plan.view.size,
+            resize=plan.view.resize,
+            interpolation=plan.view.interpolation,
+            normalization=plan.explain.map_normalization,
+            objective=plan.explain.objective if iterates else None,
+            mask_space=plan.explain.mask_space if iterates else None,
+            fill=plan.explain.fill if iterates else None,
+            class_names=plan.class_names,
         )
+        run.create_maps(attributes, rows=plan.rows, grid=plan.store_shape)
 
 
 def make_opticam(
@@ -241,15 +235,6 @@ def maps_checksum(run: Run, plan: ExplainPlan, rows: range) -> str | None:
 def combined_checksum(plan: ExplainPlan, maps: Mapping[str, NDArray[np.float32]]) -> str:
     """Digest of a shard's raw maps, target by target."""
     return _digest([checksum(maps[target]) for target in plan.explain.targets])
-
-
-def boxes_of_label(sample: dict[str, Any]) -> list[Sequence[float]]:
-    """The sample's boxes of its own class: those that bear its label, or none."""
-    return [
-        (box["x0"], box["y0"], box["x1"], box["y1"])
-        for box in sample["boxes"] or []
-        if box["label"] is None or box["label"] == sample["label"]
-    ]
 
 
 def load_plan_classifier(plan: ExplainPlan, device: torch.device) -> tuple[Classifier, OptiCam]:

@@ -8,21 +8,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import fiftyone as fo
+from fiftyone.core.odm import get_db_conn
 
 from stages.review.dataset.contents import Contents, Sample, make_heatmaps, read_contents
 from stages.review.dataset.documents import add, update
 from stages.review.dataset.embeddings import save_embeddings
 from stages.review.dataset.fields import DIGEST, KEY, Field, declare, fields_of
-from stages.review.dataset.other_runs import RUN
 from stages.review.dataset.records import Record, records
 from stages.review.dataset.select import selected
 from stages.review.dataset.verdict_fields import bring_back, declare_verdicts, find_reviews
-from stages.review.dataset.views import lay_out, save_views
-from stages.review.dataset.workspace import save_workspace
+from stages.review.dataset.views import lay_out, save_views, save_workspace
 from stages.review.settings import ReviewSettings, RuleText, Selection
 from stages.review.verdicts.table import append_reviews, read_reviews, standing
 from storage.errors import UserError
 from storage.run import Run
+
+RUN = "run"
+"""Key of a dataset's info: where its run is."""
 
 OURS = "fields"
 """Key of the dataset's info that lists the fields made here."""
@@ -106,6 +108,22 @@ def existing_dataset(run: Run, settings: ReviewSettings) -> Any | None:
     """
     name = _name(run, settings)
     return fo.load_dataset(name) if fo.dataset_exists(name) else None
+
+
+def run_of(dataset: Any) -> Run:
+    """The run that a dataset was loaded from. Raises UserError for a dataset that is none of Sightline's."""
+    place = dataset.info.get(RUN)
+    if not place:
+        raise UserError(f"{dataset.name} was not loaded by `sightline app`: it has no maps to show")
+    return Run.open(place)
+
+
+def loaded_runs(dataset: Any) -> dict[str, str]:
+    """Other datasets of the database that were loaded from a run: name to where the run is."""
+    # One question to the database: loading every dataset takes longer than showing a sample.
+    place = f"info.{RUN}"
+    found = get_db_conn().datasets.find({place: {"$exists": True}}, ["name", place])
+    return {one["name"]: str(one["info"][RUN]) for one in found if one["name"] != dataset.name}
 
 
 def _new_dataset(run: Run, settings: ReviewSettings) -> Any:

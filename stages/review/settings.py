@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from storage.errors import UserError
+from storage.run import Run, RunInfo
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ReviewSettings:
     dataset: str = ""
     """Name of the FiftyOne dataset; empty: the run's name."""
     method: str = ""
-    """Saliency method that is shown; empty: ``opti_cam`` if the run has it, else its first method."""
+    """Saliency method that is shown; empty: the one that was audited."""
     select: str = ""
     """Which samples are loaded: a rule's id (those it found), SQL that returns sample_id, or the name of a saved view
     of the dataset; empty: all. `sightline app --select` overrides it."""
@@ -76,12 +76,25 @@ class ReviewSettings:
         return self.threads or os.cpu_count() or 1
 
 
-def review_settings(config: Mapping[str, Any]) -> ReviewSettings:
-    """The review settings of a run's stored config; the defaults where it has none.
+def review_settings(info: RunInfo) -> ReviewSettings:
+    """The review settings that a run was made with; the defaults where it does not say.
 
     Raises UserError for keys that this version does not know.
     """
     try:
-        return ReviewSettings(**config.get("review", {}))
+        return ReviewSettings(**info.section("review"))
     except TypeError as error:
         raise UserError(f"run.json: {error}; it is of another version, run the pipeline again") from None
+
+
+def shown_method(run: Run, settings: ReviewSettings) -> str:
+    """The method that is shown: ``review.method``, else the one that was audited.
+
+    Raises UserError for a run without maps, or without those of that method.
+    """
+    methods, wanted = run.methods(), settings.method or run.audited_method()
+    if not methods:
+        raise UserError(f"{run.url} has no maps to review yet; `sightline run CONFIG` makes them")
+    if wanted not in methods:
+        raise UserError(f"review.method: {run.url} has no maps by {wanted!r}; it has {', '.join(methods)}")
+    return wanted

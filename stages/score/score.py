@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from stages.geometry import Boxes, ViewTransform
+from stages.geometry import Boxes, Geometry, ViewTransform
 from stages.score.boxacc import NOTHING_FOUND, FoundCounts, count_found, threshold_ious
 from stages.score.localization import pad_boxes
 from stages.score.measures import PROBES, measure_maps, measure_probes, zero
@@ -26,6 +26,7 @@ from stages.score.ratio import Maps, Values
 from stages.score.settings import ScoreSettings
 from storage import MapStore, Run, SightlineError
 from storage.run import Part
+from storage.samples import own_boxes
 from storage.tables import SCORES, decode
 
 SCORE_VERSION = 3
@@ -58,7 +59,7 @@ class ScoreReport:
 class _View:
     """What the maps of a method say about the network's view."""
 
-    geometry: Any
+    geometry: Geometry
     size: int
     resize: int
 
@@ -174,13 +175,10 @@ def _samples_of(samples: pa.Table, rows: pa.Array, part: Part) -> pa.Table:
 
 
 def _view_of(stores: dict[str, MapStore], part: Part) -> _View:
-    views = set()
-    for store in stores.values():
-        attributes = store.attributes
-        height, width = store.view_size
-        if height != width or "geometry" not in attributes:
-            raise SightlineError(f"{part.path}: its maps do not say a square view: {attributes}")
-        views.add(_View(attributes["geometry"], height, int(attributes.get("resize") or height)))
+    views = {
+        _View(view.geometry, view.size, view.resize or view.size)
+        for view in (store.attributes for store in stores.values())
+    }
     if len(views) != 1:
         raise SightlineError(f"{part.path}: its targets' maps differ in geometry: {sorted(map(str, views))}")
     return views.pop()
@@ -254,11 +252,7 @@ def _place(samples: list[dict[str, Any]], view: _View) -> _Placed:
     given = np.zeros(count, dtype=np.int32)
     visible: list[Boxes] = [np.empty((0, 4))] * count
     for place, sample in enumerate(samples):
-        boxes = [
-            (box["x0"], box["y0"], box["x1"], box["y1"])
-            for box in sample["boxes"] or []
-            if box["label"] is None or box["label"] == sample["label"]
-        ]
+        boxes = own_boxes(sample)
         if boxes and sample["width"] and sample["height"]:
             transform = view.transform(sample["width"], sample["height"])
             given[place] = len(boxes)

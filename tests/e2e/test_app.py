@@ -19,9 +19,9 @@ import numpy as np
 import psutil
 import pytest
 
-from stages.audit.canned import run_query
 from stages.review.app.serve import open_app
 from stages.review.settings import ReviewSettings, RuleText
+from storage.sql import run_query
 from tests.e2e.browser import (
     browser_page,
     dismiss_promotion,

@@ -3,6 +3,7 @@
 import pytest
 
 from storage import Run
+from storage.run import RunInfo
 from tests.pipeline.datasets import ROOT, sightline, write_config, write_images, write_manifest
 
 
@@ -101,7 +102,7 @@ def test_rules_are_listed_with_the_run_s_own_and_its_thresholds(command, tmp_pat
         "reason": "{box_area_frac:%} of the view",
     }
     run = Run.create(str(tmp_path / "run"))
-    run.write_info({"config": {"audit": {"drop_outside": 0.45, "rules": [own]}}})
+    run.write_info(RunInfo(config={"audit": {"drop_outside": 0.45, "rules": [own]}}))
     status, out, _ = command("query", tmp_path / "run", "--rules")
     assert status == 0
     assert "drop_outside >= 0.45 AND" in out

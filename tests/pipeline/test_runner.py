@@ -14,10 +14,11 @@ from pipeline import runner
 from pipeline.cluster import ClusterSettings, connect
 from pipeline.config import load_config
 from pipeline.show.run import print_summary
-from stages.audit.canned import load_query, run_query
+from stages.audit.canned import load_query
 from stages.explain.explain import ShardReport
 from stages.explain.sanity.check import SanitySettings, check_sanity
 from storage.errors import SightlineError, UserError
+from storage.sql import run_query
 from tests.pipeline.datasets import contents, write_bad_images, write_config, write_images, write_manifest
 
 COUNT = 70
@@ -66,8 +67,8 @@ def test_a_run_makes_every_table_and_the_second_makes_nothing_new(dataset, tmp_p
     assert statuses(done) == {"ok": 2 * COUNT}
     assert done.table("scores").num_rows == 2 * COUNT
     assert done.table("classes").num_rows == 5
-    assert done.info["config"]["explain"]["steps"] == 3
-    assert done.info["explained"]["images"] == COUNT
+    assert done.info.section("explain")["steps"] == 3
+    assert done.info.explained.images == COUNT
     before = contents(tmp_path / "run")
     assert {name.split("/")[0] for name in before} == {
         "samples.parquet", "maps.zarr", "explain", "scores", "metrics.parquet", "findings.parquet",
@@ -77,7 +78,7 @@ def test_a_run_makes_every_table_and_the_second_makes_nothing_new(dataset, tmp_p
     assert "0 of 3 shards computed, 3 were done" in said
     assert "0 shards scored, 3 were done" in said
     assert contents(tmp_path / "run") == before
-    assert done.info["explained"]["images"] == COUNT  # the speed is that of the run that computed
+    assert done.info.explained.images == COUNT  # the speed is that of the run that computed
 
 
 def test_another_method_stands_beside_the_first_and_the_audit_stays(dataset, tmp_path):

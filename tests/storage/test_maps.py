@@ -1,18 +1,22 @@
 import uuid
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from storage.errors import SightlineError, UserError
 from storage.files import Directory
-from storage.maps import CHUNK_ROWS, MapStore, checksum, normalize, resize
+from storage.maps import CHUNK_ROWS, MapAttributes, MapStore, checksum, normalize, resize
 
-ATTRIBUTES = {"size": 32, "layer": "features.18", "geometry": "squash", "class_names": ["crane", "crane (bird)", "é"]}
+ATTRIBUTES = MapAttributes(
+    "opti_cam", "label", size=32, layer="features.18", class_names=("crane", "crane (bird)", "é")
+)
 VALUES = st.floats(-(2.0**40), 2.0**40, width=32)
 
 
@@ -28,13 +32,11 @@ def directory(request, tmp_path):
 
 
 def create(directory, rows=70, grid=(4, 5), **attributes):
-    return MapStore.create(
-        directory, "opti_cam", "label", rows=rows, grid=grid, attributes={**ATTRIBUTES, **attributes}
-    )
+    return MapStore.create(directory, replace(ATTRIBUTES, **attributes), rows=rows, grid=grid)
 
 
 def reopened(directory):
-    return MapStore.open(directory, "opti_cam", "label")
+    return MapStore.open(directory, "label", "opti_cam")
 
 
 def noise(*shape, seed=0):
@@ -89,10 +91,10 @@ def test_another_grid_begins_a_new_array(directory):
 
 def test_methods_and_targets_have_arrays_of_their_own(directory):
     for method, target, value in [("opti_cam", "label", 1), ("opti_cam", "predicted", 2), ("grad_cam", "label", 3)]:
-        store = MapStore.create(directory, method, target, rows=3, grid=(2, 2), attributes=ATTRIBUTES)
+        store = MapStore.create(directory, replace(ATTRIBUTES, method=method, target=target), rows=3, grid=(2, 2))
         store.write(0, np.full((3, 2, 2), value, np.float32))
     read = [
-        MapStore.open(directory, method, target).read([1])[0, 0, 0]
+        MapStore.open(directory, target, method).read([1])[0, 0, 0]
         for method, target in [("opti_cam", "label"), ("opti_cam", "predicted"), ("grad_cam", "label")]
     ]
     assert read == [1, 2, 3]
@@ -100,7 +102,7 @@ def test_methods_and_targets_have_arrays_of_their_own(directory):
 
 def test_a_missing_array_is_named_with_the_remedy(directory):
     with pytest.raises(UserError, match=r"no maps 'opti_cam/predicted'.*explain\.targets"):
-        MapStore.open(directory, "opti_cam", "predicted")
+        MapStore.open(directory, "predicted", "opti_cam")
 
 
 def test_a_row_that_is_not_there_is_an_error_and_not_another_row(directory):
@@ -142,10 +144,10 @@ def test_maps_are_upsampled_to_the_view_normalised_there_and_then_resized(direct
     raw = noise(6, 4, 5)
     raw[2] = np.nan  # not computed
     raw[4] = 3.5  # constant
-    create(directory, rows=6, size=[24, 32]).write(0, raw)
+    create(directory, rows=6, size=32).write(0, raw)
     read = reopened(directory).read(slice(0, 6), size=(12, 20))
 
-    view = F.interpolate(torch.from_numpy(raw)[:, None], size=(24, 32), mode="bilinear", align_corners=False)
+    view = F.interpolate(torch.from_numpy(raw)[:, None], size=(32, 32), mode="bilinear", align_corners=False)
     low, high = view.amin((2, 3), keepdim=True), view.amax((2, 3), keepdim=True)
     wanted = F.interpolate((view - low) / (high - low), size=(12, 20), mode="bilinear", align_corners=False)[:, 0]
     for row in (0, 1, 3, 5):
@@ -161,8 +163,10 @@ def test_a_map_at_the_view_s_size_reaches_zero_and_one(directory):
     assert (maps.max(axis=(1, 2)) == 1).all()
 
 
-def test_an_array_that_does_not_say_its_view_is_refused_by_name(directory):
-    store = MapStore.create(directory, "opti_cam", "label", rows=2, grid=(2, 2), attributes={"layer": "x"})
+def test_an_array_that_does_not_say_its_view_is_refused_by_name(tmp_path):
+    group = zarr.open_group(store=str(tmp_path / "maps.zarr"), mode="a")
+    group.create_array("opti_cam/label", shape=(2, 2, 2), dtype="float32", attributes={"layer": "x"})
+    store = MapStore.open(Directory(str(tmp_path)), "label", "opti_cam")
     with pytest.raises(SightlineError, match="lacks the attribute 'size'"):
         store.read([0], size=(8, 8))
 

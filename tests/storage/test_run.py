@@ -3,6 +3,7 @@ import uuid
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -10,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from storage import Run
 from storage.errors import SightlineError, UserError
-from storage.run import Part
+from storage.maps import MapAttributes
+from storage.run import Explained, Part, RunInfo, default_method
 from storage.tables import EXPLAIN, REVIEWS, SAMPLES
 
 GRID = (2, 2)
@@ -45,7 +47,7 @@ def explained(rows, method="opti_cam", targets=("label",)):
 
 def test_a_new_run_is_empty_and_says_what_makes_its_tables(url):
     run = Run.create(url)
-    assert run.info == {}
+    assert run.info == RunInfo()
     assert not run.has_table("samples")
     assert not run.has_table("explain")
     assert run.table("explain").num_rows == 0
@@ -66,7 +68,7 @@ def test_a_run_opens_by_its_url_once_there_is_something_in_it(url):
 
 
 def test_the_error_for_a_missing_run_names_the_runs_beside_it(tmp_path):
-    Run.create(str(tmp_path / "demo")).write_info({})
+    Run.create(str(tmp_path / "demo")).write_info(RunInfo())
     with pytest.raises(UserError, match=r"no run at .*dmo; there are: demo; `sightline run CONFIG` makes one"):
         Run.open(str(tmp_path / "dmo"))
 
@@ -78,9 +80,47 @@ def test_a_run_cannot_be_made_where_a_file_is(tmp_path):
 
 
 def test_run_json_reads_back_as_written(url):
-    info = {"config": {"run": "é", "targets": ["label", None]}, "timings": {"explain": 1.25}}
+    explained = Explained(images=3, seconds=1.25, device="cpu", workers=2)
+    info = RunInfo(config={"run": "é", "targets": ["label", None]}, timings={"explain": 1.25}, explained=explained)
     Run.create(url).write_info(info)
     assert Run.open(url).info == info
+
+
+def test_keys_of_another_version_s_run_json_are_left_out():
+    info = RunInfo.of_json(b'{"layer": "features.18", "colour": "red", "explained": {"images": 2, "seconds": 4.0}}')
+    assert info == RunInfo(layer="features.18", explained=Explained(images=2, seconds=4.0))
+    assert info.section("audit") == {}
+
+
+def test_the_audited_method_is_the_config_s_else_opti_cam_else_the_first(url):
+    run = Run.create(url)
+    assert run.audited_method() == "opti_cam"
+    for method in ("uniform", "grad_cam"):
+        run.write_part(Part("explain", method, 0), explained([0], method), {})
+    assert run.audited_method() == default_method(["uniform", "grad_cam"]) == "grad_cam"
+    run.write_part(Part("explain", "opti_cam", 0), explained([0]), {})
+    assert run.audited_method() == "opti_cam"
+    run.write_info(RunInfo(config={"audit": {"method": "uniform"}}))
+    assert run.audited_method() == "uniform"
+
+
+def test_class_names_are_those_that_the_maps_record(url):
+    run = Run.create(url)
+    run.create_maps(MapAttributes("opti_cam", "label", size=8, class_names=("crane", "é")), rows=1, grid=GRID)
+    assert run.class_names() == ()  # no part vouches for these maps
+    run.write_part(Part("explain", "opti_cam", 0), explained([0]), {})
+    assert run.class_names() == ("crane", "é")
+
+
+def test_rows_and_columns_are_read_where_a_condition_holds_and_a_column_that_a_part_lacks_is_null(url):
+    run = Run.create(url)
+    run.write_part(Part("explain", "opti_cam", 0), explained([0, 1]), {})
+    older = explained([2, 3]).drop_columns(["p_full"])
+    sink = pa.BufferOutputStream()
+    pq.write_table(older, sink)
+    run.directory.write(Part("explain", "opti_cam", 1).path, sink.getvalue().to_pybytes())
+    rows = run.table("explain", ["sample_id", "p_full"], pc.field("row") >= 1)
+    assert rows.to_pylist() == [{"sample_id": f"{row}.jpg", "p_full": None} for row in (1, 2, 3)]
 
 
 def test_whole_tables_are_replaced(url):
@@ -140,8 +180,8 @@ def test_a_discarded_part_is_not_committed_any_more(url):
 
 def test_maps_are_found_by_target_and_method(url):
     run = Run.create(url)
-    run.create_maps("opti_cam", "predicted", rows=4, grid=GRID, attributes={"size": 8})
-    run.create_maps("opti_cam", "label", rows=4, grid=GRID, attributes={"size": 8}).write(
+    run.create_maps(MapAttributes("opti_cam", "predicted", size=8), rows=4, grid=GRID)
+    run.create_maps(MapAttributes("opti_cam", "label", size=8), rows=4, grid=GRID).write(
         0, np.arange(16, dtype=np.float32).reshape(4, 2, 2)
     )
     assert run.targets("opti_cam") == ["label", "predicted"]
@@ -165,13 +205,13 @@ class Commits(RuleBasedStateMachine):
     @initialize(rows=st.integers(1, 128))
     def begin(self, rows):
         run = Run.create(self.url)
-        run.write_info({})
+        run.write_info(RunInfo())
         self.grow(rows)
 
     @rule(more=st.integers(0, 64))
     def grow(self, more):
         self.rows = min(128, self.rows + more)
-        Run.create(self.url).create_maps("opti_cam", "label", rows=self.rows, grid=GRID, attributes={"size": 8})
+        Run.create(self.url).create_maps(MapAttributes("opti_cam", "label", size=8), rows=self.rows, grid=GRID)
 
     @rule(shard=shards, value=st.floats(-8, 8, width=32) | st.just(float("nan")), committed=st.booleans())
     def explain(self, shard, value, committed):

@@ -10,7 +10,6 @@ import duckdb
 import pyarrow as pa
 
 from stages.audit.audit import apply
-from stages.audit.canned import connect
 from stages.audit.compare.paired import (
     AccuracyChange,
     Agreement,
@@ -25,10 +24,12 @@ from stages.audit.compare.paired import (
 from stages.audit.rules import rules_of
 from stages.audit.settings import AuditSettings, audit_settings
 from storage.errors import UserError
+from storage.sql import connect
 from storage.tables import SCORES
 
 if TYPE_CHECKING:
     from storage import MapStore, Run
+    from storage.run import RunInfo
 
 NOT_COMPARED = {"box_area_frac", "box_kept_frac", "n_boxes", "evaluable"}
 """Columns of ``scores`` that describe the boxes and not what the map or the network does with them."""
@@ -103,17 +104,13 @@ class _Source:
     method: str
     target: str
     maps: MapStore
-    config: dict[str, Any]
-
-    def attribute(self, name: str) -> Any:
-        """What the maps say of themselves; the run's config where they are silent."""
-        return self.maps.attributes.get(name, self.config.get(MUST_AGREE[name], {}).get(name))
+    info: RunInfo
 
     def settings(self) -> dict[str, Any]:
         """Settings with an effect on maps, scores or findings by dotted key, and where the maps come from."""
         attributes = self.maps.attributes
-        origin = {key: attributes[key] for key in ("layer", "weights_digest") if key in attributes}
-        stored = {f"{name}.{key}": value for name in _SECTIONS for key, value in self.config.get(name, {}).items()}
+        origin = {"layer": attributes.layer, "weights_digest": attributes.weights_digest}
+        stored = {f"{name}.{key}": value for name in _SECTIONS for key, value in self.info.section(name).items()}
         return {key: value for key, value in stored.items() if key not in _WITHOUT_EFFECT} | origin
 
 
@@ -129,14 +126,16 @@ class _Side:
 def compare(
     run_a: Run,
     run_b: Run,
-    method: str = "opti_cam",
+    method: str = "",
     method_b: str = "",
     target: str = "label",
     *,
     top: int = 10,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Compare run A and run B (``method_b``: by default the same method) on the samples that both have.
+    """Compare run A and run B on the samples that both have.
+
+    ``method`` is by default the one that was audited in A, ``method_b`` the same.
 
     A sample is shared if both runs have it under the same name with the same file content. The rules are applied to
     both with the audit settings of run A. ``top`` samples of least agreement are listed; ``progress`` is called with
@@ -145,9 +144,10 @@ def compare(
     Raises UserError where a run lacks the method, the target or its scores, where the views or the masking differ, or
     where no sample is shared.
     """
+    method = method or run_a.audited_method()
     source_a, source_b = _open(run_a, method, target), _open(run_b, method_b or method, target)
     _refuse_different_views(source_a, source_b)
-    settings = audit_settings(source_a.config)
+    settings = audit_settings(source_a.info)
     a, b = _read(source_a, settings), _read(source_b, settings)
     shared = [name for name, sample in a.samples.items() if _same_file(sample, b.samples.get(name))]
     common = a.samples.keys() & b.samples.keys()
@@ -199,7 +199,7 @@ def _open(run: Run, method: str, target: str) -> _Source:
     targets = run.targets(method)
     if target not in targets:
         raise UserError(f"{run.url} has no {method} maps of {target!r}; choose with --target: {', '.join(targets)}")
-    return _Source(run, method, target, run.maps(target, method), run.info.get("config", {}))
+    return _Source(run, method, target, run.maps(target, method), run.info)
 
 
 def _read(source: _Source, settings: AuditSettings) -> _Side:
@@ -207,9 +207,7 @@ def _read(source: _Source, settings: AuditSettings) -> _Side:
     samples = run.table("samples", ["sample_id", "digest", "status", "label", "boxes"]).to_pylist()
     with connect(run) as connection:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
-        # A run of an earlier version may lack scores of this one; they are undefined there.
-        scores = [name for name in compared_scores() if name in columns]
-        wanted = ["sample_id", "row", "explain_status", "target_label", "correct", "evaluable", *scores]
+        wanted = ["sample_id", "row", "explain_status", "target_label", "correct", "evaluable", *compared_scores()]
         sql = f"SELECT {', '.join(wanted)} FROM audit WHERE method = ? AND target = ?"
         rows = _rows(connection, sql, method, target)
         found = _findings(connection, columns, method, target, settings)
@@ -230,9 +228,9 @@ def _same_file(a: Mapping[str, Any], b: Mapping[str, Any] | None) -> bool:
 
 def _refuse_different_views(a: _Source, b: _Source) -> None:
     for name, section in MUST_AGREE.items():
-        if name == "resize" and a.attribute("geometry") == "squash":
+        if name == "resize" and a.maps.attributes.geometry == "squash":
             continue  # not used
-        in_a, in_b = a.attribute(name), b.attribute(name)
+        in_a, in_b = (getattr(side.maps.attributes, name) for side in (a, b))
         if in_a is not None and in_b is not None and in_a != in_b:
             raise UserError(
                 f"cannot compare: {section}.{name} is {in_a} in {a.run.url} ({a.method}) and "
@@ -258,7 +256,7 @@ def _differences(a: _Source, b: _Source) -> tuple[Difference, ...]:
 
 
 def _notes(a: _Source, b: _Source) -> tuple[str, ...]:
-    scans = [bool(source.config.get("explain", {}).get("scan")) for source in (a, b)]
+    scans = [bool(source.info.section("explain").get("scan")) for source in (a, b)]
     if scans[0] == scans[1]:
         return ()
     return (

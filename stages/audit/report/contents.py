@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import yaml
 
-from stages.audit.audit import audited_method
-from stages.audit.canned import connect
 from stages.audit.report.pictures import Picture, Pictures
 from stages.audit.report.words import image_in_words, map_in_words
 from stages.audit.rules import Rule, in_words, rules_of
@@ -20,10 +18,12 @@ from stages.audit.settings import audit_settings
 from stages.audit.summary import Summary, summarise
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from storage.errors import UserError
+from storage.samples import edges
+from storage.sql import connect
 from storage.tables import CUES, without_vectors
 
 if TYPE_CHECKING:
-    from storage import Run
+    from storage.run import Run, RunInfo
 
 MOST_CUES = 10
 """Cues with a gallery, the costliest first."""
@@ -127,10 +127,7 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
     missing, or another file by now, is a placeholder and a count. Raises UserError for a run that was not audited.
     """
     info = run.info
-    config = info.get("config", {})
-    settings = audit_settings(config)
-    method = audited_method(run, settings.method)
-    summary = summarise(run, method)
+    settings, method, summary = audit_settings(info), run.audited_method(), summarise(run)
     findings = [finding for finding in run.table("findings").to_pylist() if finding["method"] == method]
     cues = [cue for cue in run.table("cues", without_vectors(CUES)).to_pylist() if cue["method"] == method]
     shown_cues = cues[:MOST_CUES]
@@ -155,12 +152,12 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
     )
     descriptions = _galleries(order[1], chosen, counts, settings.thresholds(), cards)
     classes = tuple(run.table("classes").to_pylist())
-    truth, problem = _truth(run, config)
+    truth, problem = _truth(run, info)
     return Contents(
         name=run.name,
         url=run.url,
-        model=str(config.get("model", {}).get("source") or ""),
-        dataset=_last_parts(config.get("dataset", {}).get("path")),
+        model=str(info.section("model").get("source") or ""),
+        dataset=_last_parts(info.section("dataset").get("path")),
         method=method,
         thresholds=settings.thresholds(),
         min_class_size=settings.min_class_size,
@@ -177,8 +174,8 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
         sanity=tuple(run.table("sanity").to_pylist()) if run.has_table("sanity") else (),
         truth=truth,
         truth_problem=problem,
-        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "",
-        versions=tuple((name, version) for name, version in info.get("versions", {}).items() if version),
+        config=yaml.safe_dump(dict(info.config), sort_keys=False, allow_unicode=True) if info.config else "",
+        versions=tuple((name, version) for name, version in info.versions.items() if version),
         pictures=cards.done,
         problems=cards.pictures.problems,
     )
@@ -226,14 +223,14 @@ class _Cards:
     def _close_ups(self, places: Sequence[tuple[Record, Record | None]]) -> tuple[Picture, ...]:
         pictures = []
         for item, box in places[:MOST_CLOSE_UPS]:
-            row, region = self._rows.get((item["sample_id"], item["target"])), _edges(box)
+            row, region = self._rows.get((item["sample_id"], item["target"])), edges(box) if box else None
             if row is not None and region is not None:
                 alt = f"Close-up of what was hidden in {row['sample_id']}, labelled {row['label']}"
                 pictures.append(self.pictures.close_up(row, alt, region))
         return tuple(picture for picture in pictures if picture is not None)
 
     def _card(self, row: Record, reason: str, box: Record | None) -> Card:
-        region = _edges(box)
+        region = edges(box) if box else None
         picture, heatmap = self.pictures.pair(row, image_in_words(row, region), map_in_words(row), region)
         self.done += 1
         if self._progress:
@@ -262,10 +259,6 @@ class _Cards:
 def _what_hiding_did(row: Record) -> str:
     before, after = in_words(row["p_full"]), in_words(row["p_hide_outside"])
     return f"hiding the dashed part lowers p({row['target_label']}) from {before} to {after}"
-
-
-def _edges(box: Record | None) -> list[float] | None:
-    return [box[edge] for edge in ("x0", "y0", "x1", "y1")] if box else None
 
 
 def _galleries(
@@ -308,23 +301,22 @@ def _audit_rows(
     return {(row["sample_id"], row["target"]): row for row in table.to_pylist()}
 
 
-def _facts(info: Record, method: str, summary: Summary) -> tuple[tuple[str, str], ...]:
+def _facts(info: RunInfo, method: str, summary: Summary) -> tuple[tuple[str, str], ...]:
     """What was run on what, as (name, value); what run.json does not say is left out."""
-    config = info.get("config", {})
-    model, view, dataset = (config.get(section, {}) for section in ("model", "view", "dataset"))
+    model, view, dataset = (info.section(name) for name in ("model", "view", "dataset"))
     facts = {
         "Dataset": dataset.get("path"),
         "Samples": ", ".join(f"{count} {status}" for status, count in summary.samples.items()),
-        "Dataset digest": info.get("dataset_digest"),
+        "Dataset digest": info.dataset_digest,
         "Model": model.get("source"),
         "Weights": model.get("checkpoint") or model.get("weights"),
-        "Weights digest": info.get("weights_digest"),
-        "Layer": info.get("layer"),
+        "Weights digest": info.weights_digest,
+        "Layer": info.layer,
         "View": f"{view['geometry']}, {view['size']} px" if view else None,
         "Saliency method": method,
-        "Optimiser": info.get("optimizer") if method == "opti_cam" else None,
-        "Finished": (info.get("finished") or "").replace("T", " ").replace("+00:00", " UTC"),
-        "Sightline": info.get("versions", {}).get("sightline"),
+        "Optimiser": info.optimizer if method == "opti_cam" else None,
+        "Finished": info.finished.replace("T", " ").replace("+00:00", " UTC"),
+        "Sightline": info.versions.get("sightline"),
     }
     return tuple((name, str(value)) for name, value in facts.items() if value)
 
@@ -347,9 +339,9 @@ def _metrics(run: Run, method: str) -> tuple[MetricsTable, ...]:
     return tuple(tables)
 
 
-def _truth(run: Run, config: Record) -> tuple[TruthReport | None, str]:
+def _truth(run: Run, info: RunInfo) -> tuple[TruthReport | None, str]:
     """The rules against the planted truth where the run has one, or why that cannot be told any more."""
-    path = config.get("dataset", {}).get("truth")
+    path = info.section("dataset").get("truth")
     if not path:
         return None, ""
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from stages.geometry import ViewTransform, clip_boxes
-from storage.images import ImageError, decode_image, read_bytes
+from storage.images import ImageError
+from storage.samples import ImageChanged, own_boxes, read_unchanged
 
 if TYPE_CHECKING:
     from storage import MapStore, Run
@@ -70,11 +70,7 @@ class Pictures:
             self.problems[problem] += 1
             width, height = _fitted(row["width"] or SIDE, row["height"] or SIDE)
             return Picture("", width, height, alt, problem), None
-        boxes = [
-            [box[edge] for edge in ("x0", "y0", "x1", "y1")]
-            for box in row["boxes"] or ()
-            if box["label"] in (None, row["label"])
-        ]
+        boxes = own_boxes(row)
         plain = self._picture(compose(image, None, None, boxes, region), alt)
         maps = self._maps.get(row["target"])
         if maps is None or row["row"] >= maps.shape[0]:
@@ -92,13 +88,12 @@ class Pictures:
 
     def _read(self, row: Mapping[str, Any]) -> tuple[Image.Image | None, str]:
         """The upright image that the run saw, or why it cannot be shown."""
+        if self._left <= 0:
+            return None, "left out to keep the page small"
         try:
-            content = read_bytes(row["uri"])
-            if hashlib.sha256(content).hexdigest() != row["digest"]:
-                return None, "the image has changed since the run"
-            if self._left <= 0:
-                return None, "left out to keep the page small"
-            return decode_image(content), ""
+            return read_unchanged(row), ""
+        except ImageChanged:
+            return None, "the image has changed since the run"
         except ImageError as error:
             gone = error.reason.startswith("no such file")
             return None, "the image is missing" if gone else "the image is unreadable"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.audit.summary import Interval
+from storage.samples import own_boxes
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -32,10 +33,8 @@ def interval(ends: Interval | Sequence[float | None] | None, scale: float = 100,
 
 def image_in_words(row: Mapping[str, Any], region: Sequence[float] | None) -> str:
     """What the image of a row of ``audit`` shows, with the boxes and the ``region`` (image px) drawn on it."""
-    boxes = [box for box in row["boxes"] or () if box["label"] in (None, row["label"])]
-    size = row["width"], row["height"]
-    first = [boxes[0][edge] for edge in ("x0", "y0", "x1", "y1")] if boxes else None
-    drawn = f"{len(boxes) or 'no'} boxes" if len(boxes) != 1 else f"its box {_place(first, *size)}"
+    boxes, size = own_boxes(row), (row["width"], row["height"])
+    drawn = f"{len(boxes) or 'no'} boxes" if len(boxes) != 1 else f"its box {_place(boxes[0], *size)}"
     parts = [f"{row['sample_id']}, labelled {row['label'] or 'unknown'}, predicted {row['pred_label'] or 'unknown'}"]
     dashed = [f"a dashed rectangle outside {_place(region, *size)}"] if region else []
     return "; ".join([*parts, drawn, *dashed])

@@ -6,7 +6,6 @@ maps stay the same when the weights become random shows the image, not the netwo
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +27,9 @@ from stages.explain.sanity.similarity import METRICS
 from stages.explain.settings import ExplainSettings
 from storage import MapStore, Run
 from storage.errors import UserError
-from storage.images import ImageError, decode_image, read_bytes
+from storage.images import ImageError
 from storage.maps import checksum
+from storage.samples import read_unchanged
 from storage.tables import SANITY
 
 Maps = NDArray[np.float32]
@@ -309,7 +309,7 @@ def _refuse_another_model(run: Run, store: MapStore, classifier: Classifier, vie
     attributes = store.attributes
     now = {"weights_digest": classifier.digest(), "geometry": view.geometry, "size": view.size}
     for name, what in (("weights_digest", "weights"), ("geometry", "view.geometry"), ("size", "view.size")):
-        if attributes.get(name) != now[name]:
+        if getattr(attributes, name) != now[name]:
             raise UserError(
                 f"{run.url}: the maps were made with other {what} than run.json leads to now; run the pipeline again, "
                 "or put the checkpoint of the run back"
@@ -340,7 +340,7 @@ def _choose(
             chosen.append(row)
         except ImageError as error:
             unreadable += 1
-            reason = f"{unreadable} images cannot be read, the last because {error.reason}"
+            reason = f"{unreadable} images cannot be read, the last one {files[row['row']]['uri']}: {error.reason}"
     if not chosen:
         raise UserError(f"{run.url} has no image to check: {reason}")
     chosen_rows = [row["row"] for row in chosen]
@@ -356,10 +356,7 @@ def _choose(
 
 def _read_view(sample: dict[str, Any], view: ViewSettings) -> NDArray[np.uint8]:
     """The view of a sample, uint8 (3, H, W); raises ImageError if its file is not the one that the run saw."""
-    content = read_bytes(sample["uri"])
-    if hashlib.sha256(content).hexdigest() != sample["digest"]:
-        raise ImageError("unreadable", f"{sample['uri']} is not the file that the run saw")
-    return render_view(decode_image(content), view)
+    return render_view(read_unchanged(sample), view)
 
 
 def _write(run: Run, report: SanityReport, subset: _Subset) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from stages.review.app.collect import collect_from
 from stages.review.app.database import database, free_port
-from stages.review.app.plugin_folder import plugins
 from stages.review.settings import ReviewSettings, RuleText, Selection
 from storage.errors import SightlineError, UserError
 from storage.run import Run
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from stages.review.review import LoadReport
 
 ADDRESS = "127.0.0.1"
+PLUGIN = Path(__file__).parents[1] / "plugin"
 
 GRACE_S = 4.0
 """Seconds in which FiftyOne's server ends by itself where it can: it gives its connections three."""
@@ -68,8 +71,7 @@ def open_app(
         import fiftyone as fo
         from fiftyone.core.service import ServiceListenTimeout
 
-        from stages.review.dataset.views import first_view
-        from stages.review.dataset.workspace import NAME
+        from stages.review.dataset.views import WORKSPACE, first_view
         from stages.review.review import load
 
         reports: list[LoadReport] = []
@@ -82,7 +84,7 @@ def open_app(
                 session = fo.launch_app(
                     dataset,
                     view=first_view(dataset),
-                    spaces=dataset.load_workspace(NAME),
+                    spaces=dataset.load_workspace(WORKSPACE),
                     port=port,
                     address=ADDRESS,
                     remote=True,
@@ -186,3 +188,35 @@ def _checked(port: int) -> int:
                 f"port {port} is in use; take another with --port, or leave --port out for a free one"
             ) from None
     return port
+
+
+@contextmanager
+def plugins(users: str | Path | None) -> Iterator[Path]:
+    """A folder of links to Sightline's plugin and to the user's plugin folder, named to FiftyOne's server that starts
+    within the context.
+
+    FiftyOne knows one folder of plugins. Links keep the user's where it is, so what is installed there appears at once.
+    """
+    with tempfile.TemporaryDirectory(prefix="sightline-plugins-") as name:
+        folder = Path(name)
+        (folder / "sightline").symlink_to(PLUGIN, target_is_directory=True)
+        if users is not None and Path(users).is_dir():
+            (folder / "own").symlink_to(Path(users).resolve(), target_is_directory=True)
+        # Plugins are loaded again for every call otherwise, which takes longer than most calls.
+        cached = os.environ.get("FIFTYONE_PLUGINS_CACHE_ENABLED", "true")
+        with _environment({"FIFTYONE_PLUGINS_DIR": str(folder), "FIFTYONE_PLUGINS_CACHE_ENABLED": cached}):
+            yield folder
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

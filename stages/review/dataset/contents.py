@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stages.geometry import ViewTransform
-from stages.review.dataset.findings import Finding, findings_in, priority
 from stages.review.dataset.heatmaps import Heatmap, write_heatmaps
-from stages.review.dataset.maps import shown_method, view_transforms
-from stages.review.settings import ReviewSettings
+from stages.review.settings import ReviewSettings, shown_method
 from storage.errors import UserError
 from storage.maps import MapStore
 from storage.run import Run
@@ -29,6 +28,23 @@ ROUNDING = 0.01
 """Less of an image than this, px, is not lost by a view but by rounding."""
 
 _KEYS = ("sample_id", "row", "target", "method")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule found of a sample."""
+
+    rule: str
+    target: str
+    kind: str
+    """evidence or description."""
+    severity: float
+    reason: str
+
+    @property
+    def is_evidence(self) -> bool:
+        """Whether it counts as a flag."""
+        return self.kind == "evidence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +151,42 @@ def read_contents(run: Run, settings: ReviewSettings, only: frozenset[str] | Non
         samples=samples,
         table=table.take(order),
         measured={target: _measured(run, method, target, samples) for target in maps},
-        views=view_transforms(store, [(sample.width, sample.height) for sample in samples]),
+        views=[ViewTransform.of_maps(store.attributes, sample.width, sample.height) for sample in samples],
         findings=findings,
         cues=_cues(run, method),
         maps=maps,
-        class_names=store.attributes.get("class_names") or (),
+        class_names=store.attributes.class_names,
         skipped=skipped,
         known=known,
         only=only,
     )
+
+
+def findings_in(table: pa.Table) -> list[tuple[str, Finding]]:
+    """sample_id and finding for each row of the table ``findings``: evidence first, then by severity."""
+    columns = (table[name].to_pylist() for name in ("sample_id", "rule", "target", "kind", "severity", "reason"))
+    rows = [
+        (key, Finding(rule, target, kind, _finite(severity), reason))
+        for key, rule, target, kind, severity, reason in zip(*columns, strict=True)
+    ]
+    return sorted(rows, key=lambda row: (not row[1].is_evidence, -row[1].severity))
+
+
+def priority(findings: Iterable[Finding]) -> float:
+    """What to look at first: any evidence comes before all that is only described."""
+    findings = list(findings)
+    if any(found.is_evidence for found in findings):
+        return 1 + worst_evidence(findings)
+    return max((found.severity for found in findings), default=0.0)
+
+
+def worst_evidence(findings: Iterable[Finding]) -> float:
+    """Highest severity among findings that are evidence, 0 if there is none."""
+    return max((found.severity for found in findings if found.is_evidence), default=0.0)
+
+
+def _finite(severity: float | None) -> float:
+    return severity if severity is not None and math.isfinite(severity) else 0.0
 
 
 def make_heatmaps(run: Run, contents: Contents, settings: ReviewSettings) -> dict[str, list[Heatmap | None]]:
@@ -215,8 +258,8 @@ def _measured(run: Run, method: str, target: str, samples: Sequence[Sample]) -> 
     for name in ("explain", "scores"):
         if not run.has_table(name):
             continue
-        table = run.table(name, without_vectors(SCHEMAS[name]))
-        table = table.filter((pc.field("method") == method) & (pc.field("target") == target))
+        where = (pc.field("method") == method) & (pc.field("target") == target)
+        table = run.table(name, without_vectors(SCHEMAS[name]), where)
         # Rows of the samples in their order; a null index takes a row of nulls.
         table = table.take(pc.index_in(keys, table["sample_id"].combine_chunks()))
         for column in table.column_names:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +29,9 @@ TSNE_MOST = 2000
 """t-SNE tells groups apart far better than two components do, but takes seconds for a thousand samples."""
 
 TSNE_FEWEST = 10
+FITTED = 20_000
+"""Vectors that principal components are computed from; of more, a choice does as well."""
+
 BLOCK = 4096
 """Rows that are in memory as float32 at once."""
 
@@ -81,11 +83,9 @@ def read_vectors(
     ``targets`` says of which target; where it says nothing of a sample, of the first that has a vector.
     """
     rows: dict[str, tuple[int, Vectors]] = {}
-    for part in run.parts("explain", method):
-        table = run.read_part(part, ["sample_id", "row", "target", column])
-        if column not in table.column_names:  # of an earlier version
-            continue
-        table = table.filter(pc.is_valid(table[column]))
+    for table in run.dataset("explain", method).to_batches(
+        columns=["sample_id", "row", "target", column], filter=pc.field(column).is_valid()
+    ):
         keys, named = table["sample_id"].to_pylist(), table["target"].to_pylist()
         # The rest goes before the vectors are looked at, so that it is not kept in memory with them.
         asked = [targets is None or targets.get(key, target) == target for key, target in zip(keys, named, strict=True)]
@@ -114,44 +114,40 @@ def lay_out_vectors(vectors: Vectors) -> Scatter:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
+    # Few neighbours where there are few vectors: groups smaller than the perplexity are torn apart.
+    perplexity = min(30.0, len(vectors) ** 0.5)
     # One thread: sums of several come out in another order from time to time, and the picture with them.
     with threadpool_limits(1):
-        tsne = TSNE(perplexity=min(30.0, (len(vectors) - 1) / 3), init="pca", random_state=0)
-        points = tsne.fit_transform(components)
+        points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(components)
     return Scatter(points.astype(np.float32), f"t-SNE of the first {components.shape[1]} principal components")
 
 
 def principal_components(vectors: Vectors, count: int) -> Points:
     """Scores (n, at most ``count``, at least 2) of the vectors' directions on their principal components.
 
-    Exact and block by block: by the eigenvectors of the (channels, channels) covariance, each turned so that its
-    largest entry is positive.
+    The components are those of at most :data:`FITTED` vectors, a seeded choice.
     """
-    channels = vectors.shape[1]
-    total, gram = np.zeros(channels), np.zeros((channels, channels))
-    for block in _directions(vectors):
-        total += block.sum(axis=0, dtype=np.float64)
-        gram += block.T @ block
-    mean = total / len(vectors)
-    _, axes = np.linalg.eigh(gram - len(vectors) * np.outer(mean, mean))
-    axes = axes[:, ::-1][:, : min(count, len(vectors))]
-    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    scores = np.concatenate([(block - mean) @ axes for block in _directions(vectors)]).astype(np.float32)
+    from sklearn.decomposition import PCA
+
+    chosen = np.random.default_rng(0).permutation(len(vectors))[:FITTED]
+    pca = PCA(min(count, len(chosen), vectors.shape[1]), svd_solver="covariance_eigh")
+    pca.fit(_directions(vectors[np.sort(chosen)]))
+    blocks = (vectors[start : start + BLOCK] for start in range(0, len(vectors), BLOCK))
+    scores = np.concatenate([pca.transform(_directions(block)) for block in blocks]).astype(np.float32)
     return np.pad(scores, ((0, 0), (0, max(0, 2 - scores.shape[1]))))
 
 
-def _directions(vectors: Vectors) -> Iterable[Points]:
-    """Blocks of unit vectors; what has no direction stays zero."""
-    for start in range(0, len(vectors), BLOCK):
-        block = vectors[start : start + BLOCK].astype(np.float32)
-        length = np.linalg.norm(block, axis=1, keepdims=True)
-        yield np.divide(block, length, out=np.zeros_like(block), where=length > 0)
+def _directions(vectors: Vectors) -> Points:
+    """Vectors (n, channels) at unit length; what has no direction stays zero."""
+    from sklearn.preprocessing import normalize
+
+    directions: Points = normalize(vectors.astype(np.float32))
+    return directions
 
 
-def _split(column: pa.ChunkedArray) -> list[Vectors]:
-    if not len(column):
+def _split(lists: pa.ListArray) -> list[Vectors]:
+    if not len(lists):
         return []
-    lists = column.combine_chunks()
     ends = np.cumsum(pc.list_value_length(lists).to_numpy(zero_copy_only=False))
     return np.split(lists.flatten().to_numpy(zero_copy_only=False), ends[:-1])
 

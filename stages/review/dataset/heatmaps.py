@@ -23,7 +23,6 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from stages.geometry import ViewTransform, fitted, largest_component_box
-from stages.review.dataset.maps import image_box
 from storage.maps import MapStore
 
 RENDERING = "2"
@@ -93,7 +92,7 @@ def _write_batch(
         view_maps = maps.read([rows[index] for index in missing], size=maps.view_size)
         boxes = largest_component_box(view_maps)
         for (index, (path, size)), view_map, box in zip(missing.items(), view_maps, boxes, strict=True):
-            heatmap = Heatmap(path, image_box(views[index], box))
+            heatmap = Heatmap(path, views[index].box_in_image(box))
             _write(heatmap, views[index].map_to_image(view_map, size=size))
             heatmaps[index] = heatmap
     return heatmaps

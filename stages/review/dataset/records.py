@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stages.review.dataset.contents import Contents, Sample, is_whole
+from stages.review.dataset.contents import Contents, Finding, Sample, is_whole, priority, worst_evidence
 from stages.review.dataset.fields import KEY, PREDICTED, numbers, severity_path
-from stages.review.dataset.findings import Finding, priority, worst_evidence
 from stages.review.dataset.heatmaps import Heatmap
-from stages.review.dataset.maps import class_name
 from stages.review.verdicts.boxes import Box
+from storage.run import class_name
 from storage.tables import EXPLAIN, SCORES
 
 SALIENT = "salient"

@@ -11,10 +11,12 @@ from fiftyone import ViewField
 from fiftyone.core.odm.dataset import ActiveFields, SidebarGroupDocument
 
 from stages.review.dataset.contents import Cue
-from stages.review.dataset.fields import AUDIT, EXPANDED, GROUPS, IMAGE, Field, severity_path
+from stages.review.dataset.embeddings import CUE_SPACE, IMAGE_SPACE
+from stages.review.dataset.fields import AUDIT, EXPANDED, GROUPS, IMAGE, KEY, Field, severity_path
 from stages.review.dataset.listing import Listed, list_findings
 from stages.review.dataset.verdict_fields import CORRECTED, VERDICTS
 from stages.review.settings import RuleText
+from storage.errors import UserError
 
 VISIBLE = ("ground_truth", CORRECTED, "salient_box", "view_box", "prediction", "label", "saliency")
 """Fields that are checked when the App opens."""
@@ -40,6 +42,20 @@ SELECTED = "Selected, worst first"
 NOT_REVIEWED = "Not reviewed yet"
 DISAGREE = "Reviewers disagree"
 """The two without a count in their names: they follow the verdicts that are given."""
+
+WORKSPACE = "Review"
+LAID_OUT = "workspace"
+"""Key of the dataset's info that says which workspace was saved last."""
+
+FINDINGS_PANEL = "sightline_findings"
+EVIDENCE_PANEL = "sightline_evidence"
+"""Names of the panels in ``plugin/panels.py``."""
+
+MAIN_SCORE = "drop_outside"
+_GRID_SHARE = 0.6
+
+MOST_ASKED_FOR = 5000
+"""Samples of a query's result that are shown: a view names each of them, in every message to the browser."""
 
 CUE_VIEWS = 200
 """Cues that get a saved view; the field ``cue`` filters for any."""
@@ -103,6 +119,29 @@ def worst_first(dataset: Any) -> Any:
 def of_cue(dataset: Any, cue_id: str) -> Any:
     """The samples that rely on a cue, those with the most severe evidence first."""
     return worst_first(dataset.match(ViewField("cue") == cue_id))
+
+
+def same_cue(dataset: Any, sample: Any) -> Any:
+    """All samples that rely on the same cue as this one, worst first. Raises UserError if it relies on none."""
+    cue = sample["cue"]
+    if not cue:
+        raise UserError(
+            f"{sample[KEY]} belongs to no cue: nothing that costs it probability looks like what other samples have"
+        )
+    return of_cue(dataset, cue)
+
+
+def of_keys(dataset: Any, keys: Sequence[str]) -> tuple[Any, int]:
+    """The samples of these sample_ids in that order, at most :data:`MOST_ASKED_FOR`; and how many of the keys it shows.
+
+    Raises UserError if the dataset has none of them.
+    """
+    wanted = list(dict.fromkeys(keys))[:MOST_ASKED_FOR]
+    view = dataset.select_by(KEY, wanted, ordered=True)
+    count = len(view)
+    if not count:
+        raise UserError("the query returns no sample that is loaded")
+    return view, count
 
 
 def first_view(dataset: Any) -> Any:
@@ -193,3 +232,47 @@ def _of_cues(dataset: Any, cues: Sequence[Cue]) -> list[SavedView]:
         view = of_cue(dataset, cue.cue_id)
         views.append(SavedView(name, view, text, Listed(name, title, "cue", "", cue.cue_id, count)))
     return views
+
+
+def save_workspace(dataset: Any) -> None:
+    """Save the default workspace in the dataset, unless it is there, or a person has changed what was saved last."""
+    wanted = default_workspace(dataset)
+    layout = _outline(wanted)
+    if dataset.has_workspace(WORKSPACE):
+        stored = _outline(dataset.load_workspace(WORKSPACE))
+        if stored == layout or stored != dataset.info.get(LAID_OUT):
+            return
+    dataset.save_workspace(
+        WORKSPACE, wanted, description="The grid, the findings, evidence and vectors.", overwrite=True
+    )
+    dataset.info[LAID_OUT] = layout
+    dataset.save()
+
+
+def default_workspace(dataset: Any) -> Any:
+    """The grid; beside it the list of findings over the evidence, with the vectors and all numbers behind."""
+    # It opens on the list of the scatters: which one, and by what it is coloured, a workspace cannot say.
+    vectors = [fo.Panel(type="Embeddings")] if any(map(dataset.has_brain_run, (CUE_SPACE, IMAGE_SPACE))) else []
+    findings, evidence = fo.Panel(type=FINDINGS_PANEL), fo.Panel(type=EVIDENCE_PANEL)
+    numbers = fo.Panel(type="Histograms", state={"path": MAIN_SCORE})
+    beside = fo.Space(
+        orientation="vertical", children=[_stack(findings), _stack(evidence, *vectors, numbers)], sizes=[0.42, 0.58]
+    )
+    grid = _stack(fo.Panel(type="Samples", pinned=True))
+    return fo.Space(orientation="horizontal", children=[grid, beside], sizes=[_GRID_SHARE, 1 - _GRID_SHARE])
+
+
+def _stack(*panels: Any) -> Any:
+    """Panels as tabs, the first in front: without one in front nothing is drawn."""
+    return fo.Space(children=list(panels), active_child=panels[0].component_id)
+
+
+def _outline(workspace: Any) -> str:
+    """A layout without the ids, which are new each time, and without what is nothing."""
+
+    def outline(component: dict[str, Any]) -> Any:
+        children = [outline(child) for child in component.get("children") or ()]
+        own = {name: component[name] for name in ("type", "state", "sizes") if component.get(name)}
+        return [own, children]
+
+    return repr(outline(workspace.to_dict()))

@@ -12,8 +12,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from stages.review.dataset.maps import shown_method
-from stages.review.settings import ReviewSettings
+from stages.review.settings import ReviewSettings, shown_method
 from storage.errors import UserError
 from storage.run import Run
 
@@ -92,6 +91,5 @@ def prepare_handover(run: Run, settings: ReviewSettings, backend: str, rule: str
 
 
 def _classes(run: Run, method: str) -> list[str]:
-    names = [run.maps(target, method).attributes.get("class_names") or () for target in run.targets(method)]
     labels = [label for label in run.table("samples", ["label"])["label"].to_pylist() if label is not None]
-    return list(dict.fromkeys([*(names[0] if names else ()), *sorted(labels)]))
+    return list(dict.fromkeys([*run.class_names(), *sorted(labels)]))

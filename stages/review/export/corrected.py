@@ -100,7 +100,7 @@ def corrected_annotations(run: Run, settings: ReviewSettings, *, suggestions: bo
     wanted = [finding for findings in undrawn.values() for finding in findings]
     suggested = suggest_boxes(run, settings, wanted, rows) if suggestions else {}
     images = tuple(_corrected(row, verdicts.get(key, ()), suggested) for key, row in rows.items())
-    classes, labels = _class_names(run), _labels(rows.values())
+    classes, labels = run.class_names(), _labels(rows.values())
     named = {annotation.label for image in images for annotation in image.annotations}
     named |= {image.label for image in images if image.label is not None}
     given = {review.label for image in images for review in image.applied if review.label is not None}
@@ -170,13 +170,6 @@ def _is_disputed(image: AnnotatedImage, said: Sequence[Review]) -> bool:
         for review in image.applied
         for other in said
     )
-
-
-def _class_names(run: Run) -> tuple[str, ...]:
-    for method in run.methods():
-        for target in run.targets(method):
-            return tuple(run.maps(target, method).attributes.get("class_names") or ())
-    return ()
 
 
 def _labels(rows: Iterable[Mapping[str, Any]]) -> set[str]:

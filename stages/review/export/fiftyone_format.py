@@ -10,8 +10,14 @@ from fiftyone.utils.data import FiftyOneDatasetExporter
 
 from stages.review.dataset.fields import KEY, RECORD, Field, declare
 from stages.review.export.corrected import AnnotatedImage, Annotation, Annotations
-from stages.review.export.formats import IMAGE_PROVENANCE, PROVENANCE, PlaceImage, image_provenance, provenance
-from stages.review.export.names import sample_paths
+from stages.review.export.formats import (
+    IMAGE_PROVENANCE,
+    PROVENANCE,
+    PlaceImage,
+    image_provenance,
+    provenance,
+    sample_paths,
+)
 from stages.review.verdicts.boxes import Box
 from storage.images import local_path
 

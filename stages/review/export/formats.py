@@ -9,15 +9,15 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
 import yaml
 
 from stages.review.export.corrected import AnnotatedImage, Annotation, Annotations
-from stages.review.export.names import sample_paths, split_name, stems
 from storage.images import local_path
 
 PlaceImage = Callable[[AnnotatedImage, Path], None]
@@ -174,6 +174,25 @@ def image_provenance(image: AnnotatedImage) -> dict[str, Any]:
     return dict(zip(IMAGE_PROVENANCE, values, strict=True))
 
 
+def sample_paths(images: Iterable[AnnotatedImage]) -> dict[str, PurePosixPath]:
+    """A relative path for each sample_id: itself, where it is a path below the dataset's root."""
+    taken: set[str] = set()
+    return {image.sample_id: PurePosixPath(_once(_below(image.sample_id), taken)) for image in images}
+
+
+def stems(images: Iterable[AnnotatedImage]) -> dict[str, str]:
+    """The same without the extension, for formats that name an image and its annotations alike."""
+    taken: set[str] = set()
+    return {
+        image.sample_id: _once(str(PurePosixPath(_below(image.sample_id)).with_suffix("")), taken) for image in images
+    }
+
+
+def split_name(split: str) -> str:
+    """A split as the name of one file or folder."""
+    return re.sub(r"[^\w.-]|^\.+", "_", split)
+
+
 def voc_box(edges: tuple[float, float, float, float], width: int, height: int) -> tuple[int, int, int, int]:
     """(xmin, ymin, xmax, ymax): edges rounded to whole pixels, one-based, both ends included, at least one pixel."""
     x0, x1 = _whole(edges[0], edges[2], width)
@@ -185,6 +204,25 @@ def _whole(low: float, high: float, side: int) -> tuple[int, int]:
     """Half-open whole pixels nearest to [low, high)."""
     start = min(max(math.floor(low + 0.5), 0), side - 1)
     return start, max(min(math.floor(high + 0.5), side), start + 1)
+
+
+def _below(sample_id: str) -> str:
+    """An absolute path or a URL as a path below a folder; neither it nor ``..`` leads out of that."""
+    parts = [
+        part for part in PurePosixPath(sample_id.partition("://")[2] or sample_id).parts if part not in ("/", "..")
+    ]
+    return str(PurePosixPath(*parts)) if parts else "image"
+
+
+def _once(path: str, taken: set[str]) -> str:
+    """``path``, numbered before its extension where it is taken; it is taken from then on."""
+    candidate, number = path, 1
+    while candidate in taken:
+        number += 1
+        place = PurePosixPath(path)
+        candidate = str(place.with_name(f"{place.stem}-{number}{place.suffix}"))
+    taken.add(candidate)
+    return candidate
 
 
 def _yolo_box(image: AnnotatedImage, annotation: Annotation) -> str:

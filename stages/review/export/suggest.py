@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from stages.geometry import largest_component_box
-from stages.review.dataset.maps import image_box, shown_method, view_transforms
-from stages.review.settings import ReviewSettings
+from stages.geometry import ViewTransform, largest_component_box
+from stages.review.settings import ReviewSettings, shown_method
 from stages.review.verdicts.boxes import Box
 from storage.run import Run
+from storage.samples import Edges, edges
 
 READ_ROWS = 256
 """Maps that are held in memory at once."""
@@ -50,9 +50,6 @@ def suggest_boxes(
     return {finding: Box(labels.get((finding[1], finding[0])), *edges) for finding, edges in sorted(boxes.items())}
 
 
-Edges = tuple[float, float, float, float]
-
-
 def _named_boxes(run: Run, method: str) -> dict[Finding, Edges]:
     if not run.has_table("findings"):
         return {}
@@ -61,7 +58,7 @@ def _named_boxes(run: Run, method: str) -> dict[Finding, Edges]:
         box = json.loads(finding["evidence"]).get(NAMED)
         if box is not None:
             key = finding["sample_id"], finding["target"], finding["rule"]
-            named[key] = (box["x0"], box["y0"], box["x1"], box["y1"])
+            named[key] = edges(box)
     return named
 
 
@@ -69,9 +66,9 @@ def _labels(run: Run, method: str, targets: set[str]) -> dict[tuple[str, str], s
     """Name of the class that was explained, by target and sample."""
     labels = {}
     for target in targets & set(run.targets(method)):
-        names: Sequence[str] = run.maps(target, method).attributes.get("class_names") or ()
-        table = run.table("explain", ["sample_id", "target", "method", "class_index"])
-        table = table.filter((pc.field("method") == method) & (pc.field("target") == target))
+        names = run.maps(target, method).attributes.class_names
+        where = (pc.field("method") == method) & (pc.field("target") == target)
+        table = run.table("explain", ["sample_id", "class_index"], where)
         for row in table.to_pylist():
             index = row["class_index"]
             if index is not None and index < len(names):
@@ -89,10 +86,9 @@ def _salient_boxes(
     found: dict[str, Edges] = {}
     for start in range(0, len(keys), READ_ROWS):
         batch = keys[start : start + READ_ROWS]
-        views = view_transforms(maps, [(samples[key]["width"], samples[key]["height"]) for key in batch])
+        views = [ViewTransform.of_maps(maps.attributes, samples[key]["width"], samples[key]["height"]) for key in batch]
         boxes = largest_component_box(maps.read([samples[key]["row"] for key in batch], size=maps.view_size))
         for key, view, box in zip(batch, views, boxes, strict=True):
-            edges = image_box(view, box)
-            if edges is not None:
-                found[key] = edges
+            if (placed := view.box_in_image(box)) is not None:
+                found[key] = placed
     return found

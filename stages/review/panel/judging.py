@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.review.dataset.contents import Finding
 from stages.review.dataset.fields import KEY
-from stages.review.dataset.findings import Finding
 from stages.review.dataset.verdict_fields import give, verdicts_of, withdraw
 from stages.review.panel.meaning import p
 from stages.review.verdicts.table import Review, read_reviews

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stages.geometry import Interpolation, ViewTransform, fitted
-from stages.review.dataset.findings import Finding, findings_in
-from stages.review.dataset.maps import class_name, view_transforms
+from stages.review.dataset.contents import Finding, findings_in
 from stages.review.panel.meaning import Meaning, meaning, p
 from stages.review.panel.picture import (
     LEVELS,
@@ -31,9 +30,10 @@ from stages.review.panel.picture import (
     window_outside,
 )
 from storage.errors import UserError
-from storage.images import ImageError, read_image
+from storage.images import ImageError
 from storage.maps import MapStore
-from storage.run import Run
+from storage.run import Run, class_name
+from storage.samples import Edges, edges, own_boxes, read_unchanged
 from storage.tables import EXPLAIN, without_vectors
 
 PROBES = {
@@ -51,8 +51,6 @@ PROBES = {
 
 LONG_SIDE = 640
 """Long side of the picture, px."""
-
-Edges = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def portray(run: Run, sample_id: str, *, method: str, target: str, thresholds: M
     explained = _explained(run, sample, method, target)
     width, height = sample["width"] or 1, sample["height"] or 1
     attributes = maps.attributes
-    names: Sequence[str] = attributes.get("class_names") or ()
+    names = attributes.class_names
     predicted, own = explained.get("pred_index"), explained.get("class_index")
     probes = {name: _number(explained.get(name)) for name in PROBES}
     name = (None if own is None else class_name(names, own)) or sample["label"] or "the class"
@@ -129,18 +127,14 @@ def portray(run: Run, sample_id: str, *, method: str, target: str, thresholds: M
         words=meaning(probes, name, thresholds, predicted=seen_as),
         width=width,
         height=height,
-        boxes=tuple(
-            (box["x0"], box["y0"], box["x1"], box["y1"])
-            for box in sample["boxes"] or ()
-            if box["label"] in (None, sample["label"])
-        ),
+        boxes=tuple(own_boxes(sample)),
         hidden_box=_edges(explained.get("hidden_box")),
         hide_locator=explained.get("hide_locator"),
         scan_box=_edges(explained.get("scan_box")),
-        view=view_transforms(maps, [(width, height)])[0],
+        view=ViewTransform.of_maps(attributes, width, height),
         saliency=_saliency(maps, sample["row"]),
         uri=sample["uri"],
-        interpolation=attributes.get("interpolation", "bilinear"),
+        interpolation=attributes.interpolation,
     )
 
 
@@ -160,7 +154,7 @@ def as_shown(portrait: Portrait) -> dict[str, Any]:
     shown["levels"] = list(LEVELS)
     shown["problem"], image = None, None
     try:
-        image = read_image(portrait.uri)
+        image = read_unchanged({"uri": portrait.uri, "digest": portrait.digest})
     except ImageError as error:
         shown["problem"] = f"the image cannot be shown: {error}"
     saliency, view = portrait.saliency, portrait.view
@@ -235,15 +229,11 @@ def _sample(run: Run, sample_id: str) -> dict[str, Any]:
 
 def _explained(run: Run, sample: Mapping[str, Any], method: str, target: str) -> dict[str, Any]:
     """The sample's row of ``explain``; empty if it was not explained."""
-    parts = sorted(run.parts("explain", method), key=lambda part: part.index)
-    size = ((run.info.get("config") or {}).get("explain") or {}).get("shard_size")
-    if size:
-        # A part holds a fixed range of rows: its own is asked first, which spares reading a large run.
-        parts.sort(key=lambda part: part.index != sample["row"] // size)
-    for part in parts:
-        table = run.read_part(part, without_vectors(EXPLAIN))
-        mask = pc.and_(pc.equal(table["sample_id"], sample["sample_id"]), pc.equal(table["target"], target))
-        rows: list[dict[str, Any]] = table.filter(mask).to_pylist()
+    where = (pc.field("row") == sample["row"]) & (pc.field("target") == target)
+    # A part holds a fixed range of rows: the sample's own is asked first, which spares a large run.
+    own = sample["row"] // run.info.section("explain").get("shard_size", 1)
+    for part in sorted(run.parts("explain", method), key=lambda part: part.index != own):
+        rows: list[dict[str, Any]] = run.read_part(part, without_vectors(EXPLAIN), where).to_pylist()
         if rows:
             return rows[0]
     return {}
@@ -275,4 +265,4 @@ def _number(value: float | None) -> float | None:
 
 
 def _edges(region: Mapping[str, float] | None) -> Edges | None:
-    return None if region is None else (region["x0"], region["y0"], region["x1"], region["y1"])
+    return None if region is None else edges(region)

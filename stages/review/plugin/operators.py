@@ -13,13 +13,12 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from stages.audit.canned import list_queries, load_query, render, run_query
+from pipeline.show.rows import render
+from stages.audit.canned import list_queries, load_query
 from stages.audit.rules import every_rule
 from stages.audit.settings import audit_settings
 from stages.review.dataset.fields import KEY
-from stages.review.dataset.maps import shown_method
-from stages.review.dataset.other_runs import loaded_runs, run_of
-from stages.review.dataset.subsets import of_keys, same_cue
+from stages.review.dataset.views import of_keys, same_cue
 from stages.review.panel.judging import (
     as_json,
     findings_to_judge,
@@ -30,10 +29,12 @@ from stages.review.panel.judging import (
     take_back,
 )
 from stages.review.panel.portrait import as_shown, choices, findings_of, portray
-from stages.review.settings import review_settings
+from stages.review.review import loaded_runs, run_of
+from stages.review.settings import review_settings, shown_method
 from stages.review.verdicts.table import VERDICTS
 from storage.errors import UserError
 from storage.run import Run
+from storage.sql import run_query
 
 SQL = "(SQL of your own)"
 FIRST_QUERY = "relies_on_outside"
@@ -68,13 +69,13 @@ class Portrait(foo.Operator):
 
 def _panel(dataset: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     run, sample = run_of(dataset), dataset[params["sample"]]
-    reviewed = shown_method(run, review_settings(run.info.get("config", {})))
+    reviewed = shown_method(run, review_settings(run.info))
     method = params.get("method") or reviewed
     targets = run.targets(method)
     # The map that the worst finding is about, unless another one is asked for.
     wanted = params.get("target") or next(iter(sample["finding_targets"] or ()), None)
     target = wanted if wanted in targets else targets[0]
-    audit = audit_settings(run.info.get("config", {}))
+    audit = audit_settings(run.info)
     shown: dict[str, Any] = {
         "this": as_shown(portray(run, sample[KEY], method=method, target=target, thresholds=audit.thresholds())),
         "name": dataset.name,
@@ -101,7 +102,7 @@ def _other(other: Mapping[str, Any], key: str, method: str, target: str) -> dict
     wished = {"method": other.get("method") or method, "target": other.get("target") or target}
     if wished not in offered and offered:
         wished = offered[0]
-    thresholds = audit_settings(run.info.get("config", {})).thresholds()
+    thresholds = audit_settings(run.info).thresholds()
     return {"choices": offered, **as_shown(portray(run, key, **wished, thresholds=thresholds))}
 
 

@@ -8,8 +8,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from stages.review.dataset.listing import Evidence, evidence_of, reviewed_findings
-from stages.review.dataset.views import DISAGREE, NOT_REVIEWED
-from stages.review.dataset.workspace import EVIDENCE_PANEL, FINDINGS_PANEL
+from stages.review.dataset.views import DISAGREE, EVIDENCE_PANEL, FINDINGS_PANEL, NOT_REVIEWED
 
 MARKS = {"flag": "\u2691 ", "described": "", "cue": "Cue: "}
 """What stands before a line, by kind: a flag before what counts as one."""

@@ -14,6 +14,7 @@ from pipeline.show.sanity import print_sanity
 from stages.explain.sanity.check import Check, SanityReport, SanitySettings, Similarity
 from storage import Run
 from storage.errors import UserError
+from storage.run import RunInfo
 from tests.stages.explain import shards
 
 
@@ -90,7 +91,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "explain": {"steps": 4, "learning_rate": 0.5},
         }
     )
-    made.write_info({"config": config.model_dump(mode="json")})
+    made.write_info(RunInfo(config=config.model_dump(mode="json")))
     assert stored_config(made) == config
     return folder / "run"
 
@@ -128,6 +129,6 @@ def test_a_run_without_a_config_or_of_another_version_is_told(tmp_path) -> None:
     run = Run.create(str(tmp_path))
     with pytest.raises(UserError, match=r"was not finished: its run.json has no config"):
         stored_config(run)
-    run.write_info({"config": {"run": "x", "dataset": {"reader": "manifest", "path": "x", "colour": "red"}}})
+    run.write_info(RunInfo(config={"run": "x", "dataset": {"reader": "manifest", "path": "x", "colour": "red"}}))
     with pytest.raises(UserError, match=r"run.json: dataset.colour: .*; run the pipeline again with this version"):
         stored_config(run)

@@ -10,7 +10,7 @@ import pytest
 from pipeline.selection import select_samples
 from stages.review.settings import Selection
 from storage.errors import UserError
-from storage.run import Run
+from storage.run import Run, RunInfo
 from tests.stages.review.synthetic import Planted, make_run
 
 ONE = Planted("one.png", rules=(("misses_box", "description", 0.5), ("border_energy", "description", 0.5)))
@@ -29,7 +29,7 @@ one.png,no_such_rule,confirmed,ann
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
     run = make_run(tmp_path, [ONE, TWO])
-    run.write_info({"config": {"review": {"database": str(tmp_path / "mongo")}}})
+    run.write_info(RunInfo(config={"review": {"database": str(tmp_path / "mongo")}}))
     return run
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from storage.maps import MapAttributes
 from storage.run import Part, Run
 from storage.tables import EXPLAIN, METRICS, SAMPLES, SCORES
 
@@ -89,8 +90,8 @@ def build(tmp_path: Path) -> Build:
             scores = [{**row, "status": row.get("scores_status", "ok")} for row in of_method]
             run.write_part(Part("explain", method, 0), fill(EXPLAIN, explain), {})
             run.write_part(Part("scores", method, 0), fill(SCORES, scores), {})
-            attributes = {"class_names": list(CLASSES), "size": 8}
-            run.create_maps(method, "label", rows=len(samples), grid=(2, 2), attributes=attributes)
+            attributes = MapAttributes(method, "label", size=8, class_names=tuple(CLASSES))
+            run.create_maps(attributes, rows=len(samples), grid=(2, 2))
         run.write_table("metrics", fill(METRICS, list(metrics)))
         return run
 

@@ -8,11 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.show.rows import render
 from stages.audit.audit import audit
-from stages.audit.canned import list_queries, load_query, render, run_query
+from stages.audit.canned import list_queries, load_query
 from stages.audit.settings import AuditSettings
 from storage.errors import UserError
 from storage.run import Run
+from storage.sql import run_query
 from storage.tables import CUES
 from tests.stages.audit.conftest import fill, measured
 

@@ -8,11 +8,12 @@ import pytest
 
 from stages.audit import cues as module
 from stages.audit.audit import audit
-from stages.audit.canned import load_query, run_query
+from stages.audit.canned import load_query
 from stages.audit.cues import Hidden, choose, cluster, default_size, enriched, name_cues
 from stages.audit.settings import AuditSettings
 from stages.audit.summary import summarise
 from storage import Run
+from storage.sql import run_query
 
 CHANNELS = 24
 BOX = {"x0": 1.0, "y0": 2.0, "x1": 3.0, "y1": 4.0}

@@ -12,6 +12,7 @@ import pyarrow as pa
 from PIL import ExifTags, Image, ImageDraw
 
 from stages.geometry import ViewTransform
+from storage.maps import MapAttributes
 from storage.run import Part, Run
 from storage.tables import CUES, EXPLAIN, FINDINGS, SAMPLES, SCORES
 
@@ -73,7 +74,14 @@ def object_box(planted: Planted) -> tuple[float, float, float, float]:
     return (planted.width * 0.35, planted.height * 0.5, planted.width * 0.6, planted.height * 0.85)
 
 
-def make_run(directory: Path, planted: list[Planted], geometry: str = "squash", *, name: str = "synthetic") -> Run:
+def make_run(
+    directory: Path,
+    planted: list[Planted],
+    geometry: str = "squash",
+    *,
+    name: str = "synthetic",
+    method: str = "opti_cam",
+) -> Run:
     """A run with images, samples, maps, explain, scores and findings, written through storage alone."""
     images = directory / "images"
     images.mkdir(parents=True, exist_ok=True)
@@ -87,7 +95,7 @@ def make_run(directory: Path, planted: list[Planted], geometry: str = "squash", 
         samples.append(_sample(row, one, path))
         for target, grid in grids.items():
             index = one.label if target == "label" else one.predicted
-            keys = {"sample_id": one.name, "row": row, "target": target, "method": "opti_cam"}
+            keys = {"sample_id": one.name, "row": row, "target": target, "method": method}
             explained.append(
                 keys
                 | {
@@ -107,21 +115,18 @@ def make_run(directory: Path, planted: list[Planted], geometry: str = "squash", 
                 grid[row] = 0
                 grid[row, cell[0], cell[1]] = 1
         for rule, kind, severity in one.rules:
-            keys = {"sample_id": one.name, "row": row, "target": "label", "method": "opti_cam"}
+            keys = {"sample_id": one.name, "row": row, "target": "label", "method": method}
             found = {"rule": rule, "kind": kind, "severity": severity, "reason": f"because of {rule}"}
             findings.append(keys | found | {"evidence": "{}"})
     run.write_table("samples", _table(samples, SAMPLES))
     for target, grid in grids.items():
-        store = run.create_maps(
-            "opti_cam",
-            target,
-            rows=len(planted),
-            grid=(GRID, GRID),
-            attributes={"geometry": geometry, "size": SIZE, "resize": RESIZE, "class_names": list(CLASSES)},
+        attributes = MapAttributes(
+            method, target, size=SIZE, geometry=geometry, resize=RESIZE, class_names=tuple(CLASSES)
         )
+        store = run.create_maps(attributes, rows=len(planted), grid=(GRID, GRID))
         store.write(0, grid)
-    run.write_part(Part("explain", "opti_cam", 0), _table(explained, EXPLAIN), {})
-    run.write_part(Part("scores", "opti_cam", 0), _table(scored, SCORES), {})
+    run.write_part(Part("explain", method, 0), _table(explained, EXPLAIN), {})
+    run.write_part(Part("scores", method, 0), _table(scored, SCORES), {})
     run.write_table("findings", _table(findings, FINDINGS))
     return run
 

@@ -11,7 +11,7 @@ import pytest
 
 from stages.review.settings import ReviewSettings, RuleText
 from storage.errors import UserError
-from storage.run import Run
+from storage.run import Run, RunInfo
 from tests.stages.review.synthetic import Planted, make_run, object_box, write_cues
 
 pytestmark = pytest.mark.usefixtures("mongo")
@@ -37,6 +37,17 @@ def make(tmp_path: Path, planted: list[Planted], geometry: str = "squash") -> Ru
         (tmp_path / "images" / one.name).parent.mkdir(parents=True, exist_ok=True)
     # Datasets are named after runs, and all tests share one database.
     return make_run(tmp_path, planted, geometry, name=tmp_path.name)
+
+
+def test_the_app_shows_the_findings_of_the_method_that_was_audited(tmp_path: Path):
+    make(tmp_path, [FLAGGED])
+    run = make_run(tmp_path, [FLAGGED], name=tmp_path.name, method="grad_cam")  # its findings are grad_cam's
+    run.write_info(RunInfo(config={"audit": {"method": "grad_cam"}}))
+    assert run.methods() == ["grad_cam", "opti_cam"]
+    dataset, _ = load_run(run)
+    assert dataset.first().findings == ["relies_on_outside", "misses_box"]
+    with_another, _ = load_run(run, ReviewSettings(method="opti_cam"))
+    assert with_another.first().findings == []
 
 
 def test_samples_stand_worst_evidence_first_with_what_a_reviewer_needs(tmp_path: Path):

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from storage import Run
+from storage.maps import MapAttributes
 from storage.run import Part
 from storage.tables import EXPLAIN, SAMPLES
 
@@ -64,9 +65,9 @@ def make_run(
 ) -> Run:
     run = Run.create(str(path))
     run.write_table("samples", pa.Table.from_pylist(samples, schema=SAMPLES))
-    attributes = {"geometry": geometry, "size": SIDE, "resize": SIDE, "normalization": normalization}
     for target, grids in maps.items():
-        store = run.create_maps("opti_cam", target, rows=len(samples), grid=(SIDE, SIDE), attributes=attributes)
+        attributes = MapAttributes("opti_cam", target, size=SIDE, geometry=geometry, normalization=normalization)
+        store = run.create_maps(attributes, rows=len(samples), grid=(SIDE, SIDE))
         store.write(0, np.stack(grids))
     commit(run, rows)
     return run

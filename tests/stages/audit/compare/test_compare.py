@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.audit.compare.compare import Comparison, compare, compared_scores
+from storage import Run
 from storage.errors import UserError
+from storage.maps import MapAttributes
+from storage.run import RunInfo
 
 RIGHTWARDS = [[0, 1], [0, 1]]
 DOWNWARDS = [[0, 0], [1, 1]]
 FLAT = [[2, 2], [2, 2]]
+
+
+def change_maps(run: Run, **changes: Any) -> None:
+    run.create_maps(replace(run.maps("label").attributes, **changes), rows=1, grid=(2, 2))
 
 
 @pytest.fixture
@@ -109,8 +117,8 @@ def test_findings_are_fixed_broken_unchanged_or_unjudged(pair) -> None:
 
 def test_both_sides_are_judged_by_the_thresholds_of_a(pair) -> None:
     a, b = pair([{"drop_outside": 0.5}], [{"drop_outside": 0.5}])
-    a.write_info({"config": {"audit": {"drop_outside": 0.4, "rules": []}}})
-    b.write_info({"config": {"audit": {"drop_outside": 0.6, "rules": []}}})
+    a.write_info(RunInfo(config={"audit": {"drop_outside": 0.4, "rules": []}}))
+    b.write_info(RunInfo(config={"audit": {"drop_outside": 0.6, "rules": []}}))
     comparison = compare(a, b)
     assert [(rule.rule, rule.unchanged) for rule in comparison.rules] == [("relies_on_outside", ("0.jpg",))]
     assert [(entry.key, entry.a, entry.b) for entry in comparison.differences] == [("audit.drop_outside", 0.4, 0.6)]
@@ -119,7 +127,7 @@ def test_both_sides_are_judged_by_the_thresholds_of_a(pair) -> None:
 def test_a_users_own_rule_is_compared_too(pair) -> None:
     own = {"id": "dim", "title": "Dim", "when": "p_full < .5", "severity": "0.5", "reason": "", "target": "label"}
     a, b = pair([{"p_full": 0.25}, {}], [{}, {}])
-    a.write_info({"config": {"audit": {"rules": [own]}}})
+    a.write_info(RunInfo(config={"audit": {"rules": [own]}}))
     assert [(rule.rule, rule.fixed) for rule in compare(a, b).rules] == [("dim", ("0.jpg",))]
 
 
@@ -133,7 +141,7 @@ def test_a_finding_on_the_label_speaks_for_a_prediction_of_the_same_class(build)
             for target, explained in (("label", 0), ("predicted", predicted))
         ]
         run = build(*rows, name=name)
-        run.create_maps("opti_cam", "predicted", rows=2, grid=(2, 2), attributes={"size": 8})
+        run.create_maps(MapAttributes("opti_cam", "predicted", size=8), rows=2, grid=(2, 2))
         runs.append(run)
     (on_label,) = compare(*runs, target="label").rules
     (on_predicted,) = compare(*runs, target="predicted").rules
@@ -228,14 +236,10 @@ def test_a_run_compared_with_itself_has_not_changed(pair) -> None:
         ("explain", "fill", ("black", "blur")),
     ],
 )
-@pytest.mark.parametrize("place", ["maps", "run.json"])
-def test_another_view_or_mask_is_refused_with_the_key(pair, section, key, values, place) -> None:
+def test_another_view_or_mask_is_refused_with_the_key(pair, section, key, values) -> None:
     runs = pair([{}], [{}])
     for run, value in zip(runs, values, strict=True):
-        if place == "maps" or key == "size":  # the size is always with the maps
-            run.create_maps("opti_cam", "label", rows=1, grid=(2, 2), attributes={key: value})
-        else:
-            run.write_info({"config": {section: {key: value}}})
+        change_maps(run, **{key: value})
     with pytest.raises(
         UserError, match=rf"{section}\.{key} is {values[0]} in .* and {values[1]} in .*; run one of them"
     ):
@@ -245,7 +249,7 @@ def test_another_view_or_mask_is_refused_with_the_key(pair, section, key, values
 def test_a_scan_on_one_side_alone_is_noted(pair) -> None:
     a, b = pair([{}], [{}])
     assert compare(a, b).notes == ()
-    b.write_info({"config": {"explain": {"scan": True}}})
+    b.write_info(RunInfo(config={"explain": {"scan": True}}))
     (note,) = compare(a, b).notes
     assert "explain.scan is on in B alone" in note
 
@@ -253,15 +257,15 @@ def test_a_scan_on_one_side_alone_is_noted(pair) -> None:
 def test_a_resize_that_squash_does_not_use_may_differ(pair) -> None:
     runs = pair([{}], [{}])
     for run, resize in zip(runs, (256, 300), strict=True):
-        run.create_maps("opti_cam", "label", rows=1, grid=(2, 2), attributes={"geometry": "squash", "resize": resize})
+        change_maps(run, geometry="squash", resize=resize)
     assert compare(*runs).shared == 1
 
 
 def test_a_method_that_masks_nothing_compares_with_any_mask(pair) -> None:
     runs = pair([{}], [{}])
     for run, fill in zip(runs, ("blur", None), strict=True):
-        run.create_maps("opti_cam", "label", rows=1, grid=(2, 2), attributes={"fill": fill})
-    runs[1].write_info({"config": {"explain": {"fill": "black"}}})
+        change_maps(run, fill=fill)
+    runs[1].write_info(RunInfo(config={"explain": {"fill": "black"}}))
     assert compare(*runs).shared == 1
 
 

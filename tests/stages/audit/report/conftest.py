@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from storage import Run
+from storage.maps import MapAttributes
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 GREY = 100
@@ -93,8 +94,9 @@ def picture(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 def write_hot_cell(run: Run, rows: int, cell: tuple[int, int], geometry: str = "squash", size: int = 224) -> None:
     """Maps of 7 x 7 with one hot cell (row, column) for the target ``label``."""
-    attributes = {"geometry": geometry, "size": size, "resize": 256, "class_names": ["mug", "cat", "dog"]}
-    store = run.create_maps("opti_cam", "label", rows=rows, grid=(7, 7), attributes=attributes)
+    names = ("mug", "cat", "dog")
+    attributes = MapAttributes("opti_cam", "label", size=size, geometry=geometry, resize=256, class_names=names)
+    store = run.create_maps(attributes, rows=rows, grid=(7, 7))
     maps = np.zeros((rows, 7, 7), np.float32)
     maps[:, cell[0], cell[1]] = 1
     store.write(0, maps)

@@ -12,7 +12,6 @@ import yaml
 from scipy.stats import binomtest
 
 from stages.audit.audit import audit
-from stages.audit.canned import run_query
 from stages.audit.report import gather, render
 from stages.audit.report.charts import drop_chart, energy_chart
 from stages.audit.report.contents import Point
@@ -20,6 +19,8 @@ from stages.audit.settings import AuditSettings, CustomRule
 from storage import Run
 from storage.errors import UserError
 from storage.maps import checksum
+from storage.run import RunInfo
+from storage.sql import run_query
 from storage.tables import CUES, SANITY
 from tests.stages.audit.conftest import fill, measured
 from tests.stages.audit.report.conftest import Page, write_hot_cell
@@ -173,7 +174,7 @@ def test_names_of_the_run_cannot_become_markup(build) -> None:
     run = build({"label": NASTY, "sample_id": f"{NASTY}.jpg", "drop_outside": 0.6}, *quiet)
     own = CustomRule("own", f"<i>{NASTY}", "drop_outside > .5 OR label = '</pre><b>'")
     audit(run, AuditSettings(rules=(own,)))
-    run.write_info({"config": {"audit": {"rules": [vars(own)]}, "dataset": {"path": NASTY}}})
+    run.write_info(RunInfo(config={"audit": {"rules": [vars(own)]}, "dataset": {"path": NASTY}}))
     page = page_of(run)
     assert page.all("script") == []
     assert page.all("i") == []
@@ -257,7 +258,7 @@ def test_methods_stand_side_by_side_with_the_audited_one_first(build) -> None:
     assert heads.index("opti_cam") < heads.index("fake_cam")
     assert page.row("energy_in")[:3] == ["4", "0.750 [0.700, 0.800]", "0.250"]
     assert page.row("box_acc")[:3] == ["4", "0.500", "–"]
-    run.write_info({"config": {"explain": {"method": "fake_cam"}}})
+    run.write_info(RunInfo(config={"explain": {"method": "fake_cam"}}))
     (commands,) = page_of(run).text("pre", **{"aria-label": "Commands"})
     assert commands == (
         "sightline run report.yaml --set explain.method=opti_cam "
@@ -272,7 +273,7 @@ def test_the_planted_truth_is_told_or_why_it_is_not(build, tmp_path) -> None:
     audit(run, AuditSettings())
     truth = tmp_path / "truth.parquet"
     pq.write_table(pa.table({"sample_id": ["0.jpg", "1.jpg", "2.jpg"], "positive": [True, True, False]}), truth)
-    run.write_info({"config": {"dataset": {"truth": str(truth)}}})
+    run.write_info(RunInfo(config={"dataset": {"truth": str(truth)}}))
     # One of two flags is right, one of two positives is found: .5 of 2, whose Wilson interval is [.09, .91].
     assert page_of(run).row("relies_on_outside") == ["2", "1", "0.50 [0.09, 0.91]", "0.50 [0.09, 0.91]"]
     truth.unlink()
@@ -281,8 +282,16 @@ def test_the_planted_truth_is_told_or_why_it_is_not(build, tmp_path) -> None:
 
 def test_the_page_holds_what_reproduces_the_run(various: Run) -> None:
     config = {"run": "runs/mine", "explain": {"steps": 10, "targets": ["label"]}, "audit": {"drop_outside": 0.3}}
-    info = {"config": config, "weights_digest": "ab" * 32, "versions": {"torch": "2.15.0", "sightline": "0.1.0"}}
-    various.write_info({**info, "layer": "features", "finished": "2026-01-02T03:04:05+00:00"})
+    versions = {"torch": "2.15.0", "sightline": "0.1.0"}
+    various.write_info(
+        RunInfo(
+            config=config,
+            versions=versions,
+            weights_digest="ab" * 32,
+            layer="features",
+            finished="2026-01-02T03:04:05+00:00",
+        )
+    )
     page = page_of(various)
     (settings,) = [
         text

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.review.app.plugin_folder import OURS, plugins
+from stages.review.app.serve import PLUGIN, plugins
 
 LIST = """
 import json, fiftyone.plugins as plugins
@@ -45,7 +45,7 @@ def test_the_context_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     assert "FIFTYONE_PLUGINS_CACHE_ENABLED" not in os.environ
     assert not folder.exists()
     assert (users / "theirs" / "fiftyone.yml").exists()
-    assert (OURS / "fiftyone.yml").exists()
+    assert (PLUGIN / "fiftyone.yml").exists()
 
 
 @pytest.mark.parametrize("users", [None, "nowhere"])
@@ -57,6 +57,6 @@ def test_a_user_without_plugins_has_ours(users: str | None) -> None:
 def test_the_operators_that_the_plugin_declares_are_those_that_it_has() -> None:
     from stages.review.plugin.operators import OPERATORS
 
-    declared = yaml.safe_load((OURS / "fiftyone.yml").read_text())
+    declared = yaml.safe_load((PLUGIN / "fiftyone.yml").read_text())
     assert declared["operators"] == [operator().config.name for operator in OPERATORS]
-    assert (OURS / declared["js_bundle"]).is_file()
+    assert (PLUGIN / declared["js_bundle"]).is_file()

@@ -8,6 +8,7 @@ from PIL import Image
 
 from stages.geometry import fitted
 from stages.review.dataset.heatmaps import write_heatmaps
+from storage.maps import MapAttributes
 from tests.stages.review.synthetic import GRID, Planted, cue_box, make_run, view_of
 
 WIDE = Planted("wide.png", 480, 320, cell=(1, 5))
@@ -121,9 +122,7 @@ def test_rows_in_any_order_and_number_get_their_own_heatmaps(tmp_path: Path):
     # More than a batch of them, so that several threads write.
     run = make_run(tmp_path, [WIDE], "squash")
     count = 150
-    maps = run.create_maps(
-        "many", "label", rows=count, grid=(2, 2), attributes={"geometry": "squash", "size": 224, "resize": 256}
-    )
+    maps = run.create_maps(MapAttributes("many", "label", size=224), rows=count, grid=(2, 2))
     maps.write(0, np.arange(count, dtype=np.float32)[:, None, None] * [[[0, 0], [0, 1]]] + [[[1, 0], [0, 0]]])
     rows = np.random.default_rng(0).permutation(count).tolist()
     views = [view_of(Planted("x.png", 100 + row, 100), "squash") for row in rows]

@@ -12,8 +12,7 @@ from pycocotools.coco import COCO
 from torchvision.datasets import CocoDetection, VOCDetection
 
 from stages.review.export.export import RECORD, export_annotations
-from stages.review.export.formats import voc_box
-from stages.review.export.names import sample_paths, stems
+from stages.review.export.formats import sample_paths, stems, voc_box
 from stages.review.settings import ReviewSettings
 from stages.review.verdicts.boxes import Box
 from stages.review.verdicts.table import Review, append_reviews

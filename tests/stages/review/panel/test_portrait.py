@@ -76,6 +76,18 @@ def test_the_map_has_all_the_digits_of_the_store_and_lies_on_its_cue(tmp_path: P
         assert y0 <= at[1] <= y1
 
 
+def test_an_image_that_was_replaced_since_the_run_is_named_and_not_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [STICKER])
+    portrait = portray(run, STICKER.name, method="opti_cam", target="label")
+    assert as_shown(portrait)["problem"] is None
+    Image.new("RGB", (480, 320), "navy").save(tmp_path / "images" / STICKER.name)
+    shown = as_shown(portrait)
+    assert shown["problem"] == "the image cannot be shown: the file is not the one that ingest saw; run again"
+    assert "image" not in shown
+    assert all(probe["picture"] is None for probe in shown["probes"])
+    assert shown["map"]["width"] == 224  # the map is still the run's
+
+
 def test_each_target_is_about_its_own_class(tmp_path: Path) -> None:
     run = make_run(tmp_path, [OTHER])
     assert choices(run) == [{"method": "opti_cam", "target": target} for target in ("label", "predicted")]

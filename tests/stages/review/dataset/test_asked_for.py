@@ -8,10 +8,9 @@ from typing import Any
 import fiftyone as fo
 import pytest
 
-from stages.review.dataset import subsets
-from stages.review.dataset.other_runs import loaded_runs, run_of
-from stages.review.dataset.subsets import of_keys, same_cue
-from stages.review.review import load
+from stages.review.dataset import views
+from stages.review.dataset.views import of_keys, same_cue
+from stages.review.review import load, loaded_runs, run_of
 from stages.review.settings import ReviewSettings
 from storage.errors import UserError
 from tests.stages.review.synthetic import Planted, make_run, write_cues
@@ -51,7 +50,7 @@ def test_a_querys_samples_are_shown_once_in_its_order(dataset: Any, monkeypatch:
     assert count == 3
     with pytest.raises(UserError, match="no sample that is loaded"):
         of_keys(dataset, ["nobody.png"])
-    monkeypatch.setattr(subsets, "MOST", 2)
+    monkeypatch.setattr(views, "MOST_ASKED_FOR", 2)
     assert of_keys(dataset, NAMES)[0].values("sample_key") == ["a.png", "b.png"]
 
 

@@ -1,0 +1,40 @@
+"""A sample, a row of the table ``samples``: its own boxes, and its image file if that is still the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image
+
+from storage.images import ImageError, decode_image, read_bytes
+
+Edges = tuple[float, float, float, float]
+"""(x0, y0, x1, y1) of a half-open box, px."""
+
+
+class ImageChanged(ImageError):
+    """The file at a sample's uri is another one than the run saw."""
+
+
+def own_boxes(sample: Mapping[str, Any]) -> list[Edges]:
+    """The boxes of the sample's own class, px of the upright image: those that bear its label, or none."""
+    return [edges(box) for box in sample["boxes"] or () if box["label"] in (None, sample["label"])]
+
+
+def edges(region: Mapping[str, float]) -> Edges:
+    """The corners of a stored box or region."""
+    return region["x0"], region["y0"], region["x1"], region["y1"]
+
+
+def read_unchanged(sample: Mapping[str, Any]) -> Image.Image:
+    """The upright RGB image of a sample, whose file is compared with the digest that ingest took.
+
+    Raises ImageError for a file that cannot be read, :class:`ImageChanged` for another file than ingest saw.
+    """
+    content = read_bytes(sample["uri"])
+    image = decode_image(content)
+    if hashlib.sha256(content).hexdigest() != sample["digest"]:
+        raise ImageChanged("unreadable", "the file is not the one that ingest saw; run again")
+    return image

@@ -1,0 +1,131 @@
+"""SQL over a run: DuckDB with the run's tables as views."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import duckdb
+import pyarrow as pa
+
+from storage.errors import UserError
+from storage.run import Run
+from storage.tables import PARTED, SCHEMAS, without_vectors
+
+KEYS = ("sample_id", "row", "target", "method")
+LIST_HINT = "`sightline query RUN --list` shows the tables and the canned queries"
+
+
+def connect(run: Run) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection with a view for each table that ``run`` has, and ``audit``.
+
+    ``audit`` has a row a sample, target and method: samples, explain and scores joined, without removed
+    samples. A column that several of them have is prefixed by its table. It adds ``target_label`` and
+    ``pred_label`` (class names), ``correct`` (the prediction is the label; null without a class) and
+    ``p_label`` (p of the label's class, also beside other targets). Tables in parts are read where they are, column by
+    column, as a query asks for them. The connection cannot touch other files, or settings. Columns of vectors are left
+    out: nobody reads a thousand channels, and DuckDB has no half-precision numbers.
+    """
+    connection = duckdb.connect(
+        ":memory:",
+        config={"enable_external_access": "false", "python_enable_replacements": "false"},
+    )
+    columns = {name: without_vectors(schema) for name, schema in SCHEMAS.items() if run.has_table(name)}
+    if "findings" not in columns:
+        columns.pop("cues", None)  # of the previous audit; the table is kept only to reuse its ids
+    for name, wanted in columns.items():
+        fields = pa.schema([SCHEMAS[name].field(column) for column in wanted])
+        parted = name in PARTED
+        connection.register(name, run.dataset(name, schema=fields) if parted else run.table(name, wanted))
+    if {"samples", "explain", "scores"} <= columns.keys():
+        connection.register("class_names", class_names(run))
+        connection.execute(audit_view({name: columns[name] for name in ("samples", "explain", "scores")}))
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def audit_view(columns: dict[str, list[str]]) -> str:
+    """The statement that makes the view ``audit`` of tables with these columns."""
+    owners: dict[str, list[str]] = {}
+    for table, names in columns.items():
+        for name in names:
+            owners.setdefault(name, []).append(table)
+    selected = ["samples.sample_id", "samples.row", "explain.target", "explain.method"]
+    for name, tables in owners.items():
+        if name not in KEYS:
+            alias = "{table}_{name}" if len(tables) > 1 else "{name}"
+            selected += [f'{table}."{name}" AS "{alias.format(table=table, name=name)}"' for table in tables]
+    return f"""
+        CREATE VIEW audit AS
+        SELECT {", ".join(selected)},
+            coalesce(target_names.name, 'class ' || explain.class_index) AS target_label,
+            coalesce(pred_names.name, 'class ' || explain.pred_index) AS pred_label,
+            explain.pred_index = samples.class_index AS correct,
+            max(explain.p_full) FILTER (explain.target = 'label')
+                OVER (PARTITION BY samples.sample_id, explain.method) AS p_label
+        FROM samples
+        LEFT JOIN explain ON explain.sample_id = samples.sample_id AND explain.row = samples.row
+        LEFT JOIN scores ON scores.sample_id = explain.sample_id AND scores.row = explain.row
+            AND scores.target = explain.target AND scores.method = explain.method
+        LEFT JOIN class_names AS target_names ON target_names.class_index = explain.class_index
+        LEFT JOIN class_names AS pred_names ON pred_names.class_index = explain.pred_index
+        WHERE samples.status <> 'removed'
+    """
+
+
+def class_names(run: Run) -> pa.Table:
+    """Table class_index, name: the model's classes as the maps record them, else the samples' labels."""
+    if names := run.class_names():
+        return _names(enumerate(names))
+    samples = run.table("samples", ["class_index", "label"])
+    pairs = zip(samples["class_index"].to_pylist(), samples["label"].to_pylist(), strict=True)
+    return _names({index: label for index, label in pairs if index is not None}.items())
+
+
+def _names(pairs: Iterable[tuple[int, str]]) -> pa.Table:
+    rows = list(pairs)
+    return pa.table(
+        {
+            "class_index": pa.array([index for index, _ in rows], pa.int32()),
+            "name": pa.array([name for _, name in rows], pa.string()),
+        }
+    )
+
+
+def run_query(run: Run, sql: str) -> pa.Table:
+    """Rows that ``sql`` answers; raises UserError for a mistake in it."""
+    with connect(run) as connection:
+        return execute(connection, sql)
+
+
+def execute(connection: duckdb.DuckDBPyConnection, sql: str, where: str = "SQL") -> pa.Table:
+    """Rows that ``sql`` answers; a mistake in it raises UserError that begins with ``where``."""
+    try:
+        relation = connection.sql(sql)
+        if relation is not None:
+            return relation.to_arrow_table()
+    except duckdb.Error as error:
+        raise UserError(f"{where}: {_mistake(connection, str(error))}; {LIST_HINT}") from None
+    raise UserError(f"{where}: the statement answers no rows; write a SELECT. {LIST_HINT}")
+
+
+def _mistake(connection: duckdb.DuckDBPyConnection, message: str) -> str:
+    """DuckDB's message in one line, with the nearest names that exist."""
+    short = re.split(r"\n\s*\n|\nLINE \d+:|\nCandidate bindings|\nDid you mean", message)[0]
+    short = " ".join(short.split()).removesuffix("!").removeprefix("Catalog Error: ").removeprefix("Binder Error: ")
+    if "disabled by configuration" in short:
+        return f"{short}. A query sees the run's own tables only"
+    unknown = re.search(r'[Cc]olumn "([^"]+)" not found|Table with name "?(\w+)"? does not exist', short)
+    if unknown is None:
+        return short
+    name = unknown[1] or unknown[2]
+    if name in SCHEMAS:
+        return f"this run has no table {name} yet, the stage that writes it has not run"
+    known = connection.sql(
+        "SELECT DISTINCT column_name FROM duckdb_columns() WHERE NOT internal"
+        if unknown[1]
+        else "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+    ).fetchall()
+    near = get_close_matches(name, [row[0] for row in known], n=3, cutoff=0.5)
+    return f"{short}; nearest: {', '.join(near)}" if near else short
