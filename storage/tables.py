@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-PROBABILITY = "[0, 1]"
+from storage.columns import PROBABILITY, Kind, columns_of
 
 
 def _field(name: str, kind: pa.DataType, description: str, unit: str = "", range_: str = "") -> pa.Field:
@@ -82,133 +82,28 @@ SAMPLES = pa.schema(
     ]
 )
 
-_BLACK = "the rest is black in pixel space"
-_BLUR = "replaced by a Gaussian blur of the image, sigma = 10% of the view's side"
+_TYPES: dict[Kind, pa.DataType] = {
+    "real": pa.float32(),
+    "integer": pa.int32(),
+    "index": pa.int32(),
+    "flag": pa.bool_(),
+    "text": pa.string(),
+    "region": REGION,
+    "vector": pa.list_(pa.float16()),
+}
 
-EXPLAIN = pa.schema(
-    [
-        *_KEYS,
-        _field("class_index", pa.int32(), "Index of the explained class."),
-        _text("status", "Whether there is a map.", "ok | unreadable | no_class | degenerate_map | non_finite"),
-        _text("reason", "Why there is none, in words."),
-        _field("pred_index", pa.int32(), "Class of highest probability on the whole view."),
-        _real("pred_prob", "Probability of that class."),
-        _real("p_full", "p of the explained class on the whole view."),
-        _real("p_saliency", f"p on the view times the map S; {_BLACK}."),
-        _real("p_box", f"p inside the ground-truth boxes; {_BLACK}."),
-        _real("p_context", "p outside the ground-truth boxes; the boxes are black in pixel space."),
-        _real("p_saliency_in_box", f"p on S inside the boxes; {_BLACK}."),
-        _real("p_saliency_in_context", f"p on S outside the boxes; {_BLACK}."),
-        _real(
-            "p_hide_outside",
-            "p with a part outside the boxes hidden: the lowest of p_hide_map, p_hide_second and p_hide_scan.",
-        ),
-        _text("hide_locator", "Whose proposal that was; ties go to the method.", "the method | grad_cam | scan"),
-        _real("p_hide_map", f"p with the 10% of the view's pixels outside the boxes where S is highest {_BLUR}."),
-        _real("p_hide_second", "The same with a Grad-CAM of the same layer in place of S; null if that is constant."),
-        _real(
-            "p_hide_scan",
-            "Lowest p over 25 windows, each at most 10% of the view, with what the window holds outside the boxes "
-            f"{_BLUR}; null unless explain.scan.",
-        ),
-        _field("scan_box", REGION, "The window of p_hide_scan, upright image.", "px"),
-        _field("hidden_box", REGION, "Box of the largest connected part that p_hide_outside hid, upright image.", "px"),
-        _field(
-            "outside_features",
-            pa.list_(pa.float16()),
-            "The layer's feature maps averaged under that proposal's map outside the boxes, one number a channel; "
-            "not in SQL.",
-        ),
-        _real("p_hide_inside", f"p with the most salient 10% of the view's pixels inside the boxes {_BLUR}."),
-        _real(
-            "p_hide_random",
-            f"p with a seeded random blob of 10% of the view's pixels outside the boxes {_BLUR}.",
-        ),
-        _real("p_hide_context", f"p with all that lies outside the boxes {_BLUR}."),
-        _real("p_crop", "p on the crop of the largest component of S > mean(S), resized to the view."),
-        _real(
-            "p_crop_outside",
-            "p on the crop of the heaviest component of S > mean(S) outside the boxes, resized to the view; "
-            "what the crop holds of the boxes is black.",
-        ),
-        _field("pred_crop_outside", pa.int32(), "Class of highest probability on that crop."),
-        _field("crop_outside_box", REGION, "Where that crop is, upright image.", "px"),
-        _real("insertion", "Area under RISE's insertion curve; null unless explain.curves. Higher is better."),
-        _real("deletion", "Area under RISE's deletion curve; null unless explain.curves. Lower is better."),
-        _field(
-            "image_features",
-            pa.list_(pa.float16()),
-            "The layer's feature maps averaged over the view, one number a channel; in the first of a sample's rows "
-            "that has a map, null in the others; not in SQL.",
-        ),
-        _real("objective_start", "Objective at the uniform weights, before the first step.", "", "logit"),
-        _real("objective_best", "Objective of the best iterate, whose map is stored.", "", "logit"),
-        _count("iterations", "Steps taken; null for methods that do not iterate."),
-    ]
-)
 
-SCORES = pa.schema(
-    [
-        *_KEYS,
-        _text(
-            "status",
-            "Whether the scores are defined.",
-            "ok | no_box | box_outside_view | box_uninformative | a status of `explain`",
-        ),
-        _text("reason", "Why not, in words."),
-        _real("ad", "Average drop: max(0, p_full - p_saliency) / p_full. Lower is better."),
-        _real("ai", "Average increase: 1 if p_saliency > p_full, else 0. Higher is better.", "{0, 1}"),
-        _real(
-            "ag", "Average gain: max(0, p_saliency - p_full) / (1 - p_full); null where p_full is 1. Higher is better."
-        ),
-        _real("energy_in", "Share of the map's mass inside the boxes. A uniform map scores box_area_frac."),
-        _real("box_area_frac", "Area of the boxes' union in the view: the null of energy_in."),
-        _real("energy_lift", "energy_in / box_area_frac; 1 for a map that looks everywhere.", ">= 0"),
-        _real(
-            "energy_logodds",
-            "logit(energy_in) - logit(box_area_frac), both clamped to [.01, .99].",
-            "[-9.2, 9.2]",
-        ),
-        _real(
-            "energy_null_pct",
-            "Percentile of energy_in among the same boxes moved elsewhere in the view "
-            "(steps of 1/56 of its side; ties half).",
-        ),
-        _real("drop_outside", "p_full - p_hide_outside: what hiding the salient part outside costs.", "[-1, 1]"),
-        _real("drop_outside_logit", "The same as a difference of log-odds.", "", "logit"),
-        _real("drop_inside", "p_full - p_hide_inside.", "[-1, 1]"),
-        _real("drop_random", "p_full - p_hide_random: the matched null of drop_outside.", "[-1, 1]"),
-        _field("pointing_hit", pa.bool_(), "The map's maximum, every tied one, lies inside a box."),
-        _field("pointing_hit_tol", pa.bool_(), "The map's maximum lies within 15 px of a box."),
-        _real("localization_error", "1 - highest IoU of the map's box with a ground-truth box (LE)."),
-        _real("official_metric", "The same, and 1 where the prediction is wrong (OM)."),
-        _real(
-            "pixel_f1",
-            "Harmonic mean of the map's mass inside the boxes over its mass, and over the boxes' area.",
-        ),
-        _real("iou_best", "Highest IoU of the map's box with a ground-truth box."),
-        _real(
-            "centroid_distance",
-            "Distance of the map's centre of mass from the nearest of the boxes' centres and their union's.",
-            PROBABILITY,
-            "diagonal of the view",
-        ),
-        _real(
-            "saliency_metric",
-            "log max(.05, area of the map's box) - log p_crop (SM). Lower is better.",
-            "",
-            "nat",
-        ),
-        _real("context_reliance", "p_saliency_in_context / (p_saliency_in_box + p_saliency_in_context)."),
-        _real("box_kept_frac", "Share of the boxes' area that the view kept."),
-        _real(
-            "border_energy", "Share of the map's mass in the outer frame, 5% of the side wide; .19 for a uniform map."
-        ),
-        _real("entropy", "Entropy of the map as a distribution, over its maximum."),
-        _count("n_boxes", "Ground-truth boxes of the label in view."),
-        _field("evaluable", pa.bool_(), "Status ok, a box in view and box_area_frac <= .8."),
+def schema_of(table: str) -> pa.Schema:
+    """The schema of ``explain`` or ``scores``: the keys of a row, and the table's columns."""
+    fields = [
+        _field(column.name, _TYPES[column.kind], column.description, column.unit, column.range)
+        for column in columns_of(table)
     ]
-)
+    return pa.schema([*_KEYS, *fields])
+
+
+EXPLAIN = schema_of("explain")
+SCORES = schema_of("scores")
 
 METRICS = pa.schema(
     [

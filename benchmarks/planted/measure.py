@@ -24,8 +24,9 @@ from stages.explain.probes.pooling import pool
 from stages.explain.probes.probes import HIDDEN_FRACTION, crop_outside, hide, most_salient, outside_of, random_blobs
 from stages.explain.probes.scan import LATTICE, windows
 from stages.geometry import Boxes
-from stages.score.measures import PROBES, measure_maps, measure_probes
+from stages.score.measures import measure_maps, measure_probes
 from stages.score.settings import ScoreSettings
+from storage.columns import columns_of
 
 BATCH = 16
 AREAS = (0.025, 0.05, 0.1, 0.2)
@@ -228,7 +229,7 @@ def _scores(batch: Batch, ranking: Tensor, drop_outside: NDArray[np.float64]) ->
     maps = _to_unit(ranking)
     full = _values(batch.p_full)
     unknown = np.full(len(full), np.nan)
-    probes = dict.fromkeys(PROBES, unknown) | {
+    probes = dict.fromkeys((column.name for column in columns_of("explain")), unknown) | {
         "p_full": full,
         "p_hide_outside": full - drop_outside,
         "p_saliency_in_box": _values(p(batch.images * maps[:, None] * inside)),

@@ -9,21 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stages.audit.compare.compare import Comparison
+from stages.audit.compare.compare import Comparison, compared_scores
 from stages.audit.compare.paired import RuleChange, ScoreChange
-
-LOWER = {
-    "ad", "deletion", "localization_error", "official_metric", "saliency_metric", "centroid_distance",
-    "drop_outside", "drop_outside_logit",
-}  # fmt: skip
-"""Scores of which less is better: a better map, or a model that needs less of what lies outside the boxes."""
-
-HIGHER = {
-    "ai", "ag", "insertion", "energy_in", "energy_lift", "energy_logodds", "energy_null_pct", "pointing_hit",
-    "pointing_hit_tol", "pixel_f1", "iou_best",
-}  # fmt: skip
-"""Scores of which more is better. The others say how a map or a model is, not how good."""
-
 
 _WIDEST = 200
 """Columns that the table of scores may take."""
@@ -107,10 +94,9 @@ def _score_cells(score: ScoreChange) -> tuple[str, ...]:
     apart = score.interval is not None and not score.interval[0] <= 0 <= score.interval[1]
     mean_a, mean_b, change = ("-" if number is None else f"{number:.3f}" for number in numbers)
     change = change if score.change is None else f"{score.change:+.3f}"
-    better = "lower" if score.score in LOWER else "higher" if score.score in HIGHER else ""
     return (
         score.score,
-        better,
+        compared_scores()[score.score].better,
         str(score.n),
         str(score.left_out),
         mean_a,

@@ -13,6 +13,7 @@ from pipeline.runner import STAGES
 from stages.audit.summary import Share, Summary, headline, summarise
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from storage import Run
+from storage.columns import columns_of
 from storage.run import RunInfo
 
 SHOWN_CUES = 10
@@ -114,26 +115,18 @@ def _print_sanity(summary: Summary, console: Console) -> None:
         console.print(f"sanity      {said}", highlight=False)
 
 
-_LOCALISATION = {
-    "energy_in": "energy",
-    "box_area_frac": "null",
-    "pointing_hit": "pointing",
-    "pixel_f1": "F1",
-    "localization_error": "LE",
-    "official_metric": "OM",
-    "box_acc": "BoxAcc",
-    "max_box_acc_v2": "MaxBoxAcc V2",
-}
-
-
 def _print_localisation(summary: Summary, console: Console) -> None:
     measured = [row for row in summary.metrics if row.n]
     if not measured:
         return
-    names = [name for name in _LOCALISATION if any(name in row.values for row in measured)]
-    table = _table("method", "target", *(_LOCALISATION[name] for name in names))
+    shown = [
+        column
+        for column in columns_of("scores", "metrics")
+        if column.short and any(column.name in row.values for row in measured)
+    ]
+    table = _table("method", "target", *(column.short for column in shown))
     for row in measured:
-        table.add_row(row.method, row.target, *(_percent(row.values.get(name)) for name in names))
+        table.add_row(row.method, row.target, *(_percent(row.values.get(column.name)) for column in shown))
     console.print(
         f"\n[bold]Localisation[/], percent: means over {max(row.n for row in measured)} maps with a box in view; "
         "lower is better for LE and OM; null is a uniform map's energy",

@@ -9,30 +9,9 @@ import pyarrow as pa
 
 from stages.explain.plan import ExplainPlan
 from storage import Run
+from storage.columns import needing
 from storage.run import Part
 from storage.tables import EXPLAIN
-
-BOX_PROBES = (
-    "p_box",
-    "p_context",
-    "p_saliency_in_box",
-    "p_saliency_in_context",
-    "p_hide_map",
-    "p_hide_second",
-    "p_hide_scan",
-    "p_hide_outside",
-    "p_hide_inside",
-    "p_hide_random",
-    "p_hide_context",
-    "hide_locator",
-    "scan_box",
-    "hidden_box",
-    "outside_features",
-    "p_crop_outside",
-    "pred_crop_outside",
-    "crop_outside_box",
-)
-"""Columns of ``explain`` that depend on the boxes."""
 
 
 @dataclass
@@ -76,7 +55,7 @@ def settle_other_methods(run: Run, plan: ExplainPlan, samples: pa.Table) -> Othe
 
 def _clear_box_probes(run: Run, part: Part, metadata: dict[str, str]) -> None:
     table = run.read_part(part)
-    for name in BOX_PROBES:
+    for name in needing("boxes"):
         place = EXPLAIN.get_field_index(name)
         table = table.set_column(place, EXPLAIN.field(name), pa.nulls(table.num_rows, EXPLAIN.field(name).type))
     run.write_part(part, table, {**metadata, "probes_fingerprint": ""})

@@ -62,19 +62,6 @@ def measure_probes(probes: Mapping[str, Values]) -> dict[str, Values]:
     }
 
 
-PROBES = (
-    "p_full",
-    "p_saliency",
-    "p_hide_outside",
-    "p_hide_inside",
-    "p_hide_random",
-    "p_saliency_in_box",
-    "p_saliency_in_context",
-    "p_crop",
-)
-"""Columns of ``explain`` that scores are made from."""
-
-
 def zero(maps: Maps) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which maps (N, H, W) are zero everywhere: no mass to measure. False for a map with NaN."""
     return np.asarray(~maps.any(axis=(1, 2)))

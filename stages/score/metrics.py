@@ -16,7 +16,8 @@ from scipy import stats
 from stages.score.boxacc import IOU_LEVELS, NOTHING_FOUND, THRESHOLDS, FoundCounts, best_thresholds
 from stages.score.ratio import Values, ratio
 from storage import Run
-from storage.tables import METRICS, SCORES
+from storage.columns import Column, columns_of
+from storage.tables import METRICS
 
 BOX_METRICS = ("box_acc", "max_box_acc_v2")
 """Metrics with one threshold for the dataset: of the largest component, and of every one."""
@@ -24,21 +25,8 @@ BOX_METRICS = ("box_acc", "max_box_acc_v2")
 BOX_COUNTS = "box_counts"
 """Key of the metadata of a part of ``scores`` under which :func:`encode_counts` is stored."""
 
-MEANS = tuple(
-    field.name
-    for field in SCORES
-    if (pa.types.is_floating(field.type) or pa.types.is_boolean(field.type)) and field.name != "evaluable"
-)
-"""Columns of ``scores`` that have a mean."""
-
-CURVES = ("insertion", "deletion")
-"""Columns of ``explain`` that have one."""
-
 TOGETHER = ("ad", "ai", "ag")
 """Columns whose means are over the same rows: one without the others says little."""
-
-SHARES = ("ai", "pointing_hit", "pointing_hit_tol")
-"""Columns whose values are 0 and 1: their intervals are Wilson's."""
 
 RESAMPLES, SEED = 1000, 0
 _BLOCK = 64
@@ -54,13 +42,17 @@ def metrics_table(run: Run) -> pa.Table:
     the rows where all three are. Intervals are 95%: Wilson for shares, else percentile bootstrap over samples.
     The metrics of one threshold for the dataset have none: their threshold was chosen on the same samples.
     """
-    scores = run.table("scores", ["method", "target", *MEANS])
-    curves = run.table("explain", ["method", "target", *CURVES])
+    averaged = {name: tuple(one for one in columns_of(name) if one.averaged) for name in ("scores", "explain")}
+    tables = {
+        name: run.table(name, ["method", "target", *(column.name for column in columns)])
+        for name, columns in averaged.items()
+    }
+    scores = tables["scores"]
     counts = {method: _counts_of(run, method) for method in set(scores["method"].to_pylist())}
     rows = []
     for key in scores.group_by(["method", "target"]).aggregate([]).sort_by("method").to_pylist():
         own = (pc.field("method") == key["method"]) & (pc.field("target") == key["target"])
-        means = _means(scores.filter(own), MEANS) + _means(curves.filter(own), CURVES)
+        means = [row for name, table in tables.items() for row in _means(table.filter(own), averaged[name])]
         boxes = _box_accuracies(counts[key["method"]].get(key["target"], {}))
         rows += [key | row for row in (*means, *boxes)]
     rows.sort(key=lambda row: (row["method"], row["target"]))
@@ -99,9 +91,9 @@ def ratio_intervals(sums: Values, counts: Values) -> tuple[Values, Values]:
     return low, high
 
 
-def _means(table: pa.Table, columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    values = np.stack([_numbers(table[name]) for name in columns], axis=1)
-    together = np.isin(columns, TOGETHER)
+def _means(table: pa.Table, columns: tuple[Column, ...]) -> list[dict[str, Any]]:
+    values = np.stack([_numbers(table[column.name]) for column in columns], axis=1)
+    together = np.isin([column.name for column in columns], TOGETHER)
     incomplete = np.asarray(np.isnan(values[:, together]).any(axis=1))
     values[incomplete[:, None] & together] = np.nan
     counts = (~np.isnan(values)).sum(axis=0)
@@ -110,12 +102,12 @@ def _means(table: pa.Table, columns: tuple[str, ...]) -> list[dict[str, Any]]:
     present = np.flatnonzero(counts)
     rows = []
     for place, low, high in zip(present, *mean_intervals(values[:, present]), strict=True):
-        name, n, mean = columns[place], int(counts[place]), float(np.nanmean(values[:, place]))
+        column, n, mean = columns[place], int(counts[place]), float(np.nanmean(values[:, place]))
         interval = (float(low), float(high))
-        if name in SHARES:
+        if column.is_share:
             wilson = stats.binomtest(round(mean * n), n).proportion_ci(method="wilson")
             interval = (float(wilson.low), float(wilson.high))
-        rows.append(_row(name, mean, n, interval=interval))
+        rows.append(_row(column.name, mean, n, interval=interval))
     return rows
 
 

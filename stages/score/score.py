@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from stages.geometry import Boxes, Geometry, ViewTransform
 from stages.score.boxacc import NOTHING_FOUND, FoundCounts, count_found, threshold_ious
 from stages.score.localization import pad_boxes
-from stages.score.measures import PROBES, measure_maps, measure_probes, zero
+from stages.score.measures import measure_maps, measure_probes, zero
 from stages.score.metrics import BOX_COUNTS, BOX_METRICS, encode_counts, metrics_table
 from stages.score.ratio import Maps, Values
 from stages.score.settings import ScoreSettings
 from storage import MapStore, Run, SightlineError
+from storage.columns import columns_of
 from storage.run import Part
 from storage.samples import own_boxes
 from storage.tables import SCORES, decode
@@ -209,7 +210,11 @@ def _score_rows(
     own_samples = samples.take(pc.index_in(pa.array(distinct), value_set=samples["row"]))
     placed = _place(own_samples.to_pylist(), view).take(own)
     maps = _read_maps(rows, stores)
-    probes = {name: rows[name].to_numpy().astype(np.float64) for name in PROBES}
+    probes = {
+        column.name: rows[column.name].to_numpy().astype(np.float64)
+        for column in columns_of("explain")
+        if column.kind == "real"
+    }
     correct = _correct(rows["pred_index"], own_samples["class_index"].take(pa.array(own)))
     values = measure_maps(maps, placed.coverage, placed.boxes, correct, probes["p_crop"], settings)
     values |= measure_probes(probes)

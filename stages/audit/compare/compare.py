@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow as pa
 
 from stages.audit.audit import apply
 from stages.audit.compare.paired import (
@@ -23,22 +22,13 @@ from stages.audit.compare.paired import (
 )
 from stages.audit.rules import rules_of
 from stages.audit.settings import AuditSettings, audit_settings
+from storage.columns import Column, columns_of
 from storage.errors import UserError
 from storage.sql import connect
-from storage.tables import SCORES
 
 if TYPE_CHECKING:
     from storage import MapStore, Run
     from storage.run import RunInfo
-
-NOT_COMPARED = {"box_area_frac", "box_kept_frac", "n_boxes", "evaluable"}
-"""Columns of ``scores`` that describe the boxes and not what the map or the network does with them."""
-
-OF_EXPLAIN = ("p_full", "insertion", "deletion")
-"""Columns of ``explain`` that are compared beside the scores."""
-
-NEEDS_NO_BOX = {*OF_EXPLAIN, "ad", "ai", "ag", "saliency_metric", "border_energy", "entropy"}
-"""Scores that are compared wherever they are defined; all others on samples that are evaluable in both runs."""
 
 MUST_AGREE = {
     "geometry": "view",
@@ -174,18 +164,17 @@ def compare(
         ),
         scores=tuple(
             score_change(name, values, len(shared) - len(values))
-            for name in compared_scores()
-            for values in [_defined(name, pairs)]
+            for name, column in compared_scores().items()
+            for values in [_defined(column, pairs)]
         ),
         rules=tuple(rule for key in a.found if (rule := _rule(key, a, b, set(paired))) is not None),
         maps=_agreement(source_a.maps, source_b.maps, pairs, len(shared), top, progress),
     )
 
 
-def compared_scores() -> tuple[str, ...]:
-    """Names of the numbers that are compared: three of ``explain``, and every measure of the table ``scores``."""
-    measures = [field.name for field in SCORES if pa.types.is_floating(field.type) or pa.types.is_boolean(field.type)]
-    return (*OF_EXPLAIN, *(name for name in measures if name not in NOT_COMPARED))
+def compared_scores() -> dict[str, Column]:
+    """The numbers of ``explain`` and ``scores`` that are compared, by name."""
+    return {column.name: column for column in columns_of("explain", "scores") if column.compared}
 
 
 def _open(run: Run, method: str, target: str) -> _Source:
@@ -265,13 +254,13 @@ def _notes(a: _Source, b: _Source) -> tuple[str, ...]:
     )
 
 
-def _defined(score: str, pairs: list[_Pair]) -> list[tuple[float, float]]:
-    """The pairs of values of a score; without those that are undefined on either side."""
-    boxless = score in NEEDS_NO_BOX
+def _defined(column: Column, pairs: list[_Pair]) -> list[tuple[float, float]]:
+    """The pairs of values of a score, on samples that are evaluable in both runs where the score needs boxes."""
+    name, boxless = column.name, "boxes" not in column.needs
     return [
-        (float(a[score]), float(b[score]))
+        (float(a[name]), float(b[name]))
         for a, b in pairs
-        if a.get(score) is not None and b.get(score) is not None and (boxless or (a["evaluable"] and b["evaluable"]))
+        if a[name] is not None and b[name] is not None and (boxless or (a["evaluable"] and b["evaluable"]))
     ]
 
 

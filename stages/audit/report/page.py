@@ -15,27 +15,10 @@ from stages.audit.report.verdict import explanation, next_steps
 from stages.audit.report.words import in_q, interval, number, percent
 from stages.audit.rules import in_words
 from stages.audit.summary import headline
-from storage.tables import EXPLAIN, SCORES
+from storage.columns import columns_of
 
 LISTED_CLASSES = 50
 """Classes in the table; a query has the rest."""
-
-COMPARED = {
-    "ad": ("average drop (AD), %", "lower", 100),
-    "ai": ("average increase (AI), %", "higher", 100),
-    "ag": ("average gain (AG), %", "higher", 100),
-    "insertion": ("insertion, area under the curve", "higher", 1),
-    "deletion": ("deletion, area under the curve", "lower", 1),
-    "energy_in": ("map in the boxes, %", "higher", 100),
-    "energy_lift": ("map in the boxes, times chance", "higher", 1),
-    "pointing_hit": ("maximum in a box, %", "higher", 100),
-    "box_acc": ("box accuracy (BoxAcc), %", "higher", 100),
-    "max_box_acc_v2": ("box accuracy (MaxBoxAccV2), %", "higher", 100),
-}
-"""Metrics by which methods are set side by side: in words, which end is better, and the scale that it is shown in."""
-
-_BOX_ACCURACY = "Share of images whose map's box fits a ground-truth box, at the one threshold that suits all best."
-_ALL_BOXES = "The same with the boxes of every component of the map."
 
 
 def render(contents: Contents) -> str:
@@ -79,11 +62,12 @@ def render(contents: Contents) -> str:
 
 
 def _compared(tables: Sequence[MetricsTable]) -> dict[str, Any]:
-    """The metrics of :data:`COMPARED` of the first target, which is ``label`` where the run has it."""
+    """The metrics with a name in words of the first target, which is ``label`` where the run has it."""
     if not tables:
         return {"target": "", "methods": (), "rows": []}
     found = dict(tables[0].rows)
-    rows = [(words, found[metric]) for metric, words in COMPARED.items() if metric in found]
+    columns = columns_of("scores", "explain", "metrics")
+    rows = [(column, found[column.name]) for column in columns if column.words and column.name in found]
     return {"target": tables[0].target, "methods": tables[0].methods, "rows": rows}
 
 
@@ -109,10 +93,7 @@ def _change(row: Record) -> str:
 
 def _meanings() -> dict[str, str]:
     """What a metric is, in the words of the tables that it is the mean of."""
-    described = {
-        field.name: field.metadata[b"description"].decode() for schema in (EXPLAIN, SCORES) for field in schema
-    }
-    return {**described, "box_acc": _BOX_ACCURACY, "max_box_acc_v2": _ALL_BOXES}
+    return {column.name: column.description for column in columns_of("explain", "scores", "metrics")}
 
 
 def _bins(

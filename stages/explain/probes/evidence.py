@@ -15,26 +15,11 @@ from stages.explain.opticam.blur import blur
 from stages.explain.opticam.objective import normalize
 from stages.explain.probes.curves import insertion_deletion
 from stages.explain.probes.pooling import pool
-from stages.explain.probes.probes import PROBES, Softmax, crop_outside, hidden_pixels, most_salient, outside_of, probe
+from stages.explain.probes.probes import Softmax, crop_outside, hidden_pixels, most_salient, outside_of, probe
 from stages.explain.probes.scan import Window, scan
 from stages.explain.settings import ExplainSettings
 from stages.geometry import ViewTransform, clip_boxes, largest_component_box
-
-MASK_PROBES = ("p_saliency", "p_saliency_in_box", "p_saliency_in_context")
-"""Columns that show the network the map's mask: a map of zeros leaves them undefined."""
-
-PLACE_PROBES = (
-    "p_hide_map",
-    "p_hide_second",
-    "p_hide_inside",
-    "p_crop",
-    "p_crop_outside",
-    "pred_crop_outside",
-    "crop_outside_box",
-    "insertion",
-    "deletion",
-)
-"""Columns that ask where the map is highest: a constant map leaves them undefined."""
+from storage.columns import needing
 
 
 @dataclass(frozen=True)
@@ -81,9 +66,9 @@ def evidence(
     for place, status in enumerate(batch.status):
         row = {name: values[place] for name, values in columns.items()}
         if status == "degenerate_map":
-            row |= dict.fromkeys(MASK_PROBES)
+            row |= dict.fromkeys(needing("mask"))
         if status == "degenerate_map" or constant[place]:
-            row |= dict.fromkeys(PLACE_PROBES)
+            row |= dict.fromkeys(needing("place"))
         rows.append({} if status == "non_finite" else row | _costliest(row, settings.method))
     locators = [row.get("hide_locator") for row in rows]
     return [row | what for row, what in zip(rows, _what_was_hidden(batch, pointed, locators), strict=True)]
@@ -101,7 +86,7 @@ def _columns(
     images, maps, coverage, has_box = batch.images, batch.maps, batch.coverage, batch.has_box
     blurred, outside = blur(images), outside_of(coverage, has_box)
     found = probe(probabilities, images, blurred, maps, batch.second, coverage, has_box, batch.seeds, grid)
-    columns: dict[str, list[Any]] = {name: _values(found[name]) for name in PROBES}
+    columns: dict[str, list[Any]] = {name: _values(numbers) for name, numbers in found.items()}
 
     columns["image_features"] = _vectors(batch.features.mean((2, 3)))
     p_crop, predicted, parts = crop_outside(softmax, images, maps, coverage, batch.targets, outside)

@@ -22,20 +22,6 @@ PROBES_VERSION = 5
 HIDDEN_FRACTION = 0.1
 """Share of the view's pixels that the hiding probes replace."""
 
-PROBES = (
-    "p_saliency",
-    "p_box",
-    "p_context",
-    "p_saliency_in_box",
-    "p_saliency_in_context",
-    "p_hide_map",
-    "p_hide_second",
-    "p_hide_inside",
-    "p_hide_random",
-    "p_hide_context",
-    "p_crop",
-)
-
 Probabilities = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) in [0, 1] to the probability of each image's explained class, (N,)."""
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import fiftyone as fo
-import pyarrow as pa
 
-from storage.tables import EXPLAIN, SCORES
+from storage.columns import EVIDENCE, FAITHFULNESS, GEOMETRY, LOCALISATION, PREDICTION, RECORD, Column, columns_of
 
 Kind = Literal["real", "integer", "flag", "text", "texts", "classification", "detections", "heatmap"]
+
+_KINDS: dict[str, Kind] = {"real": "real", "integer": "integer", "flag": "flag"}
 
 KEY = "sample_key"
 DIGEST = "load_digest"
@@ -24,52 +25,13 @@ PREDICTED = "predicted_"
 
 IMAGE = "on the image"
 AUDIT = "audit"
-EVIDENCE = "evidence: what hiding costs"
-BOX_METRICS = "map against boxes"
-FAITHFULNESS = "faithfulness of the map"
-GEOMETRY = "geometry"
-PREDICTION = "prediction"
 OTHER_CLASS = "the predicted class, where it is not the label"
-RECORD = "record"
 
-GROUPS = (IMAGE, AUDIT, PREDICTION, EVIDENCE, BOX_METRICS, FAITHFULNESS, GEOMETRY, OTHER_CLASS, RECORD)
+GROUPS = (IMAGE, AUDIT, PREDICTION, EVIDENCE, LOCALISATION, FAITHFULNESS, GEOMETRY, OTHER_CLASS, RECORD)
 """Groups of the sidebar, in order. The App draws what stands higher over what stands lower: boxes over maps."""
 
 EXPANDED = (IMAGE, AUDIT, PREDICTION, EVIDENCE)
 """Groups that are open at first."""
-
-_GROUP_OF = {
-    **dict.fromkeys(("pred_prob", "p_full"), PREDICTION),
-    **dict.fromkeys(
-        (
-            *("drop_outside", "drop_outside_logit", "drop_inside", "drop_random", "context_reliance"),
-            *(
-                "p_hide_outside",
-                "p_hide_map",
-                "p_hide_second",
-                "p_hide_scan",
-                "p_hide_inside",
-                "p_hide_random",
-                "p_hide_context",
-            ),
-            *("p_crop_outside", "p_box", "p_context", "p_saliency_in_box", "p_saliency_in_context"),
-        ),
-        EVIDENCE,
-    ),
-    **dict.fromkeys(
-        (
-            *("energy_in", "energy_lift", "energy_logodds", "energy_null_pct", "pointing_hit", "pointing_hit_tol"),
-            *("localization_error", "official_metric", "pixel_f1", "iou_best", "centroid_distance"),
-        ),
-        BOX_METRICS,
-    ),
-    **dict.fromkeys(
-        ("ad", "ai", "ag", "insertion", "deletion", "p_saliency", "p_crop", "saliency_metric", "entropy"), FAITHFULNESS
-    ),
-    **dict.fromkeys(("n_boxes", "box_area_frac", "box_kept_frac", "border_energy", "evaluable"), GEOMETRY),
-}
-
-_NOT_NUMBERS = ("row", "class_index", "pred_index", "pred_crop_outside")
 
 
 @dataclass(frozen=True)
@@ -82,25 +44,18 @@ class Field:
     description: str
 
 
-def numbers(schema: pa.Schema) -> dict[str, Kind]:
-    """Columns of a table that hold a number of a sample, and their kinds."""
-    return {field.name: _kind(field.type) for field in schema if _is_number(field)}
+def number_columns() -> tuple[Column, ...]:
+    """Columns of the run that are numbers of a sample, the scores before what they are made from."""
+    return tuple(column for column in columns_of("scores", "explain") if column.is_number)
 
 
 def number_fields(prefix: str = "") -> list[Field]:
-    """A field for each number of the tables ``explain`` and ``scores``, grouped."""
-    columns = {field.name: field for field in (*EXPLAIN, *SCORES) if _is_number(field)}
-    # In the order of the groups, the telling ones first; what no group names goes to the end.
-    order = [name for name in _GROUP_OF if name in columns] + [name for name in columns if name not in _GROUP_OF]
-    return [
-        Field(
-            prefix + name,
-            _kind(columns[name].type),
-            OTHER_CLASS if prefix else _GROUP_OF.get(name, RECORD),
-            _describe(columns[name]),
-        )
-        for name in order
+    """A field for each of these columns, those of a group together."""
+    fields = [
+        Field(prefix + column.name, _KINDS[column.kind], OTHER_CLASS if prefix else column.group, _describe(column))
+        for column in number_columns()
     ]
+    return sorted(fields, key=lambda field: GROUPS.index(field.group))
 
 
 def severity_path(rule: str) -> str:
@@ -170,19 +125,8 @@ def _fiftyone_field(field: Field) -> Any:
     return fo.EmbeddedDocumentField(labels[field.kind], description=field.description)
 
 
-def _is_number(field: pa.Field) -> bool:
-    numeric = pa.types.is_floating(field.type) or pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
-    return numeric and field.name not in _NOT_NUMBERS
-
-
-def _kind(kind: pa.DataType) -> Kind:
-    if pa.types.is_boolean(kind):
-        return "flag"
-    return "real" if pa.types.is_floating(kind) else "integer"
-
-
-def _describe(field: pa.Field) -> str:
-    metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-    parts = [metadata.get("description", field.name)]
-    parts += [f"{key.capitalize()}: {metadata[key]}." for key in ("unit", "range") if key in metadata]
+def _describe(column: Column) -> str:
+    parts = [column.description]
+    parts += [f"Unit: {column.unit}."] if column.unit else []
+    parts += [f"Range: {column.range}."] if column.range else []
     return " ".join(parts)

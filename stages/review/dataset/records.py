@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from stages.review.dataset.contents import Contents, Finding, Sample, is_whole, priority, worst_evidence
-from stages.review.dataset.fields import KEY, PREDICTED, numbers, severity_path
+from stages.review.dataset.fields import KEY, PREDICTED, number_columns, severity_path
 from stages.review.dataset.heatmaps import Heatmap
 from stages.review.verdicts.boxes import Box
 from storage.run import class_name
-from storage.tables import EXPLAIN, SCORES
 
 SALIENT = "salient"
 HIDDEN = "hidden"
@@ -23,8 +22,6 @@ BATCH = 1000
 """Samples whose records are in memory at once."""
 
 Record = dict[str, Any]
-
-_NUMBERS = tuple({**numbers(EXPLAIN), **numbers(SCORES)})
 
 
 def records(contents: Contents, heatmaps: dict[str, list[Heatmap | None]]) -> Iterator[list[tuple[Sample, Record]]]:
@@ -41,6 +38,7 @@ def _batch(
     sample_rows = contents.table.slice(start, BATCH).to_pylist()
     own = next(iter(contents.measured))
     columns = {target: _columns(table.slice(start, BATCH)) for target, table in contents.measured.items()}
+    numbers = [column.name for column in number_columns()]
     other = contents.other_class[start : start + BATCH].tolist()
     for index, (sample, values) in enumerate(zip(samples, sample_rows, strict=True)):
         main = {name: column[index] for name, column in columns[own].items()}
@@ -49,16 +47,11 @@ def _batch(
         record |= _audit(contents.findings.get(sample.key, ()))
         record |= _regions(contents, values, main, start + index, heatmaps)
         record |= _statuses(values, main)
-        for name in _NUMBERS:
-            record[name] = main.get(name)
+        record |= {name: main.get(name) for name in numbers}
         if other[index]:
-            for name, column in columns["predicted"].items():
-                if name in _IS_NUMBER:
-                    record[PREDICTED + name] = column[index]
+            predicted = columns["predicted"]
+            record |= {PREDICTED + name: predicted[name][index] for name in numbers if name in predicted}
         yield sample, record
-
-
-_IS_NUMBER = frozenset(_NUMBERS)
 
 
 def _columns(table: pa.Table) -> dict[str, list[Any]]:

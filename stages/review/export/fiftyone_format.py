@@ -8,7 +8,7 @@ from typing import Any
 import fiftyone as fo
 from fiftyone.utils.data import FiftyOneDatasetExporter
 
-from stages.review.dataset.fields import KEY, RECORD, Field, declare
+from stages.review.dataset.fields import KEY, Field, declare
 from stages.review.export.corrected import AnnotatedImage, Annotation, Annotations
 from stages.review.export.formats import (
     IMAGE_PROVENANCE,
@@ -19,6 +19,7 @@ from stages.review.export.formats import (
     sample_paths,
 )
 from stages.review.verdicts.boxes import Box
+from storage.columns import RECORD
 from storage.images import local_path
 
 BATCH = 1000

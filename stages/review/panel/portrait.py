@@ -29,25 +29,13 @@ from stages.review.panel.picture import (
     tenth_outside,
     window_outside,
 )
+from storage.columns import columns_of
 from storage.errors import UserError
 from storage.images import ImageError
 from storage.maps import MapStore
 from storage.run import Run, class_name
 from storage.samples import Edges, edges, own_boxes, read_unchanged
-from storage.tables import EXPLAIN, without_vectors
-
-PROBES = {
-    "p_full": "whole view",
-    "p_saliency": "what lights up (S)",
-    "p_box": "boxes alone",
-    "p_context": "all but the boxes",
-    "p_saliency_in_box": "S in the boxes",
-    "p_saliency_in_context": "S outside the boxes",
-    "p_hide_outside": "costliest tenth outside hidden",
-    "p_hide_random": "random tenth outside hidden",
-    "p_hide_context": "all outside hidden",
-}
-"""The probes that are shown, and what the network saw for each."""
+from storage.tables import SCHEMAS, without_vectors
 
 LONG_SIDE = 640
 """Long side of the picture, px."""
@@ -73,7 +61,7 @@ class Portrait:
     """``ok`` if there is a map."""
     reason: str | None
     probes: Mapping[str, float | None]
-    """p of the explained class by column of ``explain``, those of :data:`PROBES`; None where undefined."""
+    """p of the explained class by column of ``explain``, those with a caption; None where undefined."""
     words: Meaning
     """The probes in words."""
     width: int
@@ -93,6 +81,11 @@ class Portrait:
     interpolation: Interpolation
 
 
+def captions() -> dict[str, str]:
+    """The probes that are shown, and what the network saw for each."""
+    return {column.name: column.caption for column in columns_of("explain") if column.caption}
+
+
 def portray(run: Run, sample_id: str, *, method: str, target: str, thresholds: Mapping[str, float]) -> Portrait:
     """What the run says of a sample, in words by the ``thresholds`` of its audit.
 
@@ -107,7 +100,7 @@ def portray(run: Run, sample_id: str, *, method: str, target: str, thresholds: M
     attributes = maps.attributes
     names = attributes.class_names
     predicted, own = explained.get("pred_index"), explained.get("class_index")
-    probes = {name: _number(explained.get(name)) for name in PROBES}
+    probes = {name: _number(explained.get(name)) for name in captions()}
     name = (None if own is None else class_name(names, own)) or sample["label"] or "the class"
     seen_as = None if predicted is None else class_name(names, predicted)
     return Portrait(
@@ -181,7 +174,7 @@ def as_shown(portrait: Portrait) -> dict[str, Any]:
             "text": p(portrait.probes[name]),
             "picture": pictures.get(name),
         }
-        for name, label in PROBES.items()
+        for name, label in captions().items()
     ]
     return shown
 
@@ -233,7 +226,7 @@ def _explained(run: Run, sample: Mapping[str, Any], method: str, target: str) ->
     # A part holds a fixed range of rows: the sample's own is asked first, which spares a large run.
     own = sample["row"] // run.info.section("explain").get("shard_size", 1)
     for part in sorted(run.parts("explain", method), key=lambda part: part.index != own):
-        rows: list[dict[str, Any]] = run.read_part(part, without_vectors(EXPLAIN), where).to_pylist()
+        rows: list[dict[str, Any]] = run.read_part(part, without_vectors(SCHEMAS["explain"]), where).to_pylist()
         if rows:
             return rows[0]
     return {}

@@ -8,13 +8,12 @@ import json
 import pytest
 from rich.console import Console
 
-from pipeline.show.comparison import HIGHER, LOWER, comparison_json, print_comparison
+from pipeline.show.comparison import comparison_json, print_comparison
 from stages.audit.compare.compare import Comparison, Difference, compared_scores
 from stages.audit.compare.paired import AccuracyChange, Agreement, MapAgreement, RuleChange, ScoreChange
 from stages.score.score import score
 from stages.score.settings import ScoreSettings
 from storage import Run
-from storage.tables import EXPLAIN, SCORES
 from tests.stages.explain import shards
 
 COMPARISON = Comparison(
@@ -73,15 +72,14 @@ def test_the_printed_comparison_says_what_was_left_out_and_what_is_sure() -> Non
 
 
 def test_every_score_that_has_a_better_end_says_which() -> None:
-    scores = set(compared_scores())
-    assert scores >= LOWER | HIGHER
-    assert not LOWER & HIGHER
-    # The reference says it of these in words.
-    described = {
-        field.name: field.metadata[b"description"].decode() for schema in (EXPLAIN, SCORES) for field in schema
-    }
-    assert {name for name in scores if "Lower is better" in described[name]} <= LOWER
-    assert {name for name in scores if "Higher is better" in described[name]} <= HIGHER
+    for column in compared_scores().values():
+        for end in ("lower", "higher"):
+            if f"{end.capitalize()} is better" in column.description:  # the reference says it in words
+                assert column.better == end, column.name
+    better = {name: column.better for name, column in compared_scores().items()}
+    assert better["energy_in"] == better["pixel_f1"] == better["insertion"] == "higher"
+    assert better["drop_outside"] == better["official_metric"] == better["ad"] == "lower"
+    assert better["entropy"] == better["p_full"] == ""
 
 
 def test_the_json_has_every_list_whole_and_null_for_undefined() -> None:

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageDraw
 from stages.geometry import ViewTransform
 from storage.maps import MapAttributes
 from storage.run import Part, Run
-from storage.tables import CUES, EXPLAIN, FINDINGS, SAMPLES, SCORES
+from storage.tables import CUES, FINDINGS, SAMPLES, SCHEMAS, SCORES
 
 CLASSES = ("cat", "dog", "owl")
 GRID = 7
@@ -125,7 +125,7 @@ def make_run(
         )
         store = run.create_maps(attributes, rows=len(planted), grid=(GRID, GRID))
         store.write(0, grid)
-    run.write_part(Part("explain", method, 0), _table(explained, EXPLAIN), {})
+    run.write_part(Part("explain", method, 0), _table(explained, SCHEMAS["explain"]), {})
     run.write_part(Part("scores", method, 0), _table(scored, SCORES), {})
     run.write_table("findings", _table(findings, FINDINGS))
     return run

@@ -6,9 +6,9 @@ import torch
 
 from stages.explain.network.model import load_classifier
 from stages.explain.network.view import render_view
-from stages.explain.other_methods import BOX_PROBES, settle_other_methods
+from stages.explain.other_methods import settle_other_methods
 from stages.explain.plan import pending_shards
-from stages.explain.probes.evidence import PLACE_PROBES
+from storage.columns import needing
 from tests.stages.explain.shards import (
     VIEW,
     edited,
@@ -91,7 +91,7 @@ def test_a_map_of_ones_changes_nothing_and_points_nowhere(images, tmp_path):
         assert row["p_saliency_in_box"] == row["p_box"]
         assert row["p_saliency_in_context"] == row["p_context"]
         assert row["p_hide_random"] is not None
-        undefined = (*PLACE_PROBES, "p_hide_outside", "hide_locator")
+        undefined = (*needing("place"), "p_hide_outside", "hide_locator")
         assert [row[name] for name in undefined] == [None] * len(undefined)
 
 
@@ -162,7 +162,9 @@ def test_other_methods_lose_the_probes_of_corrected_boxes_and_keep_their_maps(im
     assert (dict(settled.removed), dict(settled.cleared)) == ({}, {"opti_cam": 1})
     first, second = rows_by_key(run)["3.png", "label"], rows_by_key(run)["36.png", "label"]
     assert first == rows["3.png", "label"]
-    assert second == {**rows["36.png", "label"], **dict.fromkeys(BOX_PROBES)}
+    # What is left is what an image without boxes has.
+    boxless, _ = explain(str(tmp_path / "boxless"), edited(samples, 36, boxes=[]))
+    assert second == rows_by_key(boxless)["36.png", "label"]
     assert settle_other_methods(run, plan, moved).methods == set()
     # Run again, the method makes its probes and no map.
     chunks = {name: file for name, file in files(tmp_path / "maps.zarr" / "opti_cam").items() if "/c/" in name}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stages.explain.probes.evidence import MASK_PROBES, PLACE_PROBES, Explained, evidence
+from stages.explain.probes.evidence import Explained, evidence
 from stages.explain.settings import ExplainSettings
 from stages.geometry import ViewTransform
 
@@ -169,7 +169,11 @@ def test_the_crop_outside_is_told_with_its_class_and_its_place_in_the_image():
 
 def test_a_constant_map_keeps_what_needs_no_map():
     (row,) = rows(weighing((OWN, 0.02)), batch("degenerate_map"), scan=True, curves=True)
-    assert {name for name, value in row.items() if value is None} == {*MASK_PROBES, *PLACE_PROBES}
+    shown_under_the_map = {"p_saliency", "p_saliency_in_box", "p_saliency_in_context"}
+    where_it_is_highest = {"p_hide_map", "p_hide_second", "p_hide_inside", "p_crop", "insertion", "deletion"}
+    the_part_outside = {"p_crop_outside", "pred_crop_outside", "crop_outside_box"}
+    undefined = {name for name, value in row.items() if value is None}
+    assert undefined == shown_under_the_map | where_it_is_highest | the_part_outside
     assert row["p_hide_scan"] is not None
     assert not {"hide_locator", "hidden_box", "outside_features"} & set(row)
 

@@ -10,7 +10,6 @@ from scipy import ndimage
 
 from stages.explain.opticam.blur import blur
 from stages.explain.probes.probes import (
-    PROBES,
     crop_outside,
     crops,
     hidden_pixels,
@@ -21,6 +20,10 @@ from stages.explain.probes.probes import (
     salient_part,
 )
 
+PROBES = (
+    *("p_saliency", "p_box", "p_context", "p_saliency_in_box", "p_saliency_in_context"),
+    *("p_hide_map", "p_hide_second", "p_hide_inside", "p_hide_random", "p_hide_context", "p_crop"),
+)
 SIDE = 10
 GRID = (2, 2)
 
