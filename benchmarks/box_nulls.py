@@ -27,9 +27,8 @@ import numpy as np
 from stages.geometry import Boxes, Geometry, ViewTransform
 from stages.ingest.readers.imagenet import parse_prediction
 from stages.score.localization import energy_in, iou_best, pad_boxes, pixel_f1
-from stages.score.metrics import ratio_intervals
 from stages.score.ratio import Values
-from stages.statistics import wilson
+from stages.statistics import ratio_intervals, wilson
 from storage.errors import UserError
 from storage.images import image_size
 

@@ -22,8 +22,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 # Lines are never broken by us: a terminal wraps them itself, and in a file they stay whole.
-console = Console(soft_wrap=True)
-errors = Console(stderr=True, soft_wrap=True)
+console = Console(soft_wrap=True, highlight=False)
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Directory or URL of a run.")]
 
@@ -33,16 +33,16 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        errors.print(f"[red]error:[/] {escape(str(error))}")
         sys.exit(2)
     except SightlineError as error:
-        errors.print(f"[red]fault:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        errors.print(f"[red]fault:[/] {escape(str(error))}")
         sys.exit(1)
     except OSError as error:
         if error.strerror is None:
             raise
         place = f": {error.filename}" if error.filename else ""
-        errors.print(f"[red]fault:[/] {escape(error.strerror + place)}", highlight=False)
+        errors.print(f"[red]fault:[/] {escape(error.strerror + place)}")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -95,15 +95,15 @@ def query(
 
     if list_:
         for canned in list_queries():
-            console.print(f"[bold]{canned.name}[/]  {escape(canned.title)}", highlight=False)
-            console.print(f"    {escape(canned.answers)}", highlight=False)
+            console.print(f"[bold]{canned.name}[/]  {escape(canned.title)}")
+            console.print(f"    {escape(canned.answers)}")
         return
     if rules:
         settings = audit_settings(Run.open(run).info)
         for rule in every_rule(settings):
-            console.print(f"[bold]{rule.id}[/] ({rule.kind})  {escape(rule.title)}", highlight=False)
-            console.print(f"    {escape(rule.meaning)}", highlight=False)
-            console.print(f"    [dim]{escape(rule.condition(settings.thresholds()))}[/]", highlight=False)
+            console.print(f"[bold]{rule.id}[/] ({rule.kind})  {escape(rule.title)}")
+            console.print(f"    {escape(rule.meaning)}")
+            console.print(f"    [dim]{escape(rule.condition(settings.thresholds()))}[/]")
         return
     if (sql is None) == (name is None):
         raise UserError('give SQL or --name: sightline query RUN "SELECT ..."; --list shows the canned queries')
@@ -217,13 +217,9 @@ def report(
     page = render(contents).encode()
     folder, name = (opened.directory, "report.html") if out is None else (Directory(str(out.parent)), out.name)
     folder.write(name, page)
-    console.print(
-        f"[green]report[/]   {escape(shown_path(folder.url_of(name)))}, {len(page) / 1e6:.1f} MB", highlight=False
-    )
+    console.print(f"[green]report[/]   {escape(shown_path(folder.url_of(name)))}, {len(page) / 1e6:.1f} MB")
     for problem, count in contents.problems.items():
-        console.print(
-            f"         {count} of {contents.pictures} pictures could not be shown: {problem}", highlight=False
-        )
+        console.print(f"         {count} of {contents.pictures} pictures could not be shown: {problem}")
 
 
 @app.command("app")
@@ -281,12 +277,12 @@ def reviews(
         samples = opened.table("samples", ["sample_id", "width", "height"]).to_pylist()
         given = read_csv(import_, {row["sample_id"]: (row["width"], row["height"]) for row in samples})
         new = append_reviews(opened, given)
-        errors.print(f"{new} new from {escape(str(import_))}, {len(given) - new} known already", highlight=False)
+        errors.print(f"{new} new from {escape(str(import_))}, {len(given) - new} known already")
     collected = collect(opened, review_settings(opened.info))
     stored = read_reviews(opened)
     if collected.not_asked and not stored:
         raise UserError(f"{run} has no verdicts, and FiftyOne could not be asked for any: {collected.not_asked}")
-    errors.print(escape(str(collected)), highlight=False)
+    errors.print(escape(str(collected)))
     keys = ("sample_id", "target", "rule")
     findings = opened.table("findings", list(keys)).to_pylist() if opened.has_table("findings") else []
     found = tally(stored, [tuple(row[key] for key in keys) for row in findings])
@@ -317,10 +313,10 @@ def export(
     opened = Run.open(run)
     settings = review_settings(opened.info)
     if format in FORMATS:
-        errors.print(escape(str(collect(opened, settings))), highlight=False)
+        errors.print(escape(str(collect(opened, settings))))
     report = export_annotations(opened, settings, directory, format, copy_images=copy_images, suggestions=suggestions)
     for line in report.lines:
-        console.print(escape(line), highlight=False)
+        console.print(escape(line))
 
 
 @app.command()
@@ -336,12 +332,10 @@ def annotate(
 
     opened = Run.open(run)
     done = prepare_handover(opened, review_settings(opened.info), backend, rule)
-    console.print(f"{done.findings} findings of {escape(rule)} on {done.samples} samples", highlight=False)
-    console.print(f"script  {escape(shown_path(str(done.script)))}", highlight=False)
-    console.print(f"schema  {escape(shown_path(str(done.schema)))}", highlight=False)
-    console.print(
-        f"next    python {escape(shown_path(str(done.script)))} upload; nothing was sent yet", highlight=False
-    )
+    console.print(f"{done.findings} findings of {escape(rule)} on {done.samples} samples")
+    console.print(f"script  {escape(shown_path(str(done.script)))}")
+    console.print(f"schema  {escape(shown_path(str(done.schema)))}")
+    console.print(f"next    python {escape(shown_path(str(done.script)))} upload; nothing was sent yet")
 
 
 @app.command()
@@ -360,8 +354,8 @@ def demo(
     settings = DemoSettings.small(seed=seed) if small else DemoSettings(seed=seed)
     if weights is not None:
         settings = replace(settings, weights=str(weights))
-    report = make_demo(directory, settings=settings, progress=lambda line: console.print(line, highlight=False))
-    console.print(str(report), highlight=False)
+    report = make_demo(directory, settings=settings, progress=lambda line: console.print(line))
+    console.print(str(report))
 
 
 @app.command()
@@ -370,7 +364,7 @@ def doctor() -> None:
     from pipeline.doctor import examine
 
     for line in examine():
-        console.print(line, highlight=False)
+        console.print(line)
 
 
 def shown_path(url: str) -> str:

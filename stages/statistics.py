@@ -1,21 +1,23 @@
-"""Intervals and corrections for shares, medians and families of tests."""
+"""Intervals of shares, means and medians, corrections for families of tests, and rank correlation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-Z95 = 1.959963984540054
-"""97.5% quantile of the standard normal distribution."""
+Columns = NDArray[np.float64]
 
+_RESAMPLES = 1000
 _BLOCK = 100_000
+_ROWS = 64
 
 
-def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float] | None:
-    """Wilson score interval of a share, in [0, 1]; None for n = 0.
+def wilson(successes: int, n: int) -> tuple[float, float] | None:
+    """95% Wilson score interval of a share, in [0, 1]; None for n = 0.
 
     Raises ``ValueError`` unless 0 <= successes <= n.
     """
@@ -23,14 +25,8 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float] | None
         raise ValueError(f"{successes} successes of {n}")
     if n == 0:
         return None
-    share = successes / n
-    centre = share + z * z / (2 * n)
-    half = z * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
-    scale = 1 + z * z / n
-    # The ends are exact at 0 and n; rounding may leave them a hair outside.
-    low = 0.0 if successes == 0 else (centre - half) / scale
-    high = 1.0 if successes == n else (centre + half) / scale
-    return low, high
+    ends = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return float(ends.low), float(ends.high)
 
 
 def fisher_greater(successes: int, n: int, other_successes: int, other_n: int) -> float:
@@ -50,7 +46,7 @@ def bootstrap(
     values: NDArray[np.floating],
     statistic: Callable[..., NDArray[np.floating]] = np.median,
     *,
-    resamples: int = 1000,
+    resamples: int = _RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float] | None:
     """95% percentile bootstrap interval of ``statistic(values, axis)`` over values (n,); None for n = 0.
@@ -69,3 +65,40 @@ def bootstrap(
     ]
     low, high = np.quantile(np.concatenate(draws), [0.025, 0.975])
     return float(low), float(high)
+
+
+def mean_intervals(values: Columns) -> tuple[Columns, Columns]:
+    """95% percentile bootstrap intervals of the means of columns (n, m), NaN left out: low (m,) and high (m,).
+
+    Rows are drawn, the same ones for every column, from a fixed seed. Every column must have a value.
+    """
+    known = ~np.isnan(values)
+    return ratio_intervals(np.where(known, values, 0.0), known.astype(np.float64))
+
+
+def ratio_intervals(sums: Columns, counts: Columns) -> tuple[Columns, Columns]:
+    """The same for the quotients of the columns' totals: ``sums`` and ``counts`` (n, m)."""
+    n = len(sums)
+    generator = np.random.default_rng(0)
+    drawn = []
+    for start in range(0, _RESAMPLES, _ROWS):
+        draws = generator.integers(0, n, (min(_ROWS, _RESAMPLES - start), n))
+        # How often each row was drawn, so that a resample is a product and not a copy of the rows.
+        times = np.stack([np.bincount(draw, minlength=n) for draw in draws]).astype(np.float64)
+        drawn.append(_ratio(times @ sums, times @ counts))
+    low, high = np.nanquantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
+    return low, high
+
+
+def rank_correlation(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> float:
+    """Spearman correlation of two arrays of one shape, ties at their mean rank, in [-1, 1].
+
+    NaN where one of them is constant or not finite.
+    """
+    varied = all(bool(np.isfinite(one).all()) and np.ptp(one) > 0 for one in (a, b))
+    return float(stats.spearmanr(a, b, axis=None).statistic) if varied else np.nan
+
+
+def _ratio(sums: Columns, counts: Columns) -> Columns:
+    ratios: Columns = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    return ratios

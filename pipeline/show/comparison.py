@@ -11,6 +11,7 @@ from rich.table import Table
 
 from stages.audit.compare.compare import Comparison, compared_scores
 from stages.audit.compare.paired import RuleChange, ScoreChange
+from stages.words import interval, number, percent
 
 _WIDEST = 200
 """Columns that the table of scores may take."""
@@ -31,40 +32,34 @@ def print_comparison(comparison: Comparison, console: Console, top: int) -> None
 
 
 def _print_what(comparison: Comparison, console: Console) -> None:
-    console.print(f"A           {escape(comparison.run_a)}, {comparison.method_a}", highlight=False)
-    console.print(
-        f"B           {escape(comparison.run_b)}, {comparison.method_b}; the target is {comparison.target}",
-        highlight=False,
-    )
+    console.print(f"A           {escape(comparison.run_a)}, {comparison.method_a}")
+    console.print(f"B           {escape(comparison.run_b)}, {comparison.method_b}; the target is {comparison.target}")
     notes = {
         "only in A": comparison.only_a,
         "only in B": comparison.only_b,
         "of one name with other files": comparison.changed,
     }
     rest = "".join(f", {count} {what}" for what, count in notes.items() if count)
-    console.print(f"samples     {comparison.shared} shared{rest}", highlight=False)
+    console.print(f"samples     {comparison.shared} shared{rest}")
     if comparison.relabelled or comparison.reboxed:
         differ = f"{comparison.relabelled} have another label and {comparison.reboxed} other boxes"
-        console.print(f"            of the shared ones {differ}", highlight=False)
+        console.print(f"            of the shared ones {differ}")
     for index, difference in enumerate(comparison.differences):
         values = f"{_value(difference.a)} -> {_value(difference.b)}"
-        console.print(f"{'' if index else 'settings':12}{escape(difference.key)}: {escape(values)}", highlight=False)
+        console.print(f"{'' if index else 'settings':12}{escape(difference.key)}: {escape(values)}")
     for note in comparison.notes:
-        console.print(f"note        {escape(note)}", highlight=False)
+        console.print(f"note        {escape(note)}")
 
 
 def _print_accuracy(comparison: Comparison, console: Console) -> None:
     accuracy = comparison.accuracy
     if accuracy.a is None or accuracy.b is None:
-        console.print(
-            "accuracy    not defined (no shared sample has a class and a prediction in both)", highlight=False
-        )
+        console.print("accuracy    not defined (no shared sample has a class and a prediction in both)")
         return
     test = f", McNemar p {accuracy.p:.2g}" if accuracy.p is not None else ""
     console.print(
-        f"accuracy    {100 * accuracy.a:.1f}% -> {100 * accuracy.b:.1f}% of {accuracy.n}; "
-        f"{accuracy.only_a} right in A alone, {accuracy.only_b} in B alone{test}",
-        highlight=False,
+        f"accuracy    {percent(accuracy.a)} -> {percent(accuracy.b)} of {accuracy.n}; "
+        f"{accuracy.only_a} right in A alone, {accuracy.only_b} in B alone{test}"
     )
 
 
@@ -76,24 +71,22 @@ def _print_scores(comparison: Comparison, console: Console) -> None:
         if score.n:
             table.add_row(*_score_cells(score))
     console.print(
-        "\n[bold]Scores[/], means over the n samples where both are defined (against boxes: evaluable in both)",
-        highlight=False,
+        "\n[bold]Scores[/], means over the n samples where both are defined (against boxes: evaluable in both)"
     )
     # As wide as its rows are: where the terminal is narrower, that one wraps them, and in a file they stay whole.
     table.width = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
     console.print(table, crop=False)
     undefined = [score.score for score in comparison.scores if not score.n]
     if undefined:
-        console.print(f"defined on no sample in both: {', '.join(undefined)}", highlight=False)
-    console.print("* the interval leaves out 0; about one in 20 does so where nothing has changed", highlight=False)
+        console.print(f"defined on no sample in both: {', '.join(undefined)}")
+    console.print("* the interval leaves out 0; about one in 20 does so where nothing has changed")
 
 
 def _score_cells(score: ScoreChange) -> tuple[str, ...]:
-    numbers = (score.mean_a, score.mean_b, score.change)
-    interval = "-" if score.interval is None else f"[{score.interval[0]:+.3f}, {score.interval[1]:+.3f}]"
+    ends = number(None) if score.interval is None else f"[{score.interval[0]:+.3f}, {score.interval[1]:+.3f}]"
     apart = score.interval is not None and not score.interval[0] <= 0 <= score.interval[1]
-    mean_a, mean_b, change = ("-" if number is None else f"{number:.3f}" for number in numbers)
-    change = change if score.change is None else f"{score.change:+.3f}"
+    mean_a, mean_b = number(score.mean_a, 3), number(score.mean_b, 3)
+    change = number(None) if score.change is None else f"{score.change:+.3f}"
     return (
         score.score,
         compared_scores()[score.score].better,
@@ -102,7 +95,7 @@ def _score_cells(score: ScoreChange) -> tuple[str, ...]:
         mean_a,
         mean_b,
         change,
-        interval,
+        ends,
         "*" if apart else "",
     )
 
@@ -110,11 +103,10 @@ def _score_cells(score: ScoreChange) -> tuple[str, ...]:
 def _print_rules(comparison: Comparison, console: Console, top: int) -> None:
     console.print(
         "\n[bold]Findings[/] by the audit settings of A: fixed are in A alone, broken in B alone, unjudged cannot be "
-        "evaluated in the other",
-        highlight=False,
+        "evaluated in the other"
     )
     if not comparison.rules:
-        console.print("  none", highlight=False)
+        console.print("  none")
         return
     lists = ("fixed", "broken", "unchanged", "unjudged")
     table = Table(box=None, pad_edge=False)
@@ -129,7 +121,7 @@ def _print_rules(comparison: Comparison, console: Console, top: int) -> None:
         for name in ("fixed", "broken") if rule.kind == "evidence" else ():
             _print_samples(rule, name, console, top)
     if any(rule.kind != "evidence" for rule in comparison.rules):
-        console.print("  --format json lists the samples of every rule", highlight=False)
+        console.print("  --format json lists the samples of every rule")
 
 
 def _print_samples(rule: RuleChange, name: str, console: Console, top: int) -> None:
@@ -137,25 +129,24 @@ def _print_samples(rule: RuleChange, name: str, console: Console, top: int) -> N
     if samples:
         more = f" and {len(samples) - top} more" if len(samples) > top else ""
         listed = ", ".join(samples[:top]) + more
-        console.print(f"  {escape(rule.rule)} {name}: {escape(listed)}", highlight=False)
+        console.print(f"  {escape(rule.rule)} {name}: {escape(listed)}")
 
 
 def _print_maps(comparison: Comparison, console: Console) -> None:
     maps = comparison.maps
-    console.print("\n[bold]Maps[/], rank correlation (Spearman) over the pixels of the view", highlight=False)
+    console.print("\n[bold]Maps[/], rank correlation (Spearman) over the pixels of the view")
     left_out = f"{maps.other_class} explain another class, {maps.undefined} have no two maps or a constant one"
     if maps.median is None:
-        console.print(f"  not defined: {left_out}", highlight=False)
+        console.print(f"  not defined: {left_out}")
         return
-    interval = f" [{maps.interval[0]:.2f}, {maps.interval[1]:.2f}]" if maps.interval else ""
-    chance = "" if maps.chance is None else f"; maps of two different samples have {maps.chance:.2f}"
-    console.print(f"  median {maps.median:.2f}{interval} over {maps.n} samples{chance}", highlight=False)
+    chance = "" if maps.chance is None else f"; maps of two different samples have {number(maps.chance)}"
+    console.print(f"  median {number(maps.median)} {interval(maps.interval)} over {maps.n} samples{chance}")
     if maps.other_class or maps.undefined:
-        console.print(f"  left out: {left_out}", highlight=False)
+        console.print(f"  left out: {left_out}")
     if maps.least:
-        console.print("  least agreement:", highlight=False)
+        console.print("  least agreement:")
     for agreement in maps.least:
-        console.print(f"    {agreement.correlation:+.2f}  {escape(agreement.sample_id)}", highlight=False)
+        console.print(f"    {agreement.correlation:+.2f}  {escape(agreement.sample_id)}")
 
 
 def _value(value: object) -> str:

@@ -76,7 +76,7 @@ def _render_text(table: pa.Table, stream: IO[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=stream, width=None if stream.isatty() else 200, highlight=False)
+    console = Console(file=stream, width=None if stream.isatty() else 200)
     records = table.slice(0, SHOWN_ROWS).to_pylist()
     numeric = {field.name for field in table.schema if _is_number(field.type)}
     if 8 * table.num_columns > console.width:

@@ -12,6 +12,7 @@ from rich.table import Table
 from pipeline.runner import STAGES
 from stages.audit.summary import Share, Summary, headline, summarise
 from stages.audit.truth import TruthReport, against_truth, read_truth
+from stages.words import interval, number, percent, with_interval
 from storage import Run
 from storage.columns import columns_of
 from storage.run import RunInfo
@@ -37,11 +38,11 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     if explained.images:
         rate = explained.images / explained.seconds
         workers = f", {explained.workers} workers" if explained.workers else ""
-        console.print(f"\nspeed       {rate:.2f} images/s in explain ({explained.device}{workers})", highlight=False)
+        console.print(f"\nspeed       {rate:.2f} images/s in explain ({explained.device}{workers})")
     timings = ", ".join(f"{stage} {info.timings[stage]:.1f} s" for stage in STAGES if stage in info.timings)
-    console.print(f"this run    {timings}", highlight=False)
-    console.print(f"outputs     {shown_path}/  (maps.zarr, *.parquet, run.json)", highlight=False)
-    console.print("\nnext", highlight=False)
+    console.print(f"this run    {timings}")
+    console.print(f"outputs     {shown_path}/  (maps.zarr, *.parquet, run.json)")
+    console.print("\nnext")
     installed = shutil.which("sightline") is not None
     if installed:
         commands = {
@@ -59,34 +60,32 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
         command = f"sightline sanity {shown_path}" if installed else f"make sanity RUN={shown_path}"
         commands[command] = "check that the maps depend on the network"
     for command, purpose in commands.items():
-        console.print(f"  {command:{max(map(len, commands))}}   {purpose}", highlight=False)
+        console.print(f"  {command:{max(map(len, commands))}}   {purpose}")
 
 
 def _print_verdict(summary: Summary, console: Console) -> None:
     said, interval = headline(summary.reliance), summary.reliance.interval
     more = f", {100 * interval[0]:.0f} to {100 * interval[1]:.0f}% by its 95% interval" if interval else ""
-    console.print(f"verdict     [bold]{said}[/]{more}", highlight=False)
+    console.print(f"verdict     [bold]{said}[/]{more}")
     if summary.standing_out:
         classes = ", ".join(map(escape, summary.standing_out))
-        console.print(f"            more often than in the other classes: {classes}", highlight=False)
+        console.print(f"            more often than in the other classes: {classes}")
 
 
 def _print_overview(summary: Summary, console: Console) -> None:
     samples = ", ".join(f"{count} {status}" for status, count in summary.samples.items())
-    console.print(f"samples     {samples}; {summary.evaluable} can be measured against boxes", highlight=False)
+    console.print(f"samples     {samples}; {summary.evaluable} can be measured against boxes")
     if summary.unscored:
         console.print(
-            "            maps not measured: " + ", ".join(f"{n} {status}" for status, n in summary.unscored.items()),
-            highlight=False,
+            "            maps not measured: " + ", ".join(f"{n} {status}" for status, n in summary.unscored.items())
         )
-    console.print(f"accuracy    {share(summary.accuracy)}", highlight=False)
-    null = f"; a uniform pointer would miss {100 * summary.miss_null:.1f}%" if summary.miss_null is not None else ""
-    console.print(f"misses      {share(summary.misses)} of the maps point outside the boxes{null}", highlight=False)
+    console.print(f"accuracy    {share(summary.accuracy)}")
+    null = f"; a uniform pointer would miss {percent(summary.miss_null)}" if summary.miss_null is not None else ""
+    console.print(f"misses      {share(summary.misses)} of the maps point outside the boxes{null}")
     if summary.lift_median is not None:
-        low, high = summary.lift_interval or (float("nan"), float("nan"))
         console.print(
-            f"lift        median {summary.lift_median:.2f} [{low:.2f}, {high:.2f}] (1 = a map that looks everywhere)",
-            highlight=False,
+            f"lift        median {with_interval(summary.lift_median, summary.lift_interval)} "
+            "(1 = a map that looks everywhere)"
         )
 
 
@@ -103,7 +102,7 @@ def _print_faithfulness(summary: Summary, info: RunInfo, console: Console) -> No
         areas = [_percent(curves.get((row.method, row.target), {}).get(name)) for name in ("insertion", "deletion")]
         cells = [row.method, row.target, str(row.n), f"{row.ad:.2f}", f"{row.ai:.1f}", f"{row.ag:.1f}"]
         table.add_row(*cells, *(areas if curves else ()))
-    console.print(f"\n[bold]Faithfulness[/], percent ({made})", highlight=False)
+    console.print(f"\n[bold]Faithfulness[/], percent ({made})")
     console.print(table)
 
 
@@ -112,7 +111,7 @@ def _print_sanity(summary: Summary, console: Console) -> None:
     styles = {"passes": "green", "FAULT": "red", "outdated": "yellow"}
     for verdict in summary.sanity:
         said = f"[{styles[verdict.word]}]{verdict.word}[/]  {escape(str(verdict))}"
-        console.print(f"sanity      {said}", highlight=False)
+        console.print(f"sanity      {said}")
 
 
 def _print_localisation(summary: Summary, console: Console) -> None:
@@ -129,8 +128,7 @@ def _print_localisation(summary: Summary, console: Console) -> None:
         table.add_row(row.method, row.target, *(_percent(row.values.get(column.name)) for column in shown))
     console.print(
         f"\n[bold]Localisation[/], percent: means over {max(row.n for row in measured)} maps with a box in view; "
-        "lower is better for LE and OM; null is a uniform map's energy",
-        highlight=False,
+        "lower is better for LE and OM; null is a uniform map's energy"
     )
     console.print(table)
 
@@ -139,12 +137,12 @@ def _print_rules(summary: Summary, console: Console) -> None:
     console.print("\n[bold]Findings[/]")
     found = [rule for rule in summary.rules if rule.count]
     if not found:
-        console.print("  none", highlight=False)
+        console.print("  none")
     for rule in found:
         kind = "[red]flag[/]       " if rule.kind == "evidence" else "[dim]description[/]"
-        console.print(f"  {kind} [bold]{rule.rule}[/] {rule.count}: {escape(rule.title)}", highlight=False)
+        console.print(f"  {kind} [bold]{rule.rule}[/] {rule.count}: {escape(rule.title)}")
         for finding in rule.top if rule.kind == "evidence" else rule.top[:1]:
-            console.print(f"      {escape(finding.sample_id)}: {escape(finding.reason)}", highlight=False)
+            console.print(f"      {escape(finding.sample_id)}: {escape(finding.reason)}")
 
 
 def _print_cues(summary: Summary, console: Console) -> None:
@@ -152,19 +150,18 @@ def _print_cues(summary: Summary, console: Console) -> None:
         return
     shown = summary.cues[:SHOWN_CUES]
     rest = f", {len(shown)} of {len(summary.cues)}" if len(shown) < len(summary.cues) else ""
-    console.print(
-        f"\n[bold]Cues[/] (samples that rely on the same kind of thing outside the boxes{rest})", highlight=False
-    )
+    console.print(f"\n[bold]Cues[/] (samples that rely on the same kind of thing outside the boxes{rest})")
     for cue in shown:
-        null = f"; an equal random area costs {cue.mean_drop_random:.2f}" if cue.mean_drop_random is not None else ""
+        null = (
+            f"; an equal random area costs {number(cue.mean_drop_random)}" if cue.mean_drop_random is not None else ""
+        )
         classes = escape(", ".join(cue.classes)) or "no class in particular"
         console.print(
             f"  [bold]{cue.cue_id}[/] {cue.size} samples, {classes}: hiding it costs "
-            f"{_interval(cue.mean_drop, cue.interval)}{null}",
-            highlight=False,
+            f"{with_interval(cue.mean_drop, cue.interval)}{null}"
         )
         names = ", ".join(PurePosixPath(sample).name for sample in cue.exemplars)
-        console.print(f"      {escape(names)}", highlight=False)
+        console.print(f"      {escape(names)}")
 
 
 def _print_truth(report: TruthReport, console: Console) -> None:
@@ -174,11 +171,11 @@ def _print_truth(report: TruthReport, console: Console) -> None:
             rule.rule,
             str(rule.flagged),
             str(rule.true_positives),
-            _interval(rule.precision, rule.precision_interval),
-            _interval(rule.recall, rule.recall_interval),
+            with_interval(rule.precision, rule.precision_interval),
+            with_interval(rule.recall, rule.recall_interval),
         )
     on = f"{report.positives} of {report.n} samples rely on a cue; 95% Wilson intervals"
-    console.print(f"\n[bold]Against the planted truth[/] ({on})", highlight=False)
+    console.print(f"\n[bold]Against the planted truth[/] ({on})")
     console.print(table)
 
 
@@ -190,16 +187,11 @@ def _table(*names: str) -> Table:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _interval(value: float | None, interval: tuple[float, float] | None) -> str:
-    return "-" if value is None or interval is None else f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
+    return number(None if value is None else 100 * value, 1)
 
 
 def share(value: Share) -> str:
     """A share in words: percent, 95% interval and counts."""
-    if value.rate is None or value.interval is None:
+    if not value.n:
         return "not defined (no samples)"
-    low, high = value.interval
-    return f"{100 * value.rate:.1f}% [{100 * low:.1f}, {100 * high:.1f}] ({value.hits} of {value.n})"
+    return f"{percent(value.rate)} {interval(value.interval, 100, 1)} ({value.hits} of {value.n})"

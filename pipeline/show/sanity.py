@@ -10,6 +10,7 @@ from rich.table import Table
 
 from stages.explain.sanity.check import Check, SanityReport, Similarity
 from stages.explain.sanity.similarity import METRICS
+from stages.words import NOTHING, number
 
 _SECTIONS = {
     "weights": "random weights, from the output down",
@@ -24,10 +25,9 @@ def print_sanity(report: SanityReport, console: Console) -> None:
     unread = f"; {report.unreadable} could not be read" if report.unreadable else ""
     console.print(
         f"[bold]Sanity[/] of {report.method}, target {report.target}, layer {escape(report.layer)}: "
-        f"{report.samples} images (seed {report.settings.seed}){unread}",
-        highlight=False,
+        f"{report.samples} images (seed {report.settings.seed}){unread}"
     )
-    console.print("Similarity to the stored maps: median over images [95% interval]", highlight=False)
+    console.print("Similarity to the stored maps: median over images [95% interval]")
     table = Table(box=None, pad_edge=False)
     table.add_column("maps made")
     for metric in (*METRICS, "n"):
@@ -38,16 +38,16 @@ def print_sanity(report: SanityReport, console: Console) -> None:
             table.add_row(f"[dim]{_SECTIONS[check.check]}[/]")
         section = check.check
         first, *others = (check.metrics[metric] for metric in METRICS)
-        medians = ("-" if other.median is None else f"{other.median:.2f}" for other in others)
-        table.add_row(escape(_name(check)), "-" if first.median is None else str(first), *medians, str(first.n))
+        medians = (number(other.median) for other in others)
+        table.add_row(escape(_name(check)), NOTHING if first.median is None else str(first), *medians, str(first.n))
     console.print(table)
-    console.print("n counts the images on which the rank correlation is defined; 1 is the same map", highlight=False)
+    console.print("n counts the images on which the rank correlation is defined; 1 is the same map")
     for line in _what_it_means(report):
-        console.print(line, highlight=False)
+        console.print(line)
     if report.fault:
-        console.print(f"[red]FAULT[/]  {escape(report.fault)}", highlight=False)
+        console.print(f"[red]FAULT[/]  {escape(report.fault)}")
     else:
-        console.print(f"[green]passes[/]  {_left(report)}", highlight=False)
+        console.print(f"[green]passes[/]  {_left(report)}")
 
 
 def _what_it_means(report: SanityReport) -> Iterator[str]:
@@ -58,7 +58,7 @@ def _what_it_means(report: SanityReport) -> Iterator[str]:
     if other is not None:
         yield f"class       another class of the same image has {other}: at 1 the maps would not tell classes apart"
     knowing_nothing = [
-        f"{check.layer} {check.metrics['spearman'].median:.2f}"
+        f"{check.layer} {number(check.metrics['spearman'].median)}"
         for check in report.checks
         if check.layer in ("another image", "center") and check.metrics["spearman"].median is not None
     ]

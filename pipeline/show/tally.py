@@ -11,6 +11,7 @@ from rich.table import Table
 
 from stages.review.verdicts.table import VERDICTS
 from stages.review.verdicts.tally import Tally
+from stages.words import number, percent, with_interval
 
 
 def tally_json(tally: Tally) -> str:
@@ -21,15 +22,15 @@ def tally_json(tally: Tally) -> str:
 def print_tally(tally: Tally, console: Console) -> None:
     """Print counts, precision by rule and agreement by pair of reviewers."""
     if not tally.stored:
-        console.print("no verdicts yet: give some in `sightline app`, or with --import FILE.csv", highlight=False)
+        console.print("no verdicts yet: give some in `sightline app`, or with --import FILE.csv")
         return
     replaced = tally.stored - tally.standing
     line = f"verdicts    {tally.standing}"
     line += f", {replaced} earlier ones replaced" if replaced else ""
     line += f"; {tally.gone} of them on findings that the run no longer has" if tally.gone else ""
-    console.print(line, highlight=False)
+    console.print(line)
     counts = ", ".join(f"{tally.verdicts[name]} {name}" for name in VERDICTS if tally.verdicts.get(name))
-    console.print(f"            {counts}", highlight=False)
+    console.print(f"            {counts}")
     if tally.rules:
         _print_rules(tally, console)
     if tally.agreements:
@@ -46,17 +47,16 @@ def _print_rules(tally: Tally, console: Console) -> None:
         table.add_column(" ".join(words), justify="right", min_width=max(map(len, words)), width=max(map(len, words)))
     table.add_column("precision [95%]", justify="right", no_wrap=True)
     for rule in tally.rules:
-        precision = "-"
-        if rule.precision is not None and rule.interval is not None:
-            precision = f"{rule.precision:.2f} [{rule.interval[0]:.2f}, {rule.interval[1]:.2f}]"
         verdicts = (str(rule.verdicts.get(name, 0)) for name in VERDICTS)
-        table.add_row(escape(rule.rule), f"{rule.judged}/{rule.findings}", *verdicts, escape(precision))
-    console.print("\n[bold]Precision by rule[/]", highlight=False)
+        table.add_row(
+            escape(rule.rule),
+            f"{rule.judged}/{rule.findings}",
+            *verdicts,
+            escape(with_interval(rule.precision, rule.interval)),
+        )
+    console.print("\n[bold]Precision by rule[/]")
     console.print(table)
-    console.print(
-        "a finding is right if its reviewers say confirmed, fix_box or fix_label more often than false_alarm",
-        highlight=False,
-    )
+    console.print("a finding is right if its reviewers say confirmed, fix_box or fix_label more often than false_alarm")
 
 
 def _print_agreements(tally: Tally, console: Console) -> None:
@@ -64,7 +64,6 @@ def _print_agreements(tally: Tally, console: Console) -> None:
     for name in ("reviewers", "findings", "agree", "kappa"):
         table.add_column(name, justify="left" if name == "reviewers" else "right")
     for pair in tally.agreements:
-        kappa = "-" if pair.kappa is None else f"{pair.kappa:.2f}"
-        table.add_row(escape(" and ".join(pair.reviewers)), str(pair.n), f"{100 * pair.agreement:.0f}%", kappa)
-    console.print("\n[bold]Agreement[/] on the findings that both judged; Cohen's kappa", highlight=False)
+        table.add_row(escape(" and ".join(pair.reviewers)), str(pair.n), percent(pair.agreement, 0), number(pair.kappa))
+    console.print("\n[bold]Agreement[/] on the findings that both judged; Cohen's kappa")
     console.print(table)

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from stages.audit.settings import AuditSettings, CustomRule
+from stages.words import in_words
 from storage.errors import UserError
 
 _THRESHOLD = re.compile(r"\{(\w+)\}")
@@ -66,25 +67,6 @@ class Rule:
             return repr(thresholds[name])
 
         return _THRESHOLD.sub(number, expression)
-
-
-def in_words(value: Any, *, percent: bool = False) -> str:
-    """A value as a sentence has it: .93, 42%, a name; ``unknown`` for null.
-
-    A number next to 0 or 1 is not rounded onto it: ``<.01`` and ``>.99`` say that it is not quite there.
-    """
-    if value is None:
-        return "unknown"
-    if isinstance(value, bool) or not isinstance(value, float):
-        return str(value)
-    if percent:
-        return f"{100 * value:.0f}%"
-    if 0 < value < 0.005:
-        return "<.01"
-    if 0.995 <= value < 1:
-        return ">.99"
-    text = f"{value:.2f}"
-    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
 ON_BOX = "pointing_hit AND energy_lift >= {on_box_lift}"

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stages.words import interval, number
 from storage.errors import UserError
 from storage.maps import checksum
 
@@ -43,10 +44,9 @@ class SanityVerdict:
             return f"{which}: {self.fault} ({self.images} images)"
         if self.left is None:
             return f"{which}: with all weights random no map is left ({self.images} images)"
-        ends = "" if self.interval is None else f" [{self.interval[0]:.2f}, {self.interval[1]:.2f}]"
         return (
             f"{which}: the maps depend on the network; with all weights random a rank correlation of "
-            f"{self.left:.2f}{ends} with them is left ({self.images} images)"
+            f"{number(self.left)} {interval(self.interval)} with them is left ({self.images} images)"
         )
 
 

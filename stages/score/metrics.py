@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy import stats
 
 from stages.score.boxacc import IOU_LEVELS, NOTHING_FOUND, THRESHOLDS, FoundCounts, best_thresholds
-from stages.score.ratio import Values, ratio
+from stages.statistics import mean_intervals, wilson
 from storage import Run
 from storage.columns import Column, columns_of
 from storage.tables import METRICS
@@ -27,9 +26,6 @@ BOX_COUNTS = "box_counts"
 
 TOGETHER = ("ad", "ai", "ag")
 """Columns whose means are over the same rows: one without the others says little."""
-
-RESAMPLES, SEED = 1000, 0
-_BLOCK = 64
 
 Counts = Mapping[str, Mapping[str, FoundCounts]]
 """Target to metric to counts."""
@@ -68,29 +64,6 @@ def encode_counts(counts: Counts) -> str:
     return json.dumps(plain, separators=(",", ":"))
 
 
-def mean_intervals(values: Values) -> tuple[Values, Values]:
-    """95% percentile bootstrap intervals of the means of columns (n, m), NaN left out: low (m,) and high (m,).
-
-    Rows are drawn, the same ones for every column, from a fixed seed. Every column must have a value.
-    """
-    known = ~np.isnan(values)
-    return ratio_intervals(np.where(known, values, 0.0), known.astype(np.float64))
-
-
-def ratio_intervals(sums: Values, counts: Values) -> tuple[Values, Values]:
-    """The same for the quotients of the columns' totals: ``sums`` and ``counts`` (n, m)."""
-    n = len(sums)
-    generator = np.random.default_rng(SEED)
-    drawn = []
-    for start in range(0, RESAMPLES, _BLOCK):
-        draws = generator.integers(0, n, (min(_BLOCK, RESAMPLES - start), n))
-        # How often each row was drawn, so that a resample is a product and not a copy of the rows.
-        times = np.stack([np.bincount(draw, minlength=n) for draw in draws]).astype(np.float64)
-        drawn.append(ratio(times @ sums, times @ counts))
-    low, high = np.nanquantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
-    return low, high
-
-
 def _means(table: pa.Table, columns: tuple[Column, ...]) -> list[dict[str, Any]]:
     values = np.stack([_numbers(table[column.name]) for column in columns], axis=1)
     together = np.isin([column.name for column in columns], TOGETHER)
@@ -105,8 +78,7 @@ def _means(table: pa.Table, columns: tuple[Column, ...]) -> list[dict[str, Any]]
         column, n, mean = columns[place], int(counts[place]), float(np.nanmean(values[:, place]))
         interval = (float(low), float(high))
         if column.is_share:
-            wilson = stats.binomtest(round(mean * n), n).proportion_ci(method="wilson")
-            interval = (float(wilson.low), float(wilson.high))
+            interval = wilson(round(mean * n), n) or interval
         rows.append(_row(column.name, mean, n, interval=interval))
     return rows
 

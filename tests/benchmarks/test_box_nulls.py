@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks import box_nulls
 from benchmarks.box_nulls import join, main, measure, read_boxes, read_sizes, sizes_of_images
-from stages.score.metrics import ratio_intervals
+from stages.statistics import ratio_intervals
 
 # Corners in the file are inclusive: 0 0 199 99 is [0, 200) x [0, 100).
 SOLUTION = """ImageId,PredictionString

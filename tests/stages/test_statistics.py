@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from stages.statistics import benjamini_hochberg, bootstrap, fisher_greater, wilson
+from stages.statistics import benjamini_hochberg, bootstrap, fisher_greater, rank_correlation, wilson
 
 
 def test_wilson_of_eight_in_ten_is_the_textbook_interval() -> None:
@@ -28,9 +28,11 @@ def test_wilson_of_nothing_is_undefined_and_of_nonsense_an_error() -> None:
 
 
 @given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_is_scipys(share: tuple[int, int]) -> None:
-    theirs = stats.binomtest(*share).proportion_ci(method="wilson")
-    assert wilson(*share) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+def test_wilson_is_where_the_score_test_of_the_share_just_passes(share: tuple[int, int]) -> None:
+    hits, n = share
+    for end in wilson(hits, n):  # type: ignore[union-attr]
+        # (p - hits / n)^2 = z^2 p (1 - p) / n, at z = 1.959964
+        assert (end - hits / n) ** 2 == pytest.approx(1.959964**2 * end * (1 - end) / n, abs=1e-6)
 
 
 def test_fisher_of_three_in_three_against_none_in_three_is_one_arrangement_of_twenty() -> None:
@@ -122,3 +124,21 @@ def test_bootstrap_of_a_median_ends_where_the_exact_distribution_does() -> None:
     for level in (at_most[low - 1], at_most[low], at_most[high - 1], at_most[high]):
         assert min(abs(level - 0.025), abs(level - 0.975)) > 0.0025  # 20,000 draws know a level to .0011
     assert bootstrap(values, resamples=20_000) == (values[low], values[high])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        # 1 - 6 * sum of squared rank differences / (n (n^2 - 1)), here 1 - 12 / 60
+        ([[1, 2], [3, 4]], [[1, 3], [2, 4]], 0.8),
+        ([[1, 2], [3, 4]], [[10, 20], [30, 1000]], 1.0),
+        ([[1, 2], [3, 4]], [[4, 3], [2, 1]], -1.0),
+        # Ranks 1.5, 1.5, 3, 4 against 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5)
+        ([[1, 1], [2, 3]], [[1, 2], [3, 4]], 4.5 / np.sqrt(22.5)),
+        ([[1, 1], [1, 1]], [[1, 2], [3, 4]], np.nan),
+        ([[1, np.nan], [1, 2]], [[1, 2], [3, 4]], np.nan),
+    ],
+)
+def test_rank_correlation_by_hand(a: list[list[float]], b: list[list[float]], expected: float) -> None:
+    found = rank_correlation(np.array(a, dtype=float), np.array(b, dtype=float))
+    assert found == pytest.approx(expected, nan_ok=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import numpy as np
 
 from stages.audit.audit import apply
 from stages.audit.compare.paired import (
@@ -17,11 +18,11 @@ from stages.audit.compare.paired import (
     ScoreChange,
     accuracy_change,
     map_agreement,
-    rank_correlation,
     score_change,
 )
 from stages.audit.rules import rules_of
 from stages.audit.settings import AuditSettings, audit_settings
+from stages.statistics import rank_correlation
 from storage.columns import Column, columns_of
 from storage.errors import UserError
 from storage.sql import connect
@@ -320,12 +321,12 @@ def _agreement(
         read_b = maps_b.read([b["row"] for _, b in batch], maps_b.view_size)
         for (row, _), map_a, map_b in zip(batch, read_a, read_b, strict=True):
             correlation = rank_correlation(map_a, map_b)
-            if correlation is None:
+            if np.isnan(correlation):
                 continue
             found.append(Agreement(row["sample_id"], correlation))
-            # A's map of the sample before this one beside B's of this one, neither of them constant.
-            if before is not None and (chance := rank_correlation(before, map_b)) is not None:
-                by_chance.append(chance)
+            # A's map of the sample before this one beside B's of this one; neither of them is constant.
+            if before is not None:
+                by_chance.append(rank_correlation(before, map_b))
             before = map_a
         if progress is not None:
             progress(start + len(batch), len(alike))

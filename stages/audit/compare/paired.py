@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from stages.statistics import bootstrap
@@ -139,10 +137,3 @@ def map_agreement(
         least=tuple(sorted(found, key=lambda agreement: (agreement.correlation, agreement.sample_id))[:top]),
         chance=float(np.median(by_chance)) if by_chance else None,
     )
-
-
-def rank_correlation(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> float | None:
-    """Spearman correlation of two maps (H, W), ties at their mean rank; None where one is constant or not finite."""
-    if not (np.isfinite(a).all() and np.isfinite(b).all()) or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    return float(stats.spearmanr(a, b, axis=None).statistic)

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.audit.report.contents import Point
-from stages.audit.report.words import in_q
 from stages.audit.summary import STANDS_OUT
+from stages.words import q
 
 # Legible on white and on the dark page alike.
 BLUE, RED = "#3d85c6", "#d9480f"
@@ -73,7 +73,7 @@ def class_chart(classes: Sequence[Mapping[str, Any]], overall: float | None) -> 
             axes.text(
                 1.02,
                 place,
-                f"n {row['n_evaluable']}, q {in_q(row['reliance_q'])}",
+                f"n {row['n_evaluable']}, q {q(row['reliance_q'])}",
                 transform=axes.get_yaxis_transform(),
                 va="center",
             )

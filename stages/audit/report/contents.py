@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import yaml
 
+from stages.audit.report.alt_text import image_in_words, map_in_words
 from stages.audit.report.pictures import Picture, Pictures
-from stages.audit.report.words import image_in_words, map_in_words
-from stages.audit.rules import Rule, in_words, rules_of
+from stages.audit.rules import Rule, rules_of
 from stages.audit.settings import audit_settings
 from stages.audit.summary import Summary, summarise
 from stages.audit.truth import TruthReport, against_truth, read_truth
+from stages.words import in_words
 from storage.errors import UserError
 from storage.samples import edges
 from storage.sql import connect

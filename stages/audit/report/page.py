@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,9 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from stages.audit.report.charts import class_chart, drop_chart, energy_chart
 from stages.audit.report.contents import Contents, MetricsTable, Point, Record
 from stages.audit.report.verdict import explanation, next_steps
-from stages.audit.report.words import in_q, interval, number, percent
-from stages.audit.rules import in_words
 from stages.audit.summary import headline
+from stages.words import Ends, in_words, interval, number, percent, q
 from storage.columns import columns_of
 
 LISTED_CLASSES = 50
@@ -32,9 +32,9 @@ def render(contents: Contents) -> str:
     )
     environment.filters |= {
         "percent": percent,
-        "interval": interval,
+        "interval": _unbroken_interval,
         "number": number,
-        "q": in_q,
+        "q": q,
         "p": in_words,
         "meaning": _meanings().get,
     }
@@ -59,6 +59,11 @@ def render(contents: Contents) -> str:
         energy_bins=_energy_bins(contents.points),
         drop_bins=_drop_bins(contents.points),
     )
+
+
+def _unbroken_interval(ends: Ends | None, scale: float = 1, digits: int = 2) -> str:
+    """An interval that no line break parts."""
+    return interval(ends, scale, digits).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _compared(tables: Sequence[MetricsTable]) -> dict[str, Any]:
@@ -107,12 +112,6 @@ def _bins(
     return found
 
 
-def _median(values: Sequence[float]) -> float | None:
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return (ordered[half] + ordered[~half]) / 2 if ordered else None
-
-
 def _energy_bins(points: Sequence[Point]) -> list[dict[str, Any]]:
     """The chart of energies as a table."""
     known = [point for point in points if point.energy_in is not None]
@@ -120,7 +119,7 @@ def _energy_bins(points: Sequence[Point]) -> list[dict[str, Any]]:
         {
             "bin": words,
             "n": len(inside),
-            "median": _median([p.energy_in for p in inside if p.energy_in is not None]),
+            "median": median(p.energy_in or 0 for p in inside) if inside else None,
             "above": sum((p.energy_in or 0) > (p.box_area_frac or 0) for p in inside),
             "flagged": sum(p.flagged for p in inside),
         }
@@ -135,7 +134,7 @@ def _drop_bins(points: Sequence[Point]) -> list[dict[str, Any]]:
         {
             "bin": words,
             "n": len(inside),
-            "median": _median([p.drop_outside for p in inside if p.drop_outside is not None]),
+            "median": median(p.drop_outside or 0 for p in inside) if inside else None,
             "flagged": sum(p.flagged for p in inside),
         }
         for words, inside in _bins(known, (0, 0.2, 0.4, 0.6, 0.8, 1), lambda point: point.p_full)

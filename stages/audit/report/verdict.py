@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from stages.audit.report.contents import Contents
-from stages.audit.report.words import interval, percent
+from stages.words import interval, percent
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ def explanation(contents: Contents) -> str:
             "images may still do so. Cues inside a box, and diffuse ones such as a tint, are not what this test finds."
         )
     return (
-        f"That is {percent(share.rate)} {interval(share.interval)} of the images that could be tested. Blurring all "
-        f"that lies outside the boxes takes {limits['drop_context']:.2f} or more from the probability of their label, "
-        f"and something there is to blame: a tenth of the view costs {limits['drop_outside']:.2f}, more than a random "
+        f"That is {percent(share.rate)} {interval(share.interval, 100, 1)} of the images that could be tested. "
+        f"Blurring all that lies outside the boxes takes {limits['drop_context']:.2f} or more from the probability of "
+        f"their label, and something there is to blame: a tenth of the view costs {limits['drop_outside']:.2f}, more than a random "
         "tenth does, or what lights up outside carries the label better than what lights up inside. Either the model "
         "uses a shortcut there, or part of the object has no box."
     )

@@ -25,6 +25,8 @@ from stages.explain.plan import make_opticam
 from stages.explain.sanity.randomize import Block, blocks_of, cascade
 from stages.explain.sanity.similarity import METRICS
 from stages.explain.settings import ExplainSettings
+from stages.statistics import bootstrap
+from stages.words import interval, number
 from storage import MapStore, Run
 from storage.errors import UserError
 from storage.images import ImageError
@@ -35,7 +37,6 @@ from storage.tables import SANITY
 Maps = NDArray[np.float32]
 Classes = NDArray[np.int64]
 
-_RESAMPLES = 1000
 
 SAME = 0.9
 """Rank correlation from which maps are the same map made again: rounding on another device costs less."""
@@ -84,7 +85,7 @@ class Similarity:
     def __str__(self) -> str:
         if self.median is None:
             return "undefined"
-        return f"{self.median:.2f}" + (f" [{self.low:.2f}, {self.high:.2f}]" if self.low is not None else "")
+        return f"{number(self.median)} {interval((self.low, self.high))}".rstrip()
 
     def reaches(self, threshold: float) -> bool:
         """Whether the whole interval lies at the threshold or above; the median alone where there is no interval."""
@@ -221,10 +222,7 @@ def similarities(a: Maps, b: Maps, seed: int = 0) -> dict[str, Similarity]:
     for name, metric in METRICS.items():
         values = np.array([metric(one, other) for one, other in zip(a, b, strict=True)])
         values = values[np.isfinite(values)]
-        low, high = None, None
-        if len(values) > 1:
-            draws = np.random.default_rng(seed).choice(values, (_RESAMPLES, len(values)))
-            low, high = (float(end) for end in np.quantile(np.median(draws, axis=1), [0.025, 0.975]))
+        low, high = (bootstrap(values, seed=seed) if len(values) > 1 else None) or (None, None)
         found[name] = Similarity(float(np.median(values)) if len(values) else None, low, high, len(values))
     return found
 

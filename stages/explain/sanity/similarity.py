@@ -11,15 +11,12 @@ from scipy import stats
 from skimage.feature import hog
 from skimage.metrics import structural_similarity
 
+from stages.statistics import rank_correlation
+
 Map = NDArray[np.floating[Any]]
 
 HOG_CELLS = 14
 """Cells of the histogram of oriented gradients along a side of the view: 16 px each at 224 px."""
-
-
-def spearman(a: Map, b: Map) -> float:
-    """Rank correlation over the pixels of two maps (H, W), in [-1, 1]; NaN if one is constant or not finite."""
-    return float(stats.spearmanr(a, b, axis=None).statistic) if _vary(a, b) else np.nan
 
 
 def ssim(a: Map, b: Map) -> float:
@@ -41,7 +38,7 @@ def hog_correlation(a: Map, b: Map) -> float:
     return float(stats.pearsonr(first, second).statistic) if _vary(first, second) else np.nan
 
 
-METRICS: dict[str, Callable[[Map, Map], float]] = {"spearman": spearman, "ssim": ssim, "hog": hog_correlation}
+METRICS: dict[str, Callable[[Map, Map], float]] = {"spearman": rank_correlation, "ssim": ssim, "hog": hog_correlation}
 
 
 def _vary(*maps: Map) -> bool:

@@ -12,8 +12,8 @@ from typing import Any
 from stages.review.dataset.contents import Finding
 from stages.review.dataset.fields import KEY
 from stages.review.dataset.verdict_fields import give, verdicts_of, withdraw
-from stages.review.panel.meaning import p
 from stages.review.verdicts.table import Review, read_reviews
+from stages.words import p
 from storage.errors import UserError
 from storage.run import Run
 

@@ -5,21 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from stages.words import p
+
 FAINT = 0.1
 """Below this p of the class on the whole view there is little that any part of the image could carry."""
 ENOUGH = 0.5
 """A part is enough for the class if it alone gives this share of p on the whole view."""
-
-
-def p(value: float | None) -> str:
-    """A probability as people write it: .93; ``<.01`` and ``>.99`` for what is not quite 0 or 1; a dash for none."""
-    if value is None:
-        return "–"
-    if 0 < value < 0.005:
-        return "<.01"
-    if 0.995 <= value < 1:
-        return ">.99"
-    return f"{value:.2f}".removeprefix("0")
 
 
 class Meaning(NamedTuple):

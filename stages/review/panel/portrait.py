@@ -17,7 +17,7 @@ from PIL import Image
 
 from stages.geometry import Interpolation, ViewTransform, fitted
 from stages.review.dataset.contents import Finding, findings_in
-from stages.review.panel.meaning import Meaning, meaning, p
+from stages.review.panel.meaning import Meaning, meaning
 from stages.review.panel.picture import (
     LEVELS,
     contours,
@@ -29,6 +29,7 @@ from stages.review.panel.picture import (
     tenth_outside,
     window_outside,
 )
+from stages.words import p
 from storage.columns import columns_of
 from storage.errors import UserError
 from storage.images import ImageError

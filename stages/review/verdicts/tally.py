@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
 from stages.review.verdicts.table import RIGHT, Review, standing
+from stages.statistics import wilson
 
 Finding = tuple[str, str, str]
 """(sample_id, target, rule)"""
@@ -92,11 +92,7 @@ def tally(reviews: Iterable[Review], findings: Iterable[Finding]) -> Tally:
 def _of_rule(rule: str, findings: int, judged: list[list[Review]]) -> RuleTally:
     margins = [sum(_vote(review.verdict) for review in said) for said in judged]
     right, wrong = sum(margin > 0 for margin in margins), sum(margin < 0 for margin in margins)
-    precision = interval = None
-    if right + wrong:
-        result = binomtest(right, right + wrong)
-        ends = result.proportion_ci(0.95, method="wilson")
-        precision, interval = right / (right + wrong), (float(ends.low), float(ends.high))
+    precision, interval = right / (right + wrong) if right + wrong else None, wilson(right, right + wrong)
     verdicts = Counter(review.verdict for said in judged for review in said)
     return RuleTally(rule, findings, len(judged), dict(verdicts), right, wrong, precision, interval)
 

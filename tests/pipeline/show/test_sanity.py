@@ -56,7 +56,7 @@ def test_the_printed_report_has_a_row_a_check_and_a_verdict_in_words() -> None:
     cells = {line.rpartition("  ")[2] for line in lines}
     assert "1 head 0.50 [0.38, 0.50] 0.50 0.50 4" in cells
     assert "2 + features 0.25 [0.12, 0.25] 0.25 0.25 3" in cells
-    assert "uniform - - - 0" in cells
+    assert "uniform – – – 0" in cells
     assert "stability noise on the input (standard deviation 0.0157) leaves 0.75 [0.62, 0.75]" in lines
     assert "by chance another image 0.12, center 0.38: maps that know nothing of this image have that much" in lines
     assert not [line for line in lines if line.startswith("class")]  # the check has no map of another class

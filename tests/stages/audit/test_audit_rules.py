@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 from stages.audit.audit import audit
-from stages.audit.rules import RULES, in_words
+from stages.audit.rules import RULES
 from stages.audit.settings import AuditSettings, CustomRule
 from storage.errors import UserError
 
@@ -317,17 +317,3 @@ def test_only_the_audited_method_is_found(build) -> None:
     )
     assert audit(run, AuditSettings()).findings["method"].to_pylist() == ["opti_cam"]
     assert audit(run, AuditSettings(method="uniform")).findings["method"].to_pylist() == ["uniform"]
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [(0.934, ".93"), (1.0, "1.00"), (0.0, ".00"), (0.001, "<.01"), (0.999, ">.99"), (-0.12, "-.12"), (2.5, "2.50")],
-)
-def test_numbers_read_as_in_a_sentence_and_are_not_rounded_onto_certainty(value: float, words: str) -> None:
-    assert in_words(value) == words
-
-
-def test_a_share_reads_in_percent_and_null_as_unknown() -> None:
-    assert in_words(0.424, percent=True) == "42%"
-    assert in_words(None) == "unknown"
-    assert in_words("cat") == "cat"

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from stages.score.boxacc import FoundCounts
-from stages.score.metrics import encode_counts, mean_intervals
+from stages.score.metrics import encode_counts
 from stages.score.score import score
 from stages.score.settings import ScoreSettings
+from stages.statistics import mean_intervals
 from storage import Run
 from storage.run import Part
 from tests.stages.score.runs import SIDE, box, commit, explained, make_run, peak, sample

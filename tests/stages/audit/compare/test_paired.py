@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from stages.audit.compare.paired import (
@@ -8,7 +7,6 @@ from stages.audit.compare.paired import (
     accuracy_change,
     map_agreement,
     mcnemar,
-    rank_correlation,
     score_change,
 )
 
@@ -53,24 +51,6 @@ def test_one_sample_has_no_interval_and_none_has_no_change() -> None:
     assert score_change("ad", [(0.1, 0.2)], left_out=0).interval is None
     nothing = score_change("ad", [], left_out=4)
     assert (nothing.n, nothing.left_out, nothing.mean_a, nothing.change, nothing.interval) == (0, 4, None, None, None)
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "expected"),
-    [
-        # 1 - 6 * sum of squared rank differences / (n (n^2 - 1)), here 1 - 12 / 60
-        ([[1, 2], [3, 4]], [[1, 3], [2, 4]], 0.8),
-        ([[1, 2], [3, 4]], [[10, 20], [30, 1000]], 1.0),
-        ([[1, 2], [3, 4]], [[4, 3], [2, 1]], -1.0),
-        # Ranks 1.5, 1.5, 3, 4 against 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5)
-        ([[1, 1], [2, 3]], [[1, 2], [3, 4]], 4.5 / np.sqrt(22.5)),
-        ([[1, 1], [1, 1]], [[1, 2], [3, 4]], None),
-        ([[1, np.nan], [1, 2]], [[1, 2], [3, 4]], None),
-    ],
-)
-def test_rank_correlation_by_hand(a: list[list[float]], b: list[list[float]], expected: float | None) -> None:
-    found = rank_correlation(np.array(a, dtype=float), np.array(b, dtype=float))
-    assert found == (expected if expected is None else pytest.approx(expected))
 
 
 def test_map_agreement_lists_the_lowest_first_and_no_more_than_asked() -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from stages.audit.audit import audit
 from stages.audit.report import gather, pictures
+from stages.audit.report.alt_text import image_in_words, map_in_words
 from stages.audit.report.pictures import OUT_OF_VIEW, close_up, compose
-from stages.audit.report.words import image_in_words, map_in_words
 from stages.audit.settings import AuditSettings
 from stages.geometry import ViewTransform
 from tests.stages.audit.report.conftest import GREY, write_hot_cell

@@ -9,7 +9,7 @@ import pytest
 
 from stages.audit.rules import RULES
 from stages.audit.settings import AuditSettings
-from stages.review.panel.meaning import Meaning, meaning, p
+from stages.review.panel.meaning import Meaning, meaning
 
 ON_THE_OBJECT = {
     "p_full": 0.93,
@@ -24,23 +24,6 @@ ON_THE_OBJECT = {
 def said(probes: dict[str, float | None], name: str, predicted: str | None = None) -> Meaning:
     """By the audit's thresholds as they are shipped."""
     return meaning(probes, name, AuditSettings().thresholds(), predicted=predicted)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "–"),
-        (0.0, ".00"),
-        (0.004, "<.01"),
-        (0.005, ".01"),
-        (0.125, ".12"),
-        (0.994, ".99"),
-        (0.996, ">.99"),
-        (1.0, "1.00"),
-    ],
-)
-def test_what_is_not_quite_0_or_1_is_not_rounded_onto_it(value: float | None, text: str) -> None:
-    assert p(value) == text
 
 
 def test_a_class_that_needs_nothing_outside_rests_on_its_boxes() -> None:
