@@ -37,7 +37,6 @@ from stages.explain.network.model import Classifier, ModelSettings, load_classif
 from stages.explain.network.view import ViewSettings
 from stages.explain.other_methods import settle_other_methods
 from stages.explain.plan import (
-    boxes_of_label,
     create_map_arrays,
     discard_misplaced_parts,
     make_plan,
@@ -53,6 +52,7 @@ from stages.score.score import score
 from stages.score.settings import ScoreSettings
 from storage import Run
 from storage.errors import SightlineError, UserError
+from storage.samples import own_boxes
 
 TARGET = "label"
 BATCH = 16
@@ -109,7 +109,7 @@ def box_ious(run: Run, method: str, samples: pa.Table) -> Values:
         batch = usable[start : start + BATCH]
         rows = [sample["row"] for sample in batch]
         boxes = [
-            view.transform(sample["width"], sample["height"]).visible_boxes(boxes_of_label(sample)) for sample in batch
+            view.transform(sample["width"], sample["height"]).visible_boxes(own_boxes(sample)) for sample in batch
         ]
         found[rows] = threshold_ious(store.read(rows, store.view_size), pad_boxes(boxes)).every
     return found

@@ -107,7 +107,8 @@ def query(
         return
     if (sql is None) == (name is None):
         raise UserError('give SQL or --name: sightline query RUN "SELECT ..."; --list shows the canned queries')
-    table = run_query(Run.open(run), load_query(name).sql if name is not None else str(sql))
+    opened = Run.open(run)
+    table = run_query(opened, load_query(name).of(opened) if name is not None else str(sql))
     render(table, format, sys.stdout.buffer if format == "parquet" else sys.stdout)
 
 

@@ -21,9 +21,10 @@ from stages.explain.methods.methods import Method, map_normalization, maps_of
 from stages.explain.opticam.blur import blur
 from stages.explain.opticam.opticam import OptiCam, to_masks, upsample
 from stages.explain.probes.pooling import pool
-from stages.explain.probes.probes import HIDDEN_FRACTION, crop_outside, hide, most_salient, outside_of, random_blobs
+from stages.explain.probes.probes import crop_outside, hide, most_salient, outside_of, random_blobs
 from stages.explain.probes.scan import LATTICE, windows
 from stages.geometry import Boxes
+from stages.masks import HIDDEN_FRACTION
 from stages.score.measures import measure_maps, measure_probes
 from stages.score.settings import ScoreSettings
 from storage.columns import columns_of

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from stages.audit.classes import COLUMNS, class_table, count_evidence
 from stages.audit.cues import cue_table, find_cues
-from stages.audit.rules import Rule, rules_of
+from stages.audit.rules import Rule, flag_condition, rules_of
 from stages.audit.settings import AuditSettings
 from storage.errors import UserError
 from storage.run import default_method
@@ -44,12 +44,10 @@ def audit(run: Run, settings: AuditSettings) -> AuditReport:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
         rules, thresholds = rules_of(settings, columns), settings.thresholds()
         found = [finding for rule in rules for finding in apply(rule, connection, method, thresholds)]
-        relies = next(rule for rule in rules if rule.id == "relies_on_outside").condition(thresholds)
         cues = find_cues(run, connection, method, settings)
-        rows = connection.execute(
-            f"SELECT {', '.join(COLUMNS)}, {relies} AS relies FROM audit WHERE method = ? ORDER BY row, target",
-            [method],
-        ).fetchall()
+        wanted = f"{', '.join(COLUMNS)}, {flag_condition(settings)} AS relies"
+        sql = f"SELECT {wanted} FROM audit WHERE method = ? ORDER BY row, target"
+        rows = connection.execute(sql, [method]).fetchall()
     cue_of = {(member.sample_id, member.target): cue.cue_id for cue in cues for member in cue.members}
     for finding in found:
         if finding["kind"] == "evidence":

@@ -1,4 +1,7 @@
-"""Canned queries: the questions that an auditor asks, one SQL file each in ``queries/``."""
+"""Canned queries: the questions that an auditor asks, one SQL file each in ``queries/``.
+
+A query that is about a rule reads its findings; ``{name}`` in a query is a threshold of the run's audit.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
 
+from stages.audit.settings import audit_settings, fill_thresholds
 from storage.errors import UserError
+from storage.run import Run
 from storage.sql import LIST_HINT
 
 
@@ -18,6 +23,11 @@ class CannedQuery:
     title: str
     answers: str
     sql: str
+    """With thresholds by name, ``{drop_outside}``."""
+
+    def of(self, run: Run) -> str:
+        """The SQL with the thresholds that the run was audited with."""
+        return fill_thresholds(self.sql, audit_settings(run.info).thresholds(), f"canned query {self.name}")
 
 
 def list_queries() -> list[CannedQuery]:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from stages.audit.settings import AuditSettings, CustomRule
+from stages.audit.settings import THRESHOLD, AuditSettings, CustomRule, fill_thresholds
 from stages.words import in_words
 from storage.errors import UserError
 
-_THRESHOLD = re.compile(r"\{(\w+)\}")
 _PLACEHOLDER = re.compile(r"\{(\w+)(:%)?\}")
 
 
@@ -56,17 +55,7 @@ class Rule:
         return _PLACEHOLDER.sub(lambda match: in_words(values[match[1]], percent=bool(match[2])), self.reason)
 
     def _fill(self, expression: str, thresholds: Mapping[str, float]) -> str:
-        def number(match: re.Match[str]) -> str:
-            name = match[1]
-            if name not in thresholds:
-                near = get_close_matches(name, thresholds, n=1) or sorted(thresholds)
-                raise UserError(
-                    f"audit.rules, rule {self.id!r}: no threshold {{{name}}}; did you mean "
-                    f"{', '.join(near)}? A column of `audit` is written without braces"
-                )
-            return repr(thresholds[name])
-
-        return _THRESHOLD.sub(number, expression)
+        return fill_thresholds(expression, thresholds, f"audit.rules, rule {self.id!r}")
 
 
 ON_BOX = "pointing_hit AND energy_lift >= {on_box_lift}"
@@ -87,9 +76,12 @@ _DROPS = (
 )  # fmt: skip
 _PLACE = ("pointing_hit", "energy_in", "box_area_frac", "energy_lift", "drop_outside")
 
+FLAG = "relies_on_outside"
+"""The rule whose rate ranks the classes and makes the headline."""
+
 RULES: tuple[Rule, ...] = (
     Rule(
-        id="relies_on_outside",
+        id=FLAG,
         kind="evidence",
         title="Relies on what is outside the boxes",
         meaning=(
@@ -267,6 +259,11 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+def flag_condition(settings: AuditSettings) -> str:
+    """SQL of the rule :data:`FLAG` over the view ``audit``: null where its numbers are."""
+    return next(rule for rule in RULES if rule.id == FLAG).condition(settings.thresholds())
+
+
 def rules_of(settings: AuditSettings, columns: Mapping[str, Any] | tuple[str, ...]) -> tuple[Rule, ...]:
     """The shipped rules and the user's own, whose evidence is every one of ``columns`` that they mention.
 
@@ -289,7 +286,7 @@ def every_rule(settings: AuditSettings) -> tuple[Rule, ...]:
 
 def own_rule(custom: CustomRule, columns: tuple[str, ...] = ()) -> Rule:
     """A user's rule as one of the audit's, with those of ``columns`` that it mentions as its evidence."""
-    words = re.findall(r"\w+", _THRESHOLD.sub("", f"{custom.when} {custom.severity}"))
+    words = re.findall(r"\w+", THRESHOLD.sub("", f"{custom.when} {custom.severity}"))
     mentioned = tuple(dict.fromkeys(word for word in words if word in columns))
     return Rule(
         id=custom.id,

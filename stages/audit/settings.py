@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import ClassVar, Literal
 
 from storage.errors import UserError
 from storage.run import RunInfo
+
+THRESHOLD = re.compile(r"\{(\w+)\}")
+"""A threshold in the SQL of a rule or of a canned query."""
 
 
 @dataclass(frozen=True)
@@ -95,3 +101,22 @@ def audit_settings(info: RunInfo) -> AuditSettings:
         return AuditSettings(**stored, rules=rules)
     except TypeError as error:
         raise UserError(f"run.json: {error}; it is of another version, run the pipeline again") from None
+
+
+def fill_thresholds(expression: str, thresholds: Mapping[str, float], where: str) -> str:
+    """SQL in which each ``{name}`` is replaced by the threshold of that name.
+
+    Raises UserError that begins with ``where`` for a threshold that does not exist.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in thresholds:
+            near = get_close_matches(name, thresholds, n=1) or sorted(thresholds)
+            raise UserError(
+                f"{where}: no threshold {{{name}}}; did you mean {', '.join(near)}? A column of `audit` is written "
+                "without braces"
+            )
+        return repr(thresholds[name])
+
+    return THRESHOLD.sub(value, expression)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 
-from stages.audit.rules import RULES
+from stages.audit.rules import RULES, flag_condition
 from stages.audit.sanity_result import SanityVerdict, sanity_verdicts
 from stages.audit.settings import audit_settings
 from stages.statistics import bootstrap, wilson
@@ -149,11 +149,10 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
     method = run.audited_method()
     findings = [finding for finding in run.table("findings").to_pylist() if finding["method"] == method]
     settings = audit_settings(run.info)
-    relies = next(rule for rule in RULES if rule.id == "relies_on_outside")
     with connect(run) as connection:
         evaluable = _rows(
             connection,
-            f"SELECT pointing_hit, box_area_frac, energy_lift, ({relies.condition(settings.thresholds())}) AS relies "
+            f"SELECT pointing_hit, box_area_frac, energy_lift, ({flag_condition(settings)}) AS relies "
             "FROM audit "
             "WHERE method = ? AND target = 'label' AND evaluable ORDER BY row",
             method,

@@ -8,7 +8,6 @@ import pyarrow.compute as pc
 import pytest
 
 from stages.audit.compare.compare import compared_scores
-from stages.audit.settings import AuditSettings
 from stages.score.metrics import metrics_table
 from storage import columns, tables
 from storage.columns import EVIDENCE, Column, needing
@@ -59,8 +58,7 @@ def test_it_is_a_field_of_its_group_in_the_app(run: Run) -> None:
 def test_it_stands_in_the_panel_with_its_caption(run: Run) -> None:
     from stages.review.panel.portrait import as_shown, portray
 
-    thresholds = AuditSettings().thresholds()
-    shown = as_shown(portray(run, "b.png", method="opti_cam", target="label", thresholds=thresholds))
+    shown = as_shown(portray(run, "b.png", method="opti_cam", target="label"))
     (probe,) = [probe for probe in shown["probes"] if probe["name"] == NEW.name]
     assert (probe["label"], probe["value"]) == ("corner hidden", 0.75)
 

@@ -1,7 +1,8 @@
 -- Cue candidates
 -- In which classes does something outside the boxes carry probability, more than an equal random area does?
-SELECT label, method, count(*) AS samples, count(*) FILTER (drop_outside >= .1) AS with_drop,
-    avg(drop_outside) FILTER (drop_outside >= .1) AS mean_drop, avg(drop_random) FILTER (drop_outside >= .1) AS mean_drop_random,
+SELECT label, method, count(*) AS samples, count(*) FILTER (drop_outside >= {cue_drop}) AS with_drop,
+    avg(drop_outside) FILTER (drop_outside >= {cue_drop}) AS mean_drop,
+    avg(drop_random) FILTER (drop_outside >= {cue_drop}) AS mean_drop_random,
     arg_max(sample_id, drop_outside) AS strongest
 FROM audit
 WHERE target = 'label' AND evaluable AND drop_outside IS NOT NULL

@@ -13,7 +13,7 @@ import yaml
 
 from stages.audit.report.alt_text import image_in_words, map_in_words
 from stages.audit.report.pictures import Picture, Pictures
-from stages.audit.rules import Rule, rules_of
+from stages.audit.rules import FLAG, Rule, flag_condition, rules_of
 from stages.audit.settings import audit_settings
 from stages.audit.summary import Summary, summarise
 from stages.audit.truth import TruthReport, against_truth, read_truth
@@ -135,11 +135,10 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
     with connect(run) as connection:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
         rules = rules_of(settings, columns)
-        relies = next(rule for rule in rules if rule.id == "relies_on_outside").condition(settings.thresholds())
-        points = _points(connection, method, relies)
+        points = _points(connection, method, flag_condition(settings))
         chosen = {rule.id: [found for found in findings if found["rule"] == rule.id][:per_rule] for rule in rules}
         exemplars = [example for cue in shown_cues for example in cue["exemplars"][:per_rule]]
-        flagged = [found for found in findings if (found["rule"], found["target"]) == ("relies_on_outside", "label")]
+        flagged = [found for found in findings if (found["rule"], found["target"]) == (FLAG, "label")]
         closest = [] if shown_cues else flagged[: min(per_rule, MOST_CLOSE_UPS)]
         wanted = [*(found for group in chosen.values() for found in group), *exemplars, *closest]
         rows = _audit_rows(connection, method, wanted)

@@ -34,9 +34,9 @@ def explanation(contents: Contents) -> str:
     return (
         f"That is {percent(share.rate)} {interval(share.interval, 100, 1)} of the images that could be tested. "
         f"Blurring all that lies outside the boxes takes {limits['drop_context']:.2f} or more from the probability of "
-        f"their label, and something there is to blame: a tenth of the view costs {limits['drop_outside']:.2f}, more than a random "
-        "tenth does, or what lights up outside carries the label better than what lights up inside. Either the model "
-        "uses a shortcut there, or part of the object has no box."
+        f"their label, and something there is to blame: a tenth of the view costs {limits['drop_outside']:.2f}, more "
+        "than a random tenth does, or what lights up outside carries the label better than what lights up inside. "
+        "Either the model uses a shortcut there, or part of the object has no box."
     )
 
 

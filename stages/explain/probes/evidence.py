@@ -15,10 +15,11 @@ from stages.explain.opticam.blur import blur
 from stages.explain.opticam.objective import normalize
 from stages.explain.probes.curves import insertion_deletion
 from stages.explain.probes.pooling import pool
-from stages.explain.probes.probes import Softmax, crop_outside, hidden_pixels, most_salient, outside_of, probe
+from stages.explain.probes.probes import Softmax, crop_outside, most_salient, outside_of, probe
 from stages.explain.probes.scan import Window, scan
 from stages.explain.settings import ExplainSettings
 from stages.geometry import ViewTransform, clip_boxes, largest_component_box
+from stages.masks import hidden_pixels
 from storage.columns import needing
 
 

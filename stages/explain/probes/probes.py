@@ -7,6 +7,8 @@ to the probability when the pointed-at part is hidden is evidence.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import mul
 
 import numpy as np
 import torch
@@ -17,11 +19,9 @@ from torch import Tensor
 
 from stages.explain.opticam.opticam import upsample
 from stages.geometry import EIGHT_NEIGHBOURS, Boxes, largest_component_box
+from stages.masks import hidden_pixels, kept_parts
 
 PROBES_VERSION = 5
-HIDDEN_FRACTION = 0.1
-"""Share of the view's pixels that the hiding probes replace."""
-
 Probabilities = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) in [0, 1] to the probability of each image's explained class, (N,)."""
 
@@ -58,15 +58,17 @@ def probe(
     def boxed(picture: Tensor) -> Tensor:
         return torch.where(has_box, probabilities(picture), nan)
 
+    def keeping(masks: tuple[Tensor, ...]) -> Tensor:
+        return reduce(mul, masks, images)
+
     def hiding(saliency: Tensor, allowed: Tensor) -> Tensor:
         return hide(probabilities, images, blurred, saliency, allowed)
 
+    parts = kept_parts(mask, inside)
+    whole_map = probabilities(keeping(parts.pop("p_saliency")))
     return {
-        "p_saliency": probabilities(images * mask),
-        "p_box": boxed(images * inside),
-        "p_context": boxed(images * (1 - inside)),
-        "p_saliency_in_box": boxed(images * mask * inside),
-        "p_saliency_in_context": boxed(images * mask * (1 - inside)),
+        "p_saliency": whole_map,
+        **{name: boxed(keeping(masks)) for name, masks in parts.items()},
         "p_hide_map": hiding(maps, outside_pixels),
         "p_hide_second": torch.where(second.amax((1, 2)) > second.amin((1, 2)), hiding(second, outside_pixels), nan),
         "p_hide_inside": hiding(maps, inside_pixels),
@@ -87,11 +89,6 @@ def hide(probabilities: Probabilities, images: Tensor, blurred: Tensor, saliency
     hidden, defined = most_salient(saliency, allowed, hidden_pixels(*saliency.shape[1:]))
     p = probabilities(torch.where(hidden[:, None], blurred, images))
     return torch.where(defined, p, torch.nan)
-
-
-def hidden_pixels(height: int, width: int) -> int:
-    """How many pixels the hiding probes replace: exactly 10% of the view, rounded."""
-    return round(HIDDEN_FRACTION * height * width)
 
 
 def most_salient(saliency: Tensor, allowed: Tensor, count: int) -> tuple[Tensor, Tensor]:

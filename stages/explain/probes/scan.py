@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.explain.probes.probes import HIDDEN_FRACTION, Probabilities
+from stages.explain.probes.probes import Probabilities
+from stages.masks import HIDDEN_FRACTION
 
 LATTICE = 5
 """Windows along each axis."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from stages.words import p
@@ -10,7 +10,8 @@ from stages.words import p
 FAINT = 0.1
 """Below this p of the class on the whole view there is little that any part of the image could carry."""
 ENOUGH = 0.5
-"""A part is enough for the class if it alone gives this share of p on the whole view."""
+"""A part is enough for the class if it alone gives this share of p on the whole view; a random area costs as much as a
+place if it costs this share of what the place does."""
 
 
 class Meaning(NamedTuple):
@@ -25,17 +26,13 @@ class Meaning(NamedTuple):
 
 
 def meaning(
-    probes: Mapping[str, float | None],
-    name: str,
-    thresholds: Mapping[str, float],
-    *,
-    predicted: str | None = None,
+    probes: Mapping[str, float | None], name: str, found: Collection[str] | None, *, predicted: str | None = None
 ) -> Meaning:
     """What the probes say of the class ``name``.
 
-    ``probes`` are columns of the table ``explain``; what is undefined is None or left out. ``predicted`` is the class
-    that the network takes the image for. ``thresholds`` are those of the audit, by name, so that the words
-    blame what its rules flag.
+    ``probes`` are columns of the table ``explain``; what is undefined is None or left out. ``found`` are the ids of the
+    audit's rules that found this map: they decide, the words follow. None: the run was not audited. ``predicted`` is
+    the class that the network takes the image for.
     """
     full, box = probes.get("p_full"), probes.get("p_box")
     if full is None:
@@ -51,7 +48,7 @@ def meaning(
             "Nothing was measured against boxes: none is in view, or they changed since this map was made.",
             f"On the whole view p({name}) is {p(full)}, on what lights up alone {p(probes.get('p_saliency'))}.",
         )
-    return Meaning(_conclusion(probes, full, box, thresholds), _seen(probes, name, full))
+    return Meaning(_conclusion(probes, full, box, found), _seen(probes, name, full))
 
 
 def _seen(probes: Mapping[str, float | None], name: str, full: float) -> str:
@@ -65,35 +62,30 @@ def _seen(probes: Mapping[str, float | None], name: str, full: float) -> str:
     return f"Hiding what matters most outside {change}{compared}."
 
 
-def _conclusion(probes: Mapping[str, float | None], full: float, box: float, limits: Mapping[str, float]) -> str:
-    hidden, random = probes.get("p_hide_outside"), probes.get("p_hide_random")
-    blurred = probes.get("p_hide_context")
-    if hidden is not None:
-        drop = full - hidden
-        over_random = drop if random is None else random - hidden
-        costly = drop >= limits["drop_outside"] and over_random >= limits["drop_over_random"]
-        if costly and blurred is not None and full - blurred < limits["drop_context"]:
-            return (
-                f"The class does without its surroundings: with everything outside blurred p is {p(blurred)}. "
-                "The one place that costs p when hidden disturbs rather than carries."
-            )
-        if costly:
-            alone = f"although the boxes alone would do ({p(box)})" if box >= ENOUGH * full else _not_enough(box)
-            return f"The class rests on something outside the boxes, {alone}."
-    lit_outside, lit_inside = probes.get("p_saliency_in_context"), probes.get("p_saliency_in_box")
-    if lit_outside is not None and lit_inside is not None and blurred is not None:
-        carried = lit_outside - lit_inside >= limits["carried_outside"]
-        if carried and full - blurred >= limits["drop_context"]:
+def _conclusion(probes: Mapping[str, float | None], full: float, box: float, found: Collection[str] | None) -> str:
+    hidden, random, blurred = (probes.get(name) for name in ("p_hide_outside", "p_hide_random", "p_hide_context"))
+    if found is None:
+        return "The run was not audited yet, so no rule says what the class rests on."
+    if "relies_on_outside" in found:
+        lit_outside, lit_inside = probes.get("p_saliency_in_context"), probes.get("p_saliency_in_box")
+        carried = None if lit_outside is None or lit_inside is None else lit_outside - lit_inside
+        if carried is not None and (hidden is None or carried > full - hidden):
             return (
                 f"The class is found outside the boxes: what lights up there gives {p(lit_outside)} alone, what lights "
                 f"up inside {p(lit_inside)}, and with everything outside blurred p falls to {p(blurred)}."
             )
-    if hidden is not None:
-        if drop >= limits["drop_outside"]:
+        alone = f"although the boxes alone would do ({p(box)})" if box >= ENOUGH * full else _not_enough(box)
+        return f"The class rests on something outside the boxes, {alone}."
+    if "may_rely_on_outside" in found and hidden is not None:
+        if blurred is not None and blurred > hidden:
+            return (
+                f"The class does without its surroundings: with everything outside blurred p is {p(blurred)}. "
+                "The one place that costs p when hidden disturbs rather than carries."
+            )
+        if random is not None and full - random >= ENOUGH * (full - hidden):
             return "Any change of the surroundings costs as much, not this place in particular."
-        if drop >= limits["drop_review"]:
-            return f"The class leans on something outside the boxes; the boxes alone give {p(box)}."
-    if blurred is not None and full - blurred >= limits["needs_context"]:
+        return f"The class leans on something outside the boxes; the boxes alone give {p(box)}."
+    if "needs_context" in found:
         return (
             f"The class needs its surroundings as a whole: with everything outside blurred p falls to {p(blurred)}, "
             "though no single part outside decides."

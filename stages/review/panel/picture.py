@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import mul
 
 import numpy as np
 from matplotlib import colormaps
@@ -14,14 +16,15 @@ from scipy import ndimage
 from skimage.measure import find_contours
 
 from stages.geometry import ViewTransform
+from stages.masks import hidden_pixels, kept_parts
 
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Levels of the map that a contour can be shown at."""
 
 _COLOURS = colormaps["inferno"]
 
-HIDDEN_SHARE = 0.1
-"""Of the view: how much is hidden, and how wide the blur is that replaces it."""
+BLUR = 0.1
+"""Sigma of the blur that replaces what is hidden, as a share of the view's longer side."""
 
 View = NDArray[np.uint8]
 Map = NDArray[np.float32]
@@ -34,14 +37,11 @@ def masked_views(seen: View, saliency: Map | None, coverage: Map | None) -> dict
     ``saliency`` (H, W) is the map in [0, 1], ``coverage`` (H, W) the share of each pixel inside the boxes; without one
     of them its probes are left out.
     """
-    masks: dict[str, Map] = {"p_full": np.ones(seen.shape[:2], np.float32)}
-    if saliency is not None:
-        masks["p_saliency"] = saliency
-    if coverage is not None:
-        masks["p_box"], masks["p_context"] = coverage, 1 - coverage
-    if saliency is not None and coverage is not None:
-        masks["p_saliency_in_box"], masks["p_saliency_in_context"] = saliency * coverage, saliency * (1 - coverage)
-    return {probe: np.rint(seen * mask[..., None]).astype(np.uint8) for probe, mask in masks.items()}
+    parts = {"p_full": (), **kept_parts(saliency, coverage)}
+    return {
+        probe: np.rint(reduce(mul, (mask[..., None] for mask in masks), seen.astype(np.float32))).astype(np.uint8)
+        for probe, masks in parts.items()
+    }
 
 
 def tenth_outside(saliency: Map, coverage: Map) -> Mask:
@@ -49,7 +49,7 @@ def tenth_outside(saliency: Map, coverage: Map) -> Mask:
 
     None of them where fewer lie wholly outside.
     """
-    count = round(HIDDEN_SHARE * saliency.size)
+    count = hidden_pixels(*saliency.shape)
     allowed = coverage.ravel() <= 1e-6
     hidden = np.zeros(saliency.size, dtype=bool)
     if allowed.sum() >= count:
@@ -69,7 +69,7 @@ def window_outside(window: Sequence[float], view: ViewTransform, coverage: Map) 
 def hide(seen: View, hidden: Mask | Map) -> View:
     """The view with what is hidden (H, W), a share of each pixel, replaced by its Gaussian blur, sigma = 10% of its
     longer side."""
-    sigma = HIDDEN_SHARE * max(seen.shape[:2])
+    sigma = BLUR * max(seen.shape[:2])
     blurred = ndimage.gaussian_filter(seen.astype(np.float32), (sigma, sigma, 0), mode="mirror", truncate=4)
     return np.asarray(np.rint(seen + (blurred - seen) * hidden[..., None]), dtype=np.uint8)
 

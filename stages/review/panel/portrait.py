@@ -87,8 +87,8 @@ def captions() -> dict[str, str]:
     return {column.name: column.caption for column in columns_of("explain") if column.caption}
 
 
-def portray(run: Run, sample_id: str, *, method: str, target: str, thresholds: Mapping[str, float]) -> Portrait:
-    """What the run says of a sample, in words by the ``thresholds`` of its audit.
+def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
+    """What the run says of a sample, in words that follow the findings of its audit.
 
     Raises UserError for a sample, method or target that it lacks.
     """
@@ -118,7 +118,7 @@ def portray(run: Run, sample_id: str, *, method: str, target: str, thresholds: M
         status=explained.get("status") or sample["status"],
         reason=explained.get("reason") or sample["reason"],
         probes=probes,
-        words=meaning(probes, name, thresholds, predicted=seen_as),
+        words=meaning(probes, name, _rules_that_found(run, sample, method, target, predicted), predicted=seen_as),
         width=width,
         height=height,
         boxes=tuple(own_boxes(sample)),
@@ -187,6 +187,20 @@ def findings_of(run: Run, sample_id: str, method: str) -> list[Finding]:
     table = _table(run, "findings")
     mask = pc.and_(pc.equal(table["sample_id"], sample_id), pc.equal(table["method"], method))
     return [finding for _, finding in findings_in(table.filter(mask))]
+
+
+def _rules_that_found(
+    run: Run, sample: Mapping[str, Any], method: str, target: str, predicted: int | None
+) -> set[str] | None:
+    """The rules with a finding on a map; None where the run was not audited.
+
+    Where two targets explain one class, their maps are one, and its findings are told of the first target.
+    """
+    if not run.has_table("findings"):
+        return None
+    both = predicted is not None and predicted == sample["class_index"]
+    targets = {target, "label", "predicted"} if both and target in ("label", "predicted") else {target}
+    return {found.rule for found in findings_of(run, sample["sample_id"], method) if found.target in targets}
 
 
 def _seen(portrait: Portrait, image: Image.Image) -> dict[str, NDArray[np.uint8]]:

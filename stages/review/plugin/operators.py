@@ -75,14 +75,13 @@ def _panel(dataset: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     # The map that the worst finding is about, unless another one is asked for.
     wanted = params.get("target") or next(iter(sample["finding_targets"] or ()), None)
     target = wanted if wanted in targets else targets[0]
-    audit = audit_settings(run.info)
     shown: dict[str, Any] = {
-        "this": as_shown(portray(run, sample[KEY], method=method, target=target, thresholds=audit.thresholds())),
+        "this": as_shown(portray(run, sample[KEY], method=method, target=target)),
         "name": dataset.name,
         "choices": choices(run),
         "runs": {dataset.name: run.url, **loaded_runs(dataset)},
         "other": None,
-        "titles": {rule.id: rule.title for rule in every_rule(audit)},
+        "titles": {rule.id: rule.title for rule in every_rule(audit_settings(run.info))},
         "findings": findings_to_judge(sample, findings_of(run, sample[KEY], reviewed)),
         "cue": sample["cue"],
         "reviewer": reviewer_name(),
@@ -102,8 +101,7 @@ def _other(other: Mapping[str, Any], key: str, method: str, target: str) -> dict
     wished = {"method": other.get("method") or method, "target": other.get("target") or target}
     if wished not in offered and offered:
         wished = offered[0]
-    thresholds = audit_settings(run.info).thresholds()
-    return {"choices": offered, **as_shown(portray(run, key, **wished, thresholds=thresholds))}
+    return {"choices": offered, **as_shown(portray(run, key, **wished))}
 
 
 class Judge(foo.Operator):
@@ -289,7 +287,8 @@ class Query(foo.Operator):
 
         def work() -> dict[str, Any] | None:
             name = ctx.params["name"]
-            table = run_query(run_of(ctx.dataset), ctx.params["sql"] if name == SQL else load_query(name).sql)
+            run = run_of(ctx.dataset)
+            table = run_query(run, ctx.params["sql"] if name == SQL else load_query(name).of(run))
             if "sample_id" not in table.column_names:
                 text = io.StringIO()
                 render(table, "markdown", text)

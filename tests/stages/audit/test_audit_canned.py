@@ -13,7 +13,7 @@ from stages.audit.audit import audit
 from stages.audit.canned import list_queries, load_query
 from stages.audit.settings import AuditSettings
 from storage.errors import UserError
-from storage.run import Run
+from storage.run import Run, RunInfo
 from storage.sql import run_query
 from storage.tables import CUES
 from tests.stages.audit.conftest import fill, measured
@@ -59,7 +59,7 @@ def test_every_canned_query_finds_something_on_a_run_that_has_everything(run: Ru
     query = load_query(name)
     assert query.title
     assert query.answers.endswith("?")
-    assert run_query(run, query.sql).num_rows > 0
+    assert run_query(run, query.of(run)).num_rows > 0
 
 
 def test_an_auditor_has_at_least_ten_canned_queries() -> None:
@@ -83,17 +83,57 @@ def test_an_auditor_has_at_least_ten_canned_queries() -> None:
     ],
 )
 def test_a_canned_query_names_the_right_samples(run: Run, name: str, samples: list[str]) -> None:
-    assert run_query(run, load_query(name).sql)["sample_id"].to_pylist() == samples
+    assert run_query(run, load_query(name).of(run))["sample_id"].to_pylist() == samples
+
+
+OF_A_RULE = {
+    "confident_elsewhere": "looks_elsewhere_but_right",
+    "label_suspects": "label_suspect",
+    "missing_boxes": "missing_box",
+    "relies_on_outside": "relies_on_outside",
+    "wrong_and_elsewhere": "wrong_and_elsewhere",
+    "wrong_but_on_object": "wrong_but_on_object",
+}
+
+
+@pytest.mark.parametrize(("name", "rule"), OF_A_RULE.items())
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_query_about_a_rule_finds_what_the_rule_finds_by_the_run_s_thresholds(
+    run: Run, name: str, rule: str, strict: bool
+) -> None:
+    if strict:  # thresholds that nothing in the run reaches
+        settings = AuditSettings(
+            confident=0.99,
+            suspect_other=0.99,
+            missing_box=0.99,
+            drop_outside=0.99,
+            on_box_lift=0.2,
+            carried_outside=0.99,
+        )
+        audit(run, settings)
+    findings = run.table("findings", ["sample_id", "rule"]).to_pylist()
+    found = {finding["sample_id"] for finding in findings if finding["rule"] == rule}
+    assert {*run_query(run, load_query(name).of(run))["sample_id"].to_pylist()} == found
+    assert bool(found) != strict or rule == "wrong_but_on_object"
+
+
+def test_a_query_with_a_threshold_takes_the_run_s(run: Run) -> None:
+    def harmless() -> list[str]:
+        return run_query(run, load_query("harmless_misses").of(run))["sample_id"].to_pylist()
+
+    assert harmless() == ["off.jpg"]
+    run.write_info(RunInfo(config={"audit": {"on_box_lift": 0.25}}))  # off.jpg has a lift of .3
+    assert harmless() == []
 
 
 def test_the_metrics_of_the_dataset_begin_with_faithfulness(run: Run) -> None:
-    rows = run_query(run, load_query("metrics").sql).to_pylist()
+    rows = run_query(run, load_query("metrics").of(run)).to_pylist()
     assert [row["metric"] for row in rows] == ["ad", "box_acc_50", "entropy"]
     assert rows[1]["threshold"] == pytest.approx(0.2)
 
 
 def test_the_box_study_is_the_average_drop_of_each_part_in_percent(run: Run) -> None:
-    (row,) = run_query(run, load_query("box_study").sql).to_pylist()
+    (row,) = run_query(run, load_query("box_study").of(run)).to_pylist()
     assert (row["method"], row["target"], row["rows"]) == ("opti_cam", "label", 1)
     assert row["saliency_in_box"] == pytest.approx(80, abs=1e-3)
     assert row["box"] == pytest.approx(50, abs=1e-3)
@@ -105,7 +145,7 @@ def test_locators_are_told_apart(build) -> None:
         {"p_hide_map": 0.2, "p_hide_second": 0.5, "p_hide_scan": 0.8},
         {"p_hide_map": 0.8, "p_hide_second": 0.5, "p_hide_scan": 0.1, "hide_locator": "scan", "drop_random": 0.4},
     )
-    rows = run_query(run, load_query("locators").sql).to_pylist()
+    rows = run_query(run, load_query("locators").of(run)).to_pylist()
     finds = [{name: row[name] for name in row if name.endswith("finds")} for row in rows]
     assert [row["hide_locator"] for row in rows] == ["opti_cam", "scan"]
     assert finds == [

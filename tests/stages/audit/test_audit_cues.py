@@ -252,7 +252,7 @@ def test_more_samples_make_larger_cues_within_bounds() -> None:
 def test_the_query_and_the_summary_tell_of_the_cues(build) -> None:
     run = build(*PLANTED)
     rows = cues_of(run)
-    first = run_query(run, load_query("cues").sql).to_pylist()[0]
+    first = run_query(run, load_query("cues").of(run)).to_pylist()[0]
     assert (first["cue_id"], first["size"], first["more_frequent_in"]) == (rows[0]["cue_id"], 9, "cat (9)")
     assert first["exemplars"] == ", ".join(rows[0]["sample_ids"][:3])
     told = summarise(run).cues

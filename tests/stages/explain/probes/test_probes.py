@@ -12,13 +12,13 @@ from stages.explain.opticam.blur import blur
 from stages.explain.probes.probes import (
     crop_outside,
     crops,
-    hidden_pixels,
     most_salient,
     outside_of,
     probe,
     random_blobs,
     salient_part,
 )
+from stages.masks import hidden_pixels
 
 PROBES = (
     *("p_saliency", "p_box", "p_context", "p_saliency_in_box", "p_saliency_in_context"),

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from stages.explain.opticam.blur import blur
-from stages.explain.probes.probes import hidden_pixels, most_salient, outside_of
+from stages.explain.probes.probes import most_salient, outside_of
 from stages.explain.probes.scan import windows
 from stages.geometry import ViewTransform
+from stages.masks import hidden_pixels
 from stages.review.panel.picture import (
     contours,
     data_uri,

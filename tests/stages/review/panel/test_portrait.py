@@ -11,11 +11,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from stages.audit.settings import AuditSettings
-from stages.review.panel.portrait import Portrait, as_shown, choices, findings_of
-from stages.review.panel.portrait import portray as portray_by
+from stages.review.panel.portrait import as_shown, choices, findings_of, portray
 from storage.errors import UserError
-from storage.run import Run
 from storage.tables import FINDINGS, SAMPLES
 from tests.stages.review.synthetic import RELYING, Planted, cue_box, make_run, object_box
 
@@ -29,11 +26,6 @@ STICKER = Planted(
 )
 OTHER = Planted("other.png", 300, 450, label=2, predicted=1, predicted_cell=(0, 6))
 DAMAGED = Planted("damaged.png", status="unreadable")
-
-
-def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
-    """With the words of the audit's thresholds as they are shipped."""
-    return portray_by(run, sample_id, method=method, target=target, thresholds=AuditSettings().thresholds())
 
 
 def test_the_probes_are_those_of_the_table(tmp_path: Path) -> None:
@@ -151,6 +143,23 @@ def test_an_image_on_its_side_is_shown_upright(tmp_path: Path) -> None:
     shown = as_shown(portray(run, "turned.jpg", method="opti_cam", target="label"))
     content = base64.b64decode(shown["image"].split(",")[1])
     assert Image.open(io.BytesIO(content)).size == (480, 320)
+
+
+def test_the_words_follow_the_findings_of_the_class_s_map(tmp_path: Path) -> None:
+    relying = Planted("sticker.png", 480, 320, rules=(("relies_on_outside", "evidence", 0.5),), probes=RELYING)
+    run = make_run(tmp_path, [relying])
+
+    def conclusion(target: str) -> str:
+        return portray(run, "sticker.png", method="opti_cam", target=target).words.conclusion
+
+    # .625 - .125 of p is carried outside, .9375 - .0625 is lost with the part that was hidden.
+    assert conclusion("label") == (
+        "The class rests on something outside the boxes, and the boxes alone are not enough (.25)."
+    )
+    run.write_table("findings", run.table("findings").slice(0, 0))
+    assert conclusion("label").startswith("No single part decides")
+    run.discard_table("findings")
+    assert conclusion("label") == "The run was not audited yet, so no rule says what the class rests on."
 
 
 def test_an_audit_that_is_done_again_is_seen(tmp_path: Path) -> None:
