@@ -108,9 +108,7 @@ def box_ious(run: Run, method: str, samples: pa.Table) -> Values:
     for start in range(0, len(usable), BATCH):
         batch = usable[start : start + BATCH]
         rows = [sample["row"] for sample in batch]
-        boxes = [
-            view.transform(sample["width"], sample["height"]).visible_boxes(own_boxes(sample)) for sample in batch
-        ]
+        boxes = [view.transform(sample["width"], sample["height"]).visible_boxes(own_boxes(sample)) for sample in batch]
         found[rows] = threshold_ious(store.read(rows, store.view_size), pad_boxes(boxes)).every
     return found
 

@@ -245,7 +245,7 @@ def _optimizer(plan: ExplainPlan) -> str:
     default = type(settings)()
     unusual = [
         f"{name} {getattr(settings, name)}"
-        for name in ("objective", "normalization", "fill", "mask_space", "precision")
+        for name in ("objective", "normalization", "fill", "precision")
         if getattr(settings, name) != getattr(default, name)
     ]
     return ", ".join([said, *unusual])

@@ -94,8 +94,7 @@ class MapAttributes:
     upsampling: str = "bilinear, half-pixel centres, to the view; then the normalization"
     normalization: str = "range"
     objective: str | None = None
-    """This and the two below: None for a method that masks nothing to make its maps."""
-    mask_space: str | None = None
+    """This and ``fill``: None for a method that masks nothing to make its maps."""
     fill: str | None = None
     class_names: tuple[str, ...] = ()
     """In the order of the network's outputs."""

@@ -26,7 +26,6 @@ from stages.explain.probes.scan import LATTICE, windows
 from stages.geometry import Boxes
 from stages.masks import HIDDEN_FRACTION
 from stages.score.measures import measure_maps, measure_probes
-from stages.score.settings import ScoreSettings
 from storage.columns import columns_of
 
 BATCH = 16
@@ -236,9 +235,7 @@ def _scores(batch: Batch, ranking: Tensor, drop_outside: NDArray[np.float64]) ->
         "p_saliency_in_box": _values(p(batch.images * maps[:, None] * inside)),
         "p_saliency_in_context": _values(p(batch.images * maps[:, None] * (1 - inside))),
     }
-    columns = measure_maps(
-        maps.cpu().numpy(), batch.audited.coverage, batch.audited.boxes, unknown, unknown, ScoreSettings()
-    )
+    columns = measure_maps(maps.cpu().numpy(), batch.audited.coverage, batch.audited.boxes, unknown, unknown)
     columns |= measure_probes(probes)
     p_crop, predicted, _ = crop_outside(batch.softmax, batch.images, maps, batch.coverage, batch.targets, batch.outside)
     columns |= {"p_crop_outside": _values(p_crop), "crop_outside_is_label": _values(predicted == batch.targets)}

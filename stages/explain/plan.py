@@ -165,7 +165,6 @@ def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
             interpolation=plan.view.interpolation,
             normalization=plan.explain.map_normalization,
             objective=plan.explain.objective if iterates else None,
-            mask_space=plan.explain.mask_space if iterates else None,
             fill=plan.explain.fill if iterates else None,
             class_names=plan.class_names,
         )

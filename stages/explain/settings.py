@@ -42,9 +42,8 @@ class ExplainSettings:
     normalization: Normalization = "range"
     """How the map becomes a mask: ``range`` (the paper's default), ``max`` or ``sigmoid``."""
     fill: Fill = "black"
-    """What masked-out pixels become while optimising: ``black``, the image's ``mean`` colour or its ``blur``."""
-    mask_space: Literal["pixel", "normalized"] = "pixel"
-    """Whether the mask multiplies pixels (masked is black) or the normalised input (masked is the training mean)."""
+    """What masked-out pixels become while optimising: ``black``, the image's ``mean`` colour, its ``blur``, or
+    ``training_mean``, the mean colour of the training set, which is what a mask on the normalised input leaves."""
     scan: bool = False
     """Also hide windows of 10% of the view on a 5 x 5 lattice, outside the boxes, and count the costliest: 25 more
     forward passes, for what no map points at."""
@@ -91,7 +90,6 @@ class ExplainSettings:
             objective=self.objective,
             normalization=self.normalization,
             fill=self.fill,
-            mask_space=self.mask_space,
             precision=self.precision,
             compile=self.compile,
         )

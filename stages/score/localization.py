@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike
 from stages.geometry import Boxes
 from stages.score.ratio import Maps, Values, mass, ratio
 
+POINTING_TOLERANCE = 15.0
+"""Distance from a box at which ``pointing_hit_tol`` still counts the map's maximum as inside, view px."""
+
 
 def pad_boxes(boxes: Sequence[Boxes]) -> Boxes:
     """Boxes (n_i, 4) of N samples as one array (N, K, 4), K the largest n_i and at least 1, padded with NaN."""

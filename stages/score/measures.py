@@ -9,12 +9,9 @@ import numpy as np
 from stages.geometry import Boxes, largest_component_box
 from stages.score import faithfulness, localization, nulls, spread
 from stages.score.ratio import Maps, Values
-from stages.score.settings import ScoreSettings
 
 
-def measure_maps(
-    maps: Maps, coverage: Maps, boxes: Boxes, correct: Values, p_crop: Values, settings: ScoreSettings
-) -> dict[str, Values]:
+def measure_maps(maps: Maps, coverage: Maps, boxes: Boxes, correct: Values, p_crop: Values) -> dict[str, Values]:
     """Scores of maps (N, H, W) in [0, 1]: column name to (N,), NaN where undefined.
 
     ``coverage`` (N, H, W) and ``boxes`` (N, K, 4) are as in :mod:`stages.score.localization`; ``correct`` (N,) says
@@ -33,16 +30,16 @@ def measure_maps(
         "box_area_frac": area,
         "energy_lift": nulls.energy_lift(energy, area),
         "energy_logodds": nulls.energy_logodds(energy, area),
-        "energy_null_pct": nulls.energy_null_pct(maps, coverage, settings.null_grid),
+        "energy_null_pct": nulls.energy_null_pct(maps, coverage, nulls.GRID),
         "pointing_hit": localization.pointing_hit(distance),
-        "pointing_hit_tol": localization.pointing_hit(distance, settings.pointing_tolerance),
+        "pointing_hit_tol": localization.pointing_hit(distance, localization.POINTING_TOLERANCE),
         "localization_error": localization.localization_error(best),
         "official_metric": localization.official_metric(best, correct),
         "pixel_f1": localization.pixel_f1(maps, coverage),
         "iou_best": best,
         "centroid_distance": localization.centroid_distance(maps, coverage, boxes),
         "saliency_metric": faithfulness.saliency_metric(map_box_area, p_crop),
-        "border_energy": spread.border_energy(maps, settings.border_width),
+        "border_energy": spread.border_energy(maps, spread.BORDER_WIDTH),
         "entropy": spread.entropy(maps),
     }
 

@@ -17,6 +17,9 @@ SHARE_CLAMP = 0.01
 TIE = 1e-6
 """Energies that differ by less than this share of the map's mass are equal: maps have float32's precision."""
 
+GRID = 56
+"""Moves of the boxes behind ``energy_null_pct`` are multiples of a side over this number."""
+
 
 def energy_lift(energy: ArrayLike, area: ArrayLike) -> Values:
     """Energy over its null, the boxes' area: 1 for a map that looks everywhere, at most 1 / area."""
@@ -34,7 +37,7 @@ def log_odds(probability: ArrayLike, clamp: float) -> Values:
     return np.log(kept) - np.log1p(-kept)
 
 
-def energy_null_pct(maps: Maps, coverage: Maps, grid: int = 56) -> Values:
+def energy_null_pct(maps: Maps, coverage: Maps, grid: int = GRID) -> Values:
     """Share of other places in the view where the same boxes would hold less of the map's mass, in [0, 1].
 
     The boxes move together, without turning, as far as their bounding rectangle stays in the view, by multiples of

@@ -33,6 +33,9 @@ from storage.tables import SCORES, decode
 SCORE_VERSION = 3
 """Raised by hand when a score changes its meaning; scores of another version are made again."""
 
+UNINFORMATIVE_AREA = 0.8
+"""Boxes that cover more than this share of the view say nothing: ``box_uninformative``."""
+
 BATCH = 32
 """Rows scored at a time: few enough for their maps at the view's resolution to stay in a core's reach."""
 
@@ -216,13 +219,13 @@ def _score_rows(
         if column.kind == "real"
     }
     correct = _correct(rows["pred_index"], own_samples["class_index"].take(pa.array(own)))
-    values = measure_maps(maps, placed.coverage, placed.boxes, correct, probes["p_crop"], settings)
+    values = measure_maps(maps, placed.coverage, placed.boxes, correct, probes["p_crop"])
     values |= measure_probes(probes)
     values["box_kept_frac"] = placed.kept
     if settings.box_accuracy:
         _count_boxes(maps, placed.boxes, rows["target"].to_numpy(), counts)
     verdicts = [
-        _status(status, reason, empty, given, visible, area, settings)
+        _status(status, reason, empty, given, visible, area)
         for status, reason, empty, given, visible, area in zip(
             rows["status"].to_pylist(),
             rows["reason"].to_pylist(),
@@ -292,7 +295,6 @@ def _status(
     given: int,
     visible: int,
     area: float,
-    settings: ScoreSettings,
 ) -> tuple[str, str | None]:
     """Why the scores of a row say less than they could, in a word and in words."""
     if explained != "ok":
@@ -303,7 +305,7 @@ def _status(
         return "no_box", "no box bears the sample's label"
     if not visible:
         return "box_outside_view", f"the view shows none of {given} boxes"
-    if area > settings.uninformative_area:
+    if area > UNINFORMATIVE_AREA:
         return "box_uninformative", f"the boxes cover {area:.0%} of the view"
     return "ok", None
 

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from stages.geometry import ViewTransform
 from stages.score.ratio import Maps, Values, mass, ratio
 
+BORDER_WIDTH = 0.05
+"""Width of the frame of ``border_energy``, as a share of the view's side."""
 
-def border_energy(maps: Maps, width: float = 0.05) -> Values:
+
+def border_energy(maps: Maps, width: float = BORDER_WIDTH) -> Values:
     """Share of the map's mass in the outer frame of the view, in [0, 1].
 
     The frame is ``width`` of the view's height wide at top and bottom and ``width`` of its width at the sides, partial

@@ -30,14 +30,14 @@ sys.meta_path[:] = [BareFinder if finder is PathFinder else finder for finder in
 
 SCORE = """
 import stages.geometry, stages.score
-from stages.score import boxacc, faithfulness, localization, measures, nulls, ratio, settings, spread
+from stages.score import boxacc, faithfulness, localization, measures, nulls, ratio, spread
 import numpy as np
 
 view = stages.geometry.ViewTransform.make("squash", 500, 375, size=32)
 maps, boxes = np.random.default_rng(0).random((2, 32, 32), dtype=np.float32), [[50.0, 50, 300, 200]]
 coverage = np.stack([view.coverage(boxes)] * 2)
 padded = localization.pad_boxes([view.visible_boxes(boxes)] * 2)
-scores = measures.measure_maps(maps, coverage, padded, np.ones(2), np.ones(2), settings.ScoreSettings())
+scores = measures.measure_maps(maps, coverage, padded, np.ones(2), np.ones(2))
 assert all(np.isfinite(values).all() for values in scores.values()), scores
 """
 

@@ -36,7 +36,6 @@ MUST_AGREE = {
     "size": "view",
     "resize": "view",
     "interpolation": "view",
-    "mask_space": "explain",
     "fill": "explain",
 }
 """What the maps must have in common, with the section of the config that says it: the view they lie in, and what is put

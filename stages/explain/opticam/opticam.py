@@ -32,7 +32,7 @@ from stages.explain.opticam.objective import (
     objective_value,
 )
 
-Fill = Literal["black", "mean", "blur"]
+Fill = Literal["black", "mean", "blur", "training_mean"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -50,10 +50,8 @@ class OptiCamSettings:
     objective: Objective = "mask"
     normalization: Normalization = "range"
     fill: Fill = "black"
-    """What masked-out pixels become: black, the image's mean colour, or its blur."""
-    mask_space: Literal["pixel", "normalized"] = "pixel"
-    """``normalized`` masks after mean and std were taken off, so what is masked becomes the mean colour of the
-    training set; it stands in place of ``fill``."""
+    """What masked-out pixels become: black, the image's mean colour, its blur, or the mean colour of the training set,
+    which is what a mask on the normalised input leaves."""
     precision: Precision = "float32"
     """``bfloat16`` runs the network's passes of the optimisation under autocast; everything else stays as it is."""
     compile: bool = False
@@ -68,10 +66,6 @@ class OptiCamSettings:
             raise ValueError(
                 f"the optimizer projected needs the normalization range, not {self.normalization}; "
                 "take the optimizer adam (profile paper)"
-            )
-        if self.mask_space == "normalized" and self.fill != "black":
-            raise ValueError(
-                "mask_space normalized is a fill of its own (the training set's mean colour); leave fill out"
             )
 
 
@@ -269,7 +263,7 @@ class OptiCam:
 
         (fill + m (x - fill) - mean) / std: one fused multiply-add a step.
         """
-        if self.settings.mask_space == "normalized":
+        if self.settings.fill == "training_mean":
             fill = self.mean
         elif self.settings.fill == "mean":
             fill = images.mean((2, 3), keepdim=True)

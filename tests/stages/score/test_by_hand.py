@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from stages.score import localization, spread
 from stages.score.score import score
 from stages.score.settings import ScoreSettings
 from storage import Run
@@ -136,7 +137,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     rows = [explained(row, **own) for row, own in enumerate(probes)]
     maps = {"label": [drawn(ON_THE_BOX), drawn(TIED)]}
     made = make_run(tmp_path_factory.mktemp("by_hand"), [sample(0, A_AND_B), sample(1, C)], rows, maps)
-    score(made, ScoreSettings(pointing_tolerance=1, border_width=1 / 8, box_accuracy=True), workers=1)
+    with pytest.MonkeyPatch.context() as patch:  # a tolerance and a frame of one pixel
+        patch.setattr(localization, "POINTING_TOLERANCE", 1)
+        patch.setattr(spread, "BORDER_WIDTH", 1 / 8)
+        score(made, ScoreSettings(box_accuracy=True), workers=1)
     return made
 
 

@@ -232,7 +232,6 @@ def test_a_run_compared_with_itself_has_not_changed(pair) -> None:
         ("view", "geometry", ("squash", "resize_crop")),
         ("view", "size", (8, 16)),
         ("view", "interpolation", ("bilinear", "bicubic")),
-        ("explain", "mask_space", ("pixel", "normalized")),
         ("explain", "fill", ("black", "blur")),
     ],
 )

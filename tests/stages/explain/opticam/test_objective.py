@@ -40,7 +40,7 @@ def test_every_objective_and_normalisation_equals_the_plain_loop(objective, norm
     ("settings", "fill"),
     [
         ({"fill": "mean"}, lambda image: image.mean((2, 3), keepdim=True)),
-        ({"mask_space": "normalized"}, lambda image: MEAN),
+        ({"fill": "training_mean"}, lambda image: MEAN),
     ],
     ids=["image mean", "normalized space"],
 )
@@ -53,9 +53,7 @@ def test_fills_equal_the_plain_loop(settings, fill):
 
 
 def test_masking_in_normalised_space_is_a_product_with_the_normalised_image():
-    opticam = OptiCam(
-        tiny().double(), settings=OptiCamSettings(mask_space="normalized"), input_size=(32, 32), **IMAGENET
-    )
+    opticam = OptiCam(tiny().double(), settings=OptiCamSettings(fill="training_mean"), input_size=(32, 32), **IMAGENET)
     image, mask = pictures(1, 32), torch.rand(1, 1, 32, 32, dtype=torch.float64)
     scale, offset = opticam._masking(image)
     torch.testing.assert_close(mask * scale + offset, mask * (image - MEAN) / STD)
