@@ -87,160 +87,65 @@ _PLACE: frozenset[Need] = frozenset({"place"})
 _BLACK = "the rest is black in pixel space"
 _BLUR = "replaced by a Gaussian blur of the image, sigma = 10% of the view's side"
 
+# fmt: off
 _EXPLAIN = (
     Column("class_index", "Index of the explained class.", "index", ""),
     Column("status", "Whether there is a map.", "text", "ok | unreadable | no_class | degenerate_map | non_finite"),
     Column("reason", "Why there is none, in words.", "text", ""),
     Column("pred_index", "Class of highest probability on the whole view.", "index", ""),
     Column("pred_prob", "Probability of that class.", group=PREDICTION),
-    Column(
-        "p_full", "p of the explained class on the whole view.", group=PREDICTION, compared=True, caption="whole view"
-    ),
-    Column(
-        "p_saliency",
-        f"p on the view times the map S; {_BLACK}.",
-        group=FAITHFULNESS,
-        needs=_MASK,
-        caption="what lights up (S)",
-    ),
-    Column("p_box", f"p inside the ground-truth boxes; {_BLACK}.", group=EVIDENCE, needs=_BOXES, caption="boxes alone"),
-    Column(
-        "p_context",
-        "p outside the ground-truth boxes; the boxes are black in pixel space.",
-        group=EVIDENCE,
-        needs=_BOXES,
-        caption="all but the boxes",
-    ),
-    Column(
-        "p_saliency_in_box",
-        f"p on S inside the boxes; {_BLACK}.",
-        group=EVIDENCE,
-        needs=_BOXES | _MASK,
-        caption="S in the boxes",
-    ),
-    Column(
-        "p_saliency_in_context",
-        f"p on S outside the boxes; {_BLACK}.",
-        group=EVIDENCE,
-        needs=_BOXES | _MASK,
-        caption="S outside the boxes",
-    ),
-    Column(
-        "p_hide_outside",
-        "p with a part outside the boxes hidden: the lowest of p_hide_map, p_hide_second and p_hide_scan.",
-        group=EVIDENCE,
-        needs=_BOXES,
-        caption="costliest tenth outside hidden",
-    ),
-    Column(
-        "hide_locator",
-        "Whose proposal that was; ties go to the method.",
-        "text",
-        "the method | grad_cam | scan",
-        needs=_BOXES,
-    ),
-    Column(
-        "p_hide_map",
-        f"p with the 10% of the view's pixels outside the boxes where S is highest {_BLUR}.",
-        group=EVIDENCE,
-        needs=_BOXES | _PLACE,
-    ),
-    Column(
-        "p_hide_second",
-        "The same with a Grad-CAM of the same layer in place of S; null if that is constant.",
-        group=EVIDENCE,
-        needs=_BOXES | _PLACE,
-    ),
-    Column(
-        "p_hide_scan",
-        "Lowest p over 25 windows, each at most 10% of the view, with what the window holds outside the boxes "
-        f"{_BLUR}; null unless explain.scan.",
-        group=EVIDENCE,
-        needs=_BOXES,
-    ),
+    Column("p_full", "p of the explained class on the whole view.", group=PREDICTION, compared=True,
+        caption="whole view"),
+    Column("p_saliency", f"p on the view times the map S; {_BLACK}.", group=FAITHFULNESS, needs=_MASK,
+        caption="what lights up (S)"),
+    Column("p_box", f"p inside the ground-truth boxes; {_BLACK}.", group=EVIDENCE, needs=_BOXES,
+        caption="boxes alone"),
+    Column("p_context", "p outside the ground-truth boxes; the boxes are black in pixel space.", group=EVIDENCE,
+        needs=_BOXES, caption="all but the boxes"),
+    Column("p_saliency_in_box", f"p on S inside the boxes; {_BLACK}.", group=EVIDENCE, needs=_BOXES | _MASK,
+        caption="S in the boxes"),
+    Column("p_saliency_in_context", f"p on S outside the boxes; {_BLACK}.", group=EVIDENCE, needs=_BOXES | _MASK,
+        caption="S outside the boxes"),
+    Column("p_hide_outside", "p with a part outside the boxes hidden: the lowest of p_hide_map, p_hide_second and "
+        "p_hide_scan.", group=EVIDENCE, needs=_BOXES, caption="costliest tenth outside hidden"),
+    Column("hide_locator", "Whose proposal that was; ties go to the method.", "text", "the method | grad_cam | scan",
+        needs=_BOXES),
+    Column("p_hide_map", f"p with the 10% of the view's pixels outside the boxes where S is highest {_BLUR}.",
+        group=EVIDENCE, needs=_BOXES | _PLACE),
+    Column("p_hide_second", "The same with a Grad-CAM of the same layer in place of S; null if that is constant.",
+        group=EVIDENCE, needs=_BOXES | _PLACE),
+    Column("p_hide_scan", "Lowest p over 25 windows, each at most 10% of the view, with what the window holds "
+        f"outside the boxes {_BLUR}; null unless explain.scan.", group=EVIDENCE, needs=_BOXES),
     Column("scan_box", "The window of p_hide_scan, upright image.", "region", "", "px", needs=_BOXES),
-    Column(
-        "hidden_box",
-        "Box of the largest connected part that p_hide_outside hid, upright image.",
-        "region",
-        "",
-        "px",
-        needs=_BOXES,
-    ),
-    Column(
-        "outside_features",
-        "The layer's feature maps averaged under that proposal's map outside the boxes, one number a channel; "
-        "not in SQL.",
-        "vector",
-        "",
-        needs=_BOXES,
-    ),
-    Column(
-        "p_hide_inside",
-        f"p with the most salient 10% of the view's pixels inside the boxes {_BLUR}.",
-        group=EVIDENCE,
-        needs=_BOXES | _PLACE,
-    ),
-    Column(
-        "p_hide_random",
-        f"p with a seeded random blob of 10% of the view's pixels outside the boxes {_BLUR}.",
-        group=EVIDENCE,
-        needs=_BOXES,
-        caption="random tenth outside hidden",
-    ),
-    Column(
-        "p_hide_context",
-        f"p with all that lies outside the boxes {_BLUR}.",
-        group=EVIDENCE,
-        needs=_BOXES,
-        caption="all outside hidden",
-    ),
-    Column(
-        "p_crop",
-        "p on the crop of the largest component of S > mean(S), resized to the view.",
-        group=FAITHFULNESS,
-        needs=_PLACE,
-    ),
-    Column(
-        "p_crop_outside",
-        "p on the crop of the heaviest component of S > mean(S) outside the boxes, resized to the view; "
-        "what the crop holds of the boxes is black.",
-        group=EVIDENCE,
-        needs=_BOXES | _PLACE,
-    ),
+    Column("hidden_box", "Box of the largest connected part that p_hide_outside hid, upright image.", "region", "",
+        "px", needs=_BOXES),
+    Column("outside_features", "The layer's feature maps averaged under that proposal's map outside the boxes, one "
+        "number a channel; not in SQL.", "vector", "", needs=_BOXES),
+    Column("p_hide_inside", f"p with the most salient 10% of the view's pixels inside the boxes {_BLUR}.",
+        group=EVIDENCE, needs=_BOXES | _PLACE),
+    Column("p_hide_random", f"p with a seeded random blob of 10% of the view's pixels outside the boxes {_BLUR}.",
+        group=EVIDENCE, needs=_BOXES, caption="random tenth outside hidden"),
+    Column("p_hide_context", f"p with all that lies outside the boxes {_BLUR}.", group=EVIDENCE, needs=_BOXES,
+        caption="all outside hidden"),
+    Column("p_crop", "p on the crop of the largest component of S > mean(S), resized to the view.",
+        group=FAITHFULNESS, needs=_PLACE),
+    Column("p_crop_outside", "p on the crop of the heaviest component of S > mean(S) outside the boxes, resized to "
+        "the view; what the crop holds of the boxes is black.", group=EVIDENCE, needs=_BOXES | _PLACE),
     Column("pred_crop_outside", "Class of highest probability on that crop.", "index", "", needs=_BOXES | _PLACE),
     Column("crop_outside_box", "Where that crop is, upright image.", "region", "", "px", needs=_BOXES | _PLACE),
-    Column(
-        "insertion",
-        "Area under RISE's insertion curve; null unless explain.curves. Higher is better.",
-        group=FAITHFULNESS,
-        needs=_PLACE,
-        better="higher",
-        compared=True,
-        averaged=True,
-        words="insertion, area under the curve",
-    ),
-    Column(
-        "deletion",
-        "Area under RISE's deletion curve; null unless explain.curves. Lower is better.",
-        group=FAITHFULNESS,
-        needs=_PLACE,
-        better="lower",
-        compared=True,
-        averaged=True,
-        words="deletion, area under the curve",
-    ),
-    Column(
-        "image_features",
-        "The layer's feature maps averaged over the view, one number a channel; in the first of a sample's rows "
-        "that has a map, null in the others; not in SQL.",
-        "vector",
-        "",
-    ),
+    Column("insertion", "Area under RISE's insertion curve; null unless explain.curves. Higher is better.",
+        group=FAITHFULNESS, needs=_PLACE, better="higher", compared=True, averaged=True,
+        words="insertion, area under the curve"),
+    Column("deletion", "Area under RISE's deletion curve; null unless explain.curves. Lower is better.",
+        group=FAITHFULNESS, needs=_PLACE, better="lower", compared=True, averaged=True,
+        words="deletion, area under the curve"),
+    Column("image_features", "The layer's feature maps averaged over the view, one number a channel; in the first "
+        "of a sample's rows that has a map, null in the others; not in SQL.", "vector", ""),
     Column("objective_start", "Objective at the uniform weights, before the first step.", range="", unit="logit"),
     Column("objective_best", "Objective of the best iterate, whose map is stored.", range="", unit="logit"),
     Column("iterations", "Steps taken; null for methods that do not iterate.", "integer", ">= 0"),
 )
+# fmt: on
 
 
 def _score(
@@ -274,173 +179,66 @@ def _score(
     )
 
 
+# fmt: off
 _SCORES = (
-    Column(
-        "status",
-        "Whether the scores are defined.",
-        "text",
-        "ok | no_box | box_outside_view | box_uninformative | a status of `explain`",
-    ),
+    Column("status", "Whether the scores are defined.", "text", "ok | no_box | box_outside_view | box_uninformative "
+        "| a status of `explain`"),
     Column("reason", "Why not, in words.", "text", ""),
-    _score(
-        "ad",
-        "Average drop: max(0, p_full - p_saliency) / p_full. Lower is better.",
-        FAITHFULNESS,
-        boxes=False,
-        better="lower",
-        words="average drop (AD), %",
-    ),
-    _score(
-        "ai",
-        "Average increase: 1 if p_saliency > p_full, else 0. Higher is better.",
-        FAITHFULNESS,
-        range="{0, 1}",
-        boxes=False,
-        better="higher",
-        words="average increase (AI), %",
-    ),
-    _score(
-        "ag",
-        "Average gain: max(0, p_saliency - p_full) / (1 - p_full); null where p_full is 1. Higher is better.",
-        FAITHFULNESS,
-        boxes=False,
-        better="higher",
-        words="average gain (AG), %",
-    ),
-    _score(
-        "energy_in",
-        "Share of the map's mass inside the boxes. A uniform map scores box_area_frac.",
-        LOCALISATION,
-        better="higher",
-        short="energy",
-        words="map in the boxes, %",
-    ),
-    _score(
-        "box_area_frac",
-        "Area of the boxes' union in the view: the null of energy_in.",
-        GEOMETRY,
-        compared=False,
-        short="null",
-    ),
-    _score(
-        "energy_lift",
-        "energy_in / box_area_frac; 1 for a map that looks everywhere.",
-        LOCALISATION,
-        range=">= 0",
-        better="higher",
-        words="map in the boxes, times chance",
-    ),
-    _score(
-        "energy_logodds",
-        "logit(energy_in) - logit(box_area_frac), both clamped to [.01, .99].",
-        LOCALISATION,
-        range="[-9.2, 9.2]",
-        better="higher",
-    ),
-    _score(
-        "energy_null_pct",
-        "Percentile of energy_in among the same boxes moved elsewhere in the view "
-        "(steps of 1/56 of its side; ties half).",
-        LOCALISATION,
-        better="higher",
-    ),
-    _score(
-        "drop_outside",
-        "p_full - p_hide_outside: what hiding the salient part outside costs.",
-        EVIDENCE,
-        range="[-1, 1]",
-        better="lower",
-    ),
-    _score(
-        "drop_outside_logit", "The same as a difference of log-odds.", EVIDENCE, range="", unit="logit", better="lower"
-    ),
+    _score("ad", "Average drop: max(0, p_full - p_saliency) / p_full. Lower is better.", FAITHFULNESS, boxes=False,
+        better="lower", words="average drop (AD), %"),
+    _score("ai", "Average increase: 1 if p_saliency > p_full, else 0. Higher is better.", FAITHFULNESS,
+        range="{0, 1}", boxes=False, better="higher", words="average increase (AI), %"),
+    _score("ag", "Average gain: max(0, p_saliency - p_full) / (1 - p_full); null where p_full is 1. Higher is "
+        "better.", FAITHFULNESS, boxes=False, better="higher", words="average gain (AG), %"),
+    _score("energy_in", "Share of the map's mass inside the boxes. A uniform map scores box_area_frac.",
+        LOCALISATION, better="higher", short="energy", words="map in the boxes, %"),
+    _score("box_area_frac", "Area of the boxes' union in the view: the null of energy_in.", GEOMETRY, compared=False,
+        short="null"),
+    _score("energy_lift", "energy_in / box_area_frac; 1 for a map that looks everywhere.", LOCALISATION,
+        range=">= 0", better="higher", words="map in the boxes, times chance"),
+    _score("energy_logodds", "logit(energy_in) - logit(box_area_frac), both clamped to [.01, .99].", LOCALISATION,
+        range="[-9.2, 9.2]", better="higher"),
+    _score("energy_null_pct", "Percentile of energy_in among the same boxes moved elsewhere in the view (steps of "
+        "1/56 of its side; ties half).", LOCALISATION, better="higher"),
+    _score("drop_outside", "p_full - p_hide_outside: what hiding the salient part outside costs.", EVIDENCE,
+        range="[-1, 1]", better="lower"),
+    _score("drop_outside_logit", "The same as a difference of log-odds.", EVIDENCE, range="", unit="logit",
+        better="lower"),
     _score("drop_inside", "p_full - p_hide_inside.", EVIDENCE, range="[-1, 1]"),
     _score("drop_random", "p_full - p_hide_random: the matched null of drop_outside.", EVIDENCE, range="[-1, 1]"),
-    _score(
-        "pointing_hit",
-        "The map's maximum, every tied one, lies inside a box.",
-        LOCALISATION,
-        kind="flag",
-        range="",
-        better="higher",
-        short="pointing",
-        words="maximum in a box, %",
-    ),
-    _score(
-        "pointing_hit_tol",
-        "The map's maximum lies within 15 px of a box.",
-        LOCALISATION,
-        kind="flag",
-        range="",
-        better="higher",
-    ),
-    _score(
-        "localization_error",
-        "1 - highest IoU of the map's box with a ground-truth box (LE).",
-        LOCALISATION,
-        better="lower",
-        short="LE",
-    ),
-    _score(
-        "official_metric",
-        "The same, and 1 where the prediction is wrong (OM).",
-        LOCALISATION,
-        better="lower",
-        short="OM",
-    ),
-    _score(
-        "pixel_f1",
-        "Harmonic mean of the map's mass inside the boxes over its mass, and over the boxes' area.",
-        LOCALISATION,
-        better="higher",
-        short="F1",
-    ),
+    _score("pointing_hit", "The map's maximum, every tied one, lies inside a box.", LOCALISATION, kind="flag",
+        range="", better="higher", short="pointing", words="maximum in a box, %"),
+    _score("pointing_hit_tol", "The map's maximum lies within 15 px of a box.", LOCALISATION, kind="flag", range="",
+        better="higher"),
+    _score("localization_error", "1 - highest IoU of the map's box with a ground-truth box (LE).", LOCALISATION,
+        better="lower", short="LE"),
+    _score("official_metric", "The same, and 1 where the prediction is wrong (OM).", LOCALISATION, better="lower",
+        short="OM"),
+    _score("pixel_f1", "Harmonic mean of the map's mass inside the boxes over its mass, and over the boxes' area.",
+        LOCALISATION, better="higher", short="F1"),
     _score("iou_best", "Highest IoU of the map's box with a ground-truth box.", LOCALISATION, better="higher"),
-    _score(
-        "centroid_distance",
-        "Distance of the map's centre of mass from the nearest of the boxes' centres and their union's.",
-        LOCALISATION,
-        unit="diagonal of the view",
-        better="lower",
-    ),
-    _score(
-        "saliency_metric",
-        "log max(.05, area of the map's box) - log p_crop (SM). Lower is better.",
-        FAITHFULNESS,
-        range="",
-        unit="nat",
-        boxes=False,
-        better="lower",
-    ),
+    _score("centroid_distance", "Distance of the map's centre of mass from the nearest of the boxes' centres and "
+        "their union's.", LOCALISATION, unit="diagonal of the view", better="lower"),
+    _score("saliency_metric", "log max(.05, area of the map's box) - log p_crop (SM). Lower is better.",
+        FAITHFULNESS, range="", unit="nat", boxes=False, better="lower"),
     _score("context_reliance", "p_saliency_in_context / (p_saliency_in_box + p_saliency_in_context).", EVIDENCE),
     _score("box_kept_frac", "Share of the boxes' area that the view kept.", GEOMETRY, compared=False),
-    _score(
-        "border_energy",
-        "Share of the map's mass in the outer frame, 5% of the side wide; .19 for a uniform map.",
-        GEOMETRY,
-        boxes=False,
-    ),
+    _score("border_energy", "Share of the map's mass in the outer frame, 5% of the side wide; .19 for a uniform map.",
+        GEOMETRY, boxes=False),
     _score("entropy", "Entropy of the map as a distribution, over its maximum.", FAITHFULNESS, boxes=False),
     Column("n_boxes", "Ground-truth boxes of the label in view.", "integer", ">= 0", group=GEOMETRY),
     Column("evaluable", "Status ok, a box in view and box_area_frac <= .8.", "flag", "", group=GEOMETRY),
 )
+# fmt: on
 
+# fmt: off
 _METRICS = (
-    Column(
-        "box_acc",
-        "Share of images whose map's box fits a ground-truth box, at the one threshold that suits all best.",
-        better="higher",
-        short="BoxAcc",
-        words="box accuracy (BoxAcc), %",
-    ),
-    Column(
-        "max_box_acc_v2",
-        "The same with the boxes of every component of the map.",
-        better="higher",
-        short="MaxBoxAcc V2",
-        words="box accuracy (MaxBoxAccV2), %",
-    ),
+    Column("box_acc", "Share of images whose map's box fits a ground-truth box, at the one threshold that suits all "
+        "best.", better="higher", short="BoxAcc", words="box accuracy (BoxAcc), %"),
+    Column("max_box_acc_v2", "The same with the boxes of every component of the map.", better="higher",
+        short="MaxBoxAcc V2", words="box accuracy (MaxBoxAccV2), %"),
 )
+# fmt: on
 """Metrics of the whole dataset, which no sample has."""
 
 COLUMNS = {"explain": _EXPLAIN, "scores": _SCORES, "metrics": _METRICS}
