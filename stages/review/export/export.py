@@ -8,12 +8,13 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from stages.review.app.database import database
+from stages.review.export.check import check_export
 from stages.review.export.corrected import AnnotatedImage, Annotations, corrected_annotations
 from stages.review.export.formats import write_coco, write_voc, write_yolo
 from stages.review.settings import ReviewSettings
@@ -37,8 +38,8 @@ class ImagePlacement:
     copied: int = 0
     encoded_again: int = 0
     linked: int = 0
-    elsewhere: int = 0
-    """Not linked: they lie on another file system, or are gone."""
+    elsewhere: set[str] = field(default_factory=set)
+    """Samples whose images are not linked: they lie on another file system, or are gone."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class ExportReport:
             "samples have a fix_box with nothing drawn or suggested; exported as they were": found.without_box,
             "corrected samples are disputed: another reviewer says something else": found.disputed,
             "images were encoded again, upright and as the format wants them": self.images.encoded_again,
-            "images are on another file system or gone, and not linked; --copy-images copies": self.images.elsewhere,
+            "images are on another file system or gone, and not linked; --copy-images copies": len(
+                self.images.elsewhere
+            ),
         }
         lines += [f"{count} {what}" for what, count in said.items() if count]
         if found.new_labels:
@@ -117,6 +120,7 @@ def export_annotations(
                 from stages.review.export.fiftyone_format import write_fiftyone
 
                 write_fiftyone(scratch, annotations, _copier(placement) if copy_images else None)
+        check_export(scratch, format, annotations, without_image=placement.elsewhere)
         record = {"kind": "sightline export", "run": run.url, "format": format, "files": _file_names(scratch)}
         (scratch / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         _put_in_place(scratch, directory)
@@ -150,7 +154,7 @@ def _linker(placement: ImagePlacement) -> Callable[[AnnotatedImage, Path], None]
     def place(image: AnnotatedImage, path: Path) -> None:
         source = local_path(image.uri)
         if source is None or not source.is_file():
-            placement.elsewhere += 1
+            placement.elsewhere.add(image.sample_id)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(source.absolute())

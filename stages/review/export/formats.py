@@ -10,7 +10,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
@@ -113,10 +113,12 @@ def write_voc(folder: Path, annotations: Annotations, place: PlaceImage) -> None
 def write_yolo(folder: Path, annotations: Annotations, place: PlaceImage) -> None:
     """``dataset.yaml``, ``images/<split>``, ``labels/<split>`` as Ultralytics reads them, and ``provenance.csv``.
 
+    Readers find an image's labels by putting ``labels`` for the last folder ``images`` of its path, so folders of
+    either name in a sample_id are left out of the path below the split.
     Samples without a split are ``train``. Ultralytics wants ``train`` and ``val``; for one that is missing another
     stands in, and a comment says so.
     """
-    names = stems(annotations.images)
+    names = stems(annotations.images, without=("images", "labels"))
     category = category_index(annotations)
     files: dict[str, str] = {}
     splits: list[str] = []
@@ -180,12 +182,15 @@ def sample_paths(images: Iterable[AnnotatedImage]) -> dict[str, PurePosixPath]:
     return {image.sample_id: PurePosixPath(_once(_below(image.sample_id), taken)) for image in images}
 
 
-def stems(images: Iterable[AnnotatedImage]) -> dict[str, str]:
-    """The same without the extension, for formats that name an image and its annotations alike."""
+def stems(images: Iterable[AnnotatedImage], without: Collection[str] = ()) -> dict[str, str]:
+    """The same without the extension, for formats that name an image and its annotations alike.
+
+    Folders named in ``without`` are left out of the paths.
+    """
     taken: set[str] = set()
-    return {
-        image.sample_id: _once(str(PurePosixPath(_below(image.sample_id)).with_suffix("")), taken) for image in images
-    }
+    paths = {image.sample_id: PurePosixPath(_below(image.sample_id)) for image in images}
+    kept = {key: [part for part in path.parent.parts if part not in without] for key, path in paths.items()}
+    return {key: _once(str(PurePosixPath(*kept[key], path.stem)), taken) for key, path in paths.items()}
 
 
 def split_name(split: str) -> str:

@@ -11,12 +11,13 @@ from PIL import ExifTags, Image
 from pycocotools.coco import COCO
 from torchvision.datasets import CocoDetection, VOCDetection
 
+from stages.review.export import formats
 from stages.review.export.export import RECORD, export_annotations
 from stages.review.export.formats import sample_paths, stems, voc_box
 from stages.review.settings import ReviewSettings
 from stages.review.verdicts.boxes import Box
 from stages.review.verdicts.table import Review, append_reviews
-from storage.errors import UserError
+from storage.errors import SightlineError, UserError
 from storage.run import Run
 from tests.stages.review.synthetic import Planted, make_run
 
@@ -271,3 +272,30 @@ def test_fiftyone_reads_every_format_back_with_the_same_boxes(run: Run, tmp_path
 
 
 LABELS = "VOCdevkit/VOC2012/Annotations"
+
+
+def test_yolo_readers_find_the_labels_of_samples_that_lie_below_a_folder_images(tmp_path: Path):
+    from fiftyone.utils.yolo import YOLOv5DatasetImporter
+
+    planted = [Planted(name) for name in ("images/audit/gear.png", "images/labels/gear.png", "audit/gear.png")]
+    for one in planted:
+        (tmp_path / "images" / one.name).parent.mkdir(parents=True, exist_ok=True)
+    lines = export(make_run(tmp_path, planted), tmp_path / "out", "yolo")
+    assert "3 images and 3 boxes" in lines[0]
+    importer = YOLOv5DatasetImporter(dataset_dir=str(tmp_path / "out"), yaml_path="dataset.yaml", split="train")
+    with importer:
+        read = {path: detections for path, _, detections in importer}
+    assert len(read) == 3
+    assert [len(detections.detections) for detections in read.values()] == [1, 1, 1]
+
+
+def test_an_export_that_its_readers_would_find_incomplete_is_a_fault(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # As it was before: labels of images/a.png at labels/images/a.txt, where nobody looks.
+    monkeypatch.setattr(
+        formats, "stems", lambda images, without=(): {i.sample_id: f"images/{i.sample_id}" for i in images}
+    )
+    with pytest.raises(SightlineError, match="would be read as 0 images and 0 boxes, not 3 and 4"):
+        export(run, tmp_path / "out", "yolo")
+    assert not (tmp_path / "out").exists()
