@@ -21,11 +21,25 @@ SHOWN_CUES = 10
 """Cues that the summary prints; `sightline query RUN --name cues` shows all."""
 
 
+_FAITHFULNESS_IN_WORDS = (
+    "AD  average drop: what p of the class loses when all but the map's part is black",
+    "AI  average increase: images where p rises instead",
+    "AG  average gain: what p rises by, as a share of what was left to rise",
+)
+
+_LOCALISATION_IN_WORDS = (
+    "energy    share of the map inside the boxes; null: the same of a map that looks everywhere",
+    "pointing  images whose map has its maximum in a box",
+    "LE, OM    1 - IoU of the map's box with the nearest box, lower is better; OM counts a wrong prediction as 1",
+    "F1 and the others: docs/definitions.md",
+)
+
+
 def print_summary(run: Run, console: Console, shown_path: str) -> None:
     """Print the summary of an audited run; ``shown_path`` is how the user would name the run."""
     summary, info = summarise(run), run.info
     console.print()
-    _print_verdict(summary, console)
+    _print_headline(summary, console)
     _print_overview(summary, console)
     _print_faithfulness(summary, info, console)
     _print_sanity(summary, console)
@@ -63,10 +77,10 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
         console.print(f"  {command:{max(map(len, commands))}}   {purpose}")
 
 
-def _print_verdict(summary: Summary, console: Console) -> None:
-    said, interval = headline(summary.reliance), summary.reliance.interval
-    more = f", {100 * interval[0]:.0f} to {100 * interval[1]:.0f}% by its 95% interval" if interval else ""
-    console.print(f"verdict     [bold]{said}[/]{more}")
+def _print_headline(summary: Summary, console: Console) -> None:
+    sentence, ends = headline(summary.reliance), summary.reliance.interval
+    more = f"; 95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}%" if ends else ""
+    console.print(f"result      [bold]{sentence}[/]{more}")
     if summary.standing_out:
         classes = ", ".join(map(escape, summary.standing_out))
         console.print(f"            more often than in the other classes: {classes}")
@@ -74,19 +88,16 @@ def _print_verdict(summary: Summary, console: Console) -> None:
 
 def _print_overview(summary: Summary, console: Console) -> None:
     samples = ", ".join(f"{count} {status}" for status, count in summary.samples.items())
-    console.print(f"samples     {samples}; {summary.evaluable} can be measured against boxes")
+    console.print(f"samples     {samples}; {summary.evaluable} can be measured against their boxes")
     if summary.unscored:
-        console.print(
-            "            maps not measured: " + ", ".join(f"{n} {status}" for status, n in summary.unscored.items())
-        )
+        statuses = ", ".join(f"{count} {status}" for status, count in summary.unscored.items())
+        console.print(f"            not measured, counted in maps: {statuses}")
     console.print(f"accuracy    {share(summary.accuracy)}")
-    null = f"; a uniform pointer would miss {percent(summary.miss_null)}" if summary.miss_null is not None else ""
-    console.print(f"misses      {share(summary.misses)} of the maps point outside the boxes{null}")
+    null = f"; a random point does in {percent(summary.miss_null)}" if summary.miss_null is not None else ""
+    console.print(f"misses      the map's maximum lies outside the boxes in {share(summary.misses)}{null}")
     if summary.lift_median is not None:
-        console.print(
-            f"lift        median {with_interval(summary.lift_median, summary.lift_interval)} "
-            "(1 = a map that looks everywhere)"
-        )
+        lift = with_interval(summary.lift_median, summary.lift_interval)
+        console.print(f"lift        the boxes hold {lift} times the share of the map that chance puts there (median)")
 
 
 def _print_faithfulness(summary: Summary, info: RunInfo, console: Console) -> None:
@@ -102,8 +113,10 @@ def _print_faithfulness(summary: Summary, info: RunInfo, console: Console) -> No
         areas = [_percent(curves.get((row.method, row.target), {}).get(name)) for name in ("insertion", "deletion")]
         cells = [row.method, row.target, str(row.n), f"{row.ad:.2f}", f"{row.ai:.1f}", f"{row.ag:.1f}"]
         table.add_row(*cells, *(areas if curves else ()))
-    console.print(f"\n[bold]Faithfulness[/], percent ({made})")
+    console.print(f"\n[bold]Faithfulness[/]: does what the map shows keep the class? Percent ({made})")
     console.print(table)
+    for line in _FAITHFULNESS_IN_WORDS:
+        console.print(f"[dim]  {line}[/]")
 
 
 def _print_sanity(summary: Summary, console: Console) -> None:
@@ -127,20 +140,24 @@ def _print_localisation(summary: Summary, console: Console) -> None:
     for row in measured:
         table.add_row(row.method, row.target, *(_percent(row.values.get(column.name)) for column in shown))
     console.print(
-        f"\n[bold]Localisation[/], percent: means over {max(row.n for row in measured)} maps with a box in view; "
-        "lower is better for LE and OM; null is a uniform map's energy"
+        f"\n[bold]Localisation[/]: does the map lie on the boxes? Percent, means over {max(row.n for row in measured)} "
+        "maps with a box in view"
     )
     console.print(table)
+    for line in _LOCALISATION_IN_WORDS:
+        console.print(f"[dim]  {line}[/]")
 
 
 def _print_rules(summary: Summary, console: Console) -> None:
-    console.print("\n[bold]Findings[/]")
+    console.print("\n[bold]Findings[/]: a flag was measured by hiding, a description says where a map lies")
     found = [rule for rule in summary.rules if rule.count]
     if not found:
         console.print("  none")
     for rule in found:
         kind = "[red]flag[/]       " if rule.kind == "evidence" else "[dim]description[/]"
-        console.print(f"  {kind} [bold]{rule.rule}[/] {rule.count}: {escape(rule.title)}")
+        more = f", and {rule.by_prediction} by their wrong prediction" if rule.by_prediction else ""
+        images = f"{rule.count} image{'' if rule.count == 1 else 's'}{more}"
+        console.print(f"  {kind} [bold]{rule.rule}[/] {images}: {escape(rule.title)}")
         for finding in rule.top if rule.kind == "evidence" else rule.top[:1]:
             console.print(f"      {escape(finding.sample_id)}: {escape(finding.reason)}")
 
@@ -157,7 +174,7 @@ def _print_cues(summary: Summary, console: Console) -> None:
         )
         classes = escape(", ".join(cue.classes)) or "no class in particular"
         console.print(
-            f"  [bold]{cue.cue_id}[/] {cue.size} samples, {classes}: hiding it costs "
+            f"  [bold]{cue.cue_id}[/] {cue.size} images, {classes}: hiding it costs "
             f"{with_interval(cue.mean_drop, cue.interval)}{null}"
         )
         names = ", ".join(PurePosixPath(sample).name for sample in cue.exemplars)

@@ -81,12 +81,15 @@ class TopFinding:
 
 @dataclass(frozen=True)
 class RuleCount:
-    """How many findings a rule has, and its most severe ones."""
+    """How many images a rule found, and its most severe findings."""
 
     rule: str
     title: str
     kind: str
     count: int
+    """Images with a finding on the class of their label; of a rule about predictions alone, on the predicted class."""
+    by_prediction: int
+    """Further images, where the rule holds for the class of a wrong prediction alone."""
     top: tuple[TopFinding, ...]
 
 
@@ -234,11 +237,15 @@ def _count_rules(findings: list[dict[str, Any]], top: int) -> tuple[RuleCount, .
     counts = []
     for rule, (title, kind) in titles.items():
         found = [finding for finding in findings if finding["rule"] == rule]
+        on = {
+            target: {one["sample_id"] for one in found if one["target"] == target} for target in ("label", "predicted")
+        }
+        first, rest = (on["label"], on["predicted"] - on["label"]) if on["label"] else (on["predicted"], set())
         listed = tuple(
             TopFinding(finding["sample_id"], finding["target"], finding["severity"], finding["reason"])
             for finding in found[:top]
         )
-        counts.append(RuleCount(rule, title, kind, len(found), listed))
+        counts.append(RuleCount(rule, title, kind, len(first), len(rest), listed))
     return tuple(counts)
 
 

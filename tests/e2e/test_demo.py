@@ -111,7 +111,7 @@ def test_what_is_flagged_does_rely_on_the_planted_cue(
     assert hits >= 4
     # By chance a flag would be right for one image in six.
     assert hits / len(found) > 0.7
-    assert re.search(rf"verdict +{len(found)} of \d+ images rest on something outside their boxes", first.stdout)
+    assert re.search(rf"result +{len(found)} of \d+ images rest on something outside their boxes", first.stdout)
     line = re.search(r"relies_on_outside +(\d+) +(\d+) +([\d.]+) \[", first.stdout)
     assert line is not None, first.stdout
     assert (int(line[1]), int(line[2])) == (len(found), hits)

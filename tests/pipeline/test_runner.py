@@ -96,7 +96,7 @@ def test_another_method_stands_beside_the_first_and_the_audit_stays(dataset, tmp
     rows = [[method, target] for method in ("opti_cam", "fake_cam") for target in ("label", "predicted")]
     assert [line[:2] for line in lines] == [*rows, *rows]  # faithfulness, then localisation
     assert [line[2] for line in lines[:4]] == [str(COUNT)] * 4
-    assert "Faithfulness, percent (opti_cam: Adam lr 0.1, 3 steps, best iterate, squash 32 px)" in said
+    assert "Percent (opti_cam: Adam lr 0.1, 3 steps, best iterate, squash 32 px)" in said
     compared = run_query(done, load_query("method_comparison").of(done))
     assert compared["method"].to_pylist() == ["fake_cam"] * 2 + ["opti_cam"] * 2
     assert compared["rows"].to_pylist() == [COUNT] * 4

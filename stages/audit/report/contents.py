@@ -54,7 +54,7 @@ class Card:
 
 @dataclass(frozen=True)
 class RuleGallery:
-    """A rule with findings: how many, and the most severe of them."""
+    """A rule with findings: on how many images, and the most severe of them."""
 
     rule: Rule
     condition: str
@@ -143,7 +143,8 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
         wanted = [*(found for group in chosen.values() for found in group), *exemplars, *closest]
         rows = _audit_rows(connection, method, wanted)
     cards = _Cards(Pictures(run, method), rows, sum(map(len, chosen.values())) + len(exemplars), progress)
-    counts = Counter(finding["rule"] for finding in findings)
+    images = {(finding["rule"], finding["sample_id"]) for finding in findings}
+    counts = Counter(rule for rule, _ in images)
     # What counts comes first: pictures that no longer fit are those of descriptions.
     order = [rule for rule in rules if rule.kind == "evidence"], [rule for rule in rules if rule.kind != "evidence"]
     flags = _galleries(order[0], chosen, counts, settings.thresholds(), cards)
