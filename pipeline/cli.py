@@ -77,7 +77,9 @@ def run(
 @app.command()
 def query(
     run: RunPath,
-    sql: Annotated[str | None, typer.Argument(help="DuckDB SQL over the run's tables and the view `audit`.")] = None,
+    sql: Annotated[
+        str | None, typer.Argument(help="DuckDB SQL over the run's tables; `audit` has a row a sample.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Run a canned query.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the canned queries.")] = False,
     rules: Annotated[

@@ -18,12 +18,13 @@ LIST_HINT = "`sightline query RUN --list` shows the tables and the canned querie
 
 
 def connect(run: Run) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection with a view for each table that ``run`` has, and ``audit``.
+    """A DuckDB connection with a view for each table that ``run`` has, and ``audit_targets`` and ``audit``.
 
-    ``audit`` has a row a sample, target and method: samples, explain and scores joined, without removed
+    ``audit_targets`` has a row a sample, target and method: samples, explain and scores joined, without removed
     samples. A column that several of them have is prefixed by its table. It adds ``target_label`` and
     ``pred_label`` (class names), ``correct`` (the prediction is the label; null without a class) and
-    ``p_label`` (p of the label's class, also beside other targets). Tables in parts are read where they are, column by
+    ``p_label`` (p of the label's class, also beside other targets). ``audit`` has a row a sample: of these rows, those
+    of the audited method and the target ``label``. Tables in parts are read where they are, column by
     column, as a query asks for them. The connection cannot touch other files, or settings. Columns of vectors are left
     out: nobody reads a thousand channels, and DuckDB has no half-precision numbers.
     """
@@ -40,13 +41,24 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
         connection.register(name, run.dataset(name, schema=fields) if parted else run.table(name, wanted))
     if {"samples", "explain", "scores"} <= columns.keys():
         connection.register("class_names", class_names(run))
-        connection.execute(audit_view({name: columns[name] for name in ("samples", "explain", "scores")}))
+        connection.execute(_audit_targets({name: columns[name] for name in ("samples", "explain", "scores")}))
+        method = run.audited_method()
+        targets = run.targets(method)
+        target = "label" if "label" in targets or not targets else targets[0]
+        connection.execute(
+            f"CREATE VIEW audit AS SELECT * FROM audit_targets WHERE target IS NULL OR (method = {_quoted(method)} AND "
+            f"target = {_quoted(target)})"
+        )
     connection.execute("SET lock_configuration = true")
     return connection
 
 
-def audit_view(columns: dict[str, list[str]]) -> str:
-    """The statement that makes the view ``audit`` of tables with these columns."""
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _audit_targets(columns: dict[str, list[str]]) -> str:
+    """The statement that makes the view ``audit_targets`` of tables with these columns."""
     owners: dict[str, list[str]] = {}
     for table, names in columns.items():
         for name in names:
@@ -57,7 +69,7 @@ def audit_view(columns: dict[str, list[str]]) -> str:
             alias = "{table}_{name}" if len(tables) > 1 else "{name}"
             selected += [f'{table}."{name}" AS "{alias.format(table=table, name=name)}"' for table in tables]
     return f"""
-        CREATE VIEW audit AS
+        CREATE VIEW audit_targets AS
         SELECT {", ".join(selected)},
             coalesce(target_names.name, 'class ' || explain.class_index) AS target_label,
             coalesce(pred_names.name, 'class ' || explain.pred_index) AS pred_label,

@@ -41,12 +41,12 @@ def audit(run: Run, settings: AuditSettings) -> AuditReport:
     """
     method = _audited_method(run, settings.method)
     with connect(run) as connection:
-        columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
+        columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit_targets").fetchall())
         rules, thresholds = rules_of(settings, columns), settings.thresholds()
         found = [finding for rule in rules for finding in apply(rule, connection, method, thresholds)]
         cues = find_cues(run, connection, method, settings)
         wanted = f"{', '.join(COLUMNS)}, {flag_condition(settings)} AS relies"
-        sql = f"SELECT {wanted} FROM audit WHERE method = ? ORDER BY row, target"
+        sql = f"SELECT {wanted} FROM audit_targets WHERE method = ? ORDER BY row, target"
         rows = connection.execute(sql, [method]).fetchall()
     cue_of = {(member.sample_id, member.target): cue.cue_id for cue in cues for member in cue.members}
     for finding in found:
@@ -87,7 +87,7 @@ def apply(
         SELECT sample_id, row, target, method,
             {rule.severity_sql(thresholds)} AS severity,
             {{{", ".join(f"'{name}': {name}" for name in names) or "'none': NULL"}}} AS found
-        FROM audit
+        FROM audit_targets
         WHERE method = '{literal}' AND evaluable AND target IN ({targets}) AND ({rule.condition(thresholds)}
         )
         QUALIFY row_number() OVER (PARTITION BY sample_id, explain_class_index ORDER BY target) = 1

@@ -139,7 +139,7 @@ def hidden_parts(connection: duckdb.DuckDBPyConnection, method: str) -> list[Hid
     found = connection.execute(
         """
         SELECT sample_id, row, target, digest, target_label, drop_outside, drop_random, hidden_box
-        FROM audit
+        FROM audit_targets
         WHERE method = ? AND evaluable AND target IN ('label', 'predicted') AND drop_outside IS NOT NULL
         QUALIFY row_number() OVER (PARTITION BY sample_id ORDER BY drop_outside DESC, target) = 1
         ORDER BY digest, sample_id

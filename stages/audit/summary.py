@@ -156,20 +156,20 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
         evaluable = _rows(
             connection,
             f"SELECT pointing_hit, box_area_frac, energy_lift, ({flag_condition(settings)}) AS relies "
-            "FROM audit "
+            "FROM audit_targets "
             "WHERE method = ? AND target = 'label' AND evaluable ORDER BY row",
             method,
         )
         right = _rows(
             connection,
-            "SELECT any_value(correct) AS correct FROM audit "
+            "SELECT any_value(correct) AS correct FROM audit_targets "
             "WHERE method = ? AND correct IS NOT NULL GROUP BY sample_id",
             method,
         )
         faithfulness = _rows(
             connection,
             "SELECT method, target, count(*) AS n, 100 * avg(ad) AS ad, 100 * avg(ai) AS ai, 100 * avg(ag) "
-            "AS ag FROM audit WHERE explain_status = 'ok' AND ad IS NOT NULL AND ai IS NOT NULL AND ag IS "
+            "AS ag FROM audit_targets WHERE explain_status = 'ok' AND ad IS NOT NULL AND ai IS NOT NULL AND ag IS "
             "NOT NULL GROUP BY method, target ORDER BY method <> ?, method, target",
             method,
         )
@@ -179,7 +179,7 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
         )
         unscored = _rows(
             connection,
-            "SELECT scores_status AS status, count(*) AS n FROM audit WHERE method = ? AND scores_status <> "
+            "SELECT scores_status AS status, count(*) AS n FROM audit_targets WHERE method = ? AND scores_status <> "
             "'ok' GROUP BY ALL ORDER BY n DESC, status",
             method,
         )

@@ -195,9 +195,9 @@ def _read(source: _Source, settings: AuditSettings) -> _Side:
     run, method, target = source.run, source.method, source.target
     samples = run.table("samples", ["sample_id", "digest", "status", "label", "boxes"]).to_pylist()
     with connect(run) as connection:
-        columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
+        columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit_targets").fetchall())
         wanted = ["sample_id", "row", "explain_status", "target_label", "correct", "evaluable", *compared_scores()]
-        sql = f"SELECT {', '.join(wanted)} FROM audit WHERE method = ? AND target = ?"
+        sql = f"SELECT {', '.join(wanted)} FROM audit_targets WHERE method = ? AND target = ?"
         rows = _rows(connection, sql, method, target)
         found = _findings(connection, columns, method, target, settings)
     return _Side(
@@ -271,7 +271,9 @@ def _findings(
 
     Where two targets explain one class, the audit lets the first speak for both; so it does here.
     """
-    rows = _rows(connection, "SELECT sample_id, target, explain_class_index FROM audit WHERE method = ?", method)
+    rows = _rows(
+        connection, "SELECT sample_id, target, explain_class_index FROM audit_targets WHERE method = ?", method
+    )
     classes = {(row["sample_id"], row["target"]): row["explain_class_index"] for row in rows}
     found: dict[tuple[str, str], set[str]] = {}
     for rule in rules_of(settings, columns):

@@ -5,7 +5,7 @@ SELECT method, target, hide_locator, count(*) AS costliest, avg(drop_outside) AS
     count(*) FILTER (p_full - p_hide_second >= {drop_outside}) AS second_finds,
     count(*) FILTER (p_full - p_hide_scan >= {drop_outside}) AS scan_finds,
     count(*) FILTER (drop_random >= {drop_outside}) AS random_finds
-FROM audit
+FROM audit_targets
 WHERE evaluable AND hide_locator IS NOT NULL
 GROUP BY method, target, hide_locator
 ORDER BY method, target, costliest DESC

@@ -6,7 +6,7 @@ SELECT method, target, count(*) AS rows, 100 * avg(ad) AS ad, 100 * avg(ai) AS a
     avg(1 - box_area_frac) FILTER (evaluable AND pointing_hit IS NOT NULL) AS miss_rate_null,
     avg(drop_outside) FILTER (evaluable) AS drop_outside, avg(drop_inside) FILTER (evaluable) AS drop_inside,
     avg(drop_random) FILTER (evaluable) AS drop_random
-FROM audit
+FROM audit_targets
 WHERE explain_status = 'ok'
 GROUP BY method, target
 ORDER BY method, target

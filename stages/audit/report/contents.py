@@ -133,7 +133,7 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
     cues = [cue for cue in run.table("cues", without_vectors(CUES)).to_pylist() if cue["method"] == method]
     shown_cues = cues[:MOST_CUES]
     with connect(run) as connection:
-        columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit").fetchall())
+        columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit_targets").fetchall())
         rules = rules_of(settings, columns)
         points = _points(connection, method, flag_condition(settings))
         chosen = {rule.id: [found for found in findings if found["rule"] == rule.id][:per_rule] for rule in rules}
@@ -284,7 +284,7 @@ def _galleries(
 def _points(connection: duckdb.DuckDBPyConnection, method: str, relies: str) -> tuple[Point, ...]:
     """The evaluable samples, and which of them rely on what is outside their boxes."""
     found = connection.execute(
-        f"SELECT box_area_frac, energy_in, p_full, drop_outside, ({relies}) AS relies FROM audit "
+        f"SELECT box_area_frac, energy_in, p_full, drop_outside, ({relies}) AS relies FROM audit_targets "
         "WHERE method = ? AND target = 'label' AND evaluable ORDER BY row",
         [method],
     ).fetchall()
@@ -297,7 +297,7 @@ def _audit_rows(
     """Rows of ``audit`` by (sample_id, target), of the samples that are shown."""
     ids = sorted({item["sample_id"] for item in wanted})
     table = connection.sql(
-        "SELECT * FROM audit WHERE method = ? AND list_contains(?::VARCHAR[], sample_id)", params=[method, ids]
+        "SELECT * FROM audit_targets WHERE method = ? AND list_contains(?::VARCHAR[], sample_id)", params=[method, ids]
     ).to_arrow_table()
     return {(row["sample_id"], row["target"]): row for row in table.to_pylist()}
 

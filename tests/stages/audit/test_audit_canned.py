@@ -166,7 +166,7 @@ def test_the_audit_view_has_key_columns_once_and_shared_ones_prefixed(run: Run) 
 def test_the_audit_view_names_classes_and_knows_p_of_the_label_beside_every_target(run: Run) -> None:
     rows = run_query(
         run,
-        "SELECT target, target_label, pred_label, correct, p_label FROM audit "
+        "SELECT target, target_label, pred_label, correct, p_label FROM audit_targets "
         "WHERE sample_id = 'wrong.jpg' ORDER BY target",
     ).to_pylist()
     assert [(row["target"], row["target_label"], row["pred_label"], row["correct"]) for row in rows] == [
@@ -174,6 +174,22 @@ def test_the_audit_view_names_classes_and_knows_p_of_the_label_beside_every_targ
         ("predicted", "cat", "cat", False),
     ]
     assert [row["p_label"] for row in rows] == [pytest.approx(0.05)] * 2
+
+
+def test_audit_has_a_row_a_sample_of_the_audited_method_and_audit_targets_has_all(run: Run) -> None:
+    def rows(view: str) -> list[tuple[str, str, str]]:
+        found = run_query(run, f"SELECT sample_id, target, method FROM {view} ORDER BY ALL").to_pylist()
+        return [(row["sample_id"], row["target"], row["method"]) for row in found]
+
+    of_label = [row for row in rows("audit_targets") if row[1:] == ("label", "opti_cam")]
+    assert rows("audit") == of_label
+    assert ("wrong.jpg", "predicted", "opti_cam") in rows("audit_targets")
+    assert ("quiet.jpg", "label", "uniform") in rows("audit_targets")
+    # The mean over labels is that of the label's maps, whatever the predictions' maps say.
+    (mean,) = run_query(run, "SELECT avg(energy_lift) AS mean FROM audit WHERE sample_id = 'lost.jpg'").to_pylist()
+    assert mean["mean"] > 0.5  # the predicted class's map has .3
+    run.write_info(RunInfo(config={"audit": {"method": "uniform"}}))
+    assert ("quiet.jpg", "label", "uniform") in rows("audit")
 
 
 def test_a_run_on_another_file_system_answers_the_same(run: Run) -> None:

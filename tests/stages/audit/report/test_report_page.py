@@ -65,7 +65,7 @@ def test_numbers_in_the_page_are_those_of_sql(various: Run) -> None:
     values = page.text("dd", class_="value")
     relying, accuracy, misses, lift = flat(
         "SELECT sum((drop_outside >= .3 AND drop_outside - drop_random >= .1)::INT), avg(correct::INT), "
-        "avg((NOT pointing_hit)::INT), median(energy_lift) FROM audit",
+        "avg((NOT pointing_hit)::INT), median(energy_lift) FROM audit_targets",
         various,
     )
     assert page.text("h1") == [f"{relying} of 24 images rest on something outside their boxes"]
@@ -80,13 +80,13 @@ def test_numbers_in_the_page_are_those_of_sql(various: Run) -> None:
     assert cat[2] == f"33.3% [{100 * low:.1f}, {100 * high:.1f}]"
     assert cat[3] == f"{q:.3f}"
     assert page.row("energy_in")[:2] == ["24", "0.545 [0.500, 0.590]"]
-    ad, ai, ag = flat("SELECT 100 * avg(ad), 100 * avg(ai), 100 * avg(ag) FROM audit", various)
+    ad, ai, ag = flat("SELECT 100 * avg(ad), 100 * avg(ai), 100 * avg(ag) FROM audit_targets", various)
     assert page.row("opti_cam")[1:] == ["24", f"{ad:.2f}", f"{ai:.1f}", f"{ag:.1f}"]
 
 
 def test_charts_have_the_same_numbers_as_tables(various: Run) -> None:
     page = page_of(various)
-    rows = run_query(various, "SELECT energy_in, box_area_frac, drop_outside, p_full FROM audit").to_pylist()
+    rows = run_query(various, "SELECT energy_in, box_area_frac, drop_outside, p_full FROM audit_targets").to_pylist()
     energies = [row["energy_in"] for row in rows]
     above = sum(row["energy_in"] > row["box_area_frac"] for row in rows)
     assert page.row("20% to 40%")[:3] == ["24", f"{100 * median(energies):.1f}%", str(above)]
