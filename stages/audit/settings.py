@@ -19,9 +19,9 @@ THRESHOLD = re.compile(r"\{(\w+)\}")
 class CustomRule:
     """A user's own rule, a few lines of YAML.
 
-    ``when`` and ``severity`` are SQL over the columns of the view ``audit``, in which ``{name}`` stands for a threshold;
-    ``reason`` is a sentence in which ``{column}`` stands for a value of the row. ``target`` says which rows
-    the rule looks at.
+    ``when`` and ``severity`` are SQL over the columns of the view ``audit``, in which ``{name}`` stands for a
+    threshold; ``reason`` is a sentence in which ``{column}`` stands for a value of the row. ``target`` says which
+    rows the rule looks at.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
