@@ -68,7 +68,7 @@ one file each.
 AUDIT_VIEW = """
 `sightline query` sees each table under its own name, and two views. `audit` has a row a sample: the audited method, and
 the class of the label. `audit_targets` has a row a sample, target and method: `samples`, `explain` and `scores` joined
-on these keys, without samples of status `removed`. Both have the same columns. A column that several of the three tables
+on these keys, without samples of status `removed`. Both have the same columns. A column that several of the tables
 have is prefixed by its table: {prefixed}. Four columns are added:
 
 | column | meaning |
