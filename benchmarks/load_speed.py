@@ -58,7 +58,7 @@ CUES_EVERY = 1000
 CHANGED = 0.01
 
 
-def make_run(directory: Path, samples: int, channels: int, seed: int = 0) -> Run:
+def make_run(directory: Path, samples: int, channels: int, seed: int = 0, shard: int = SHARD) -> Run:
     """A run of ``samples`` images with every table, map and vector that the App's dataset is made of."""
     generator = np.random.default_rng(seed)
     run = Run.create(str(directory / "runs" / f"load-{samples}"))
@@ -67,8 +67,8 @@ def make_run(directory: Path, samples: int, channels: int, seed: int = 0) -> Run
     predicted = np.where(generator.random(samples) < 0.8, label, (label + 1) % CLASSES).astype(np.int32)
     keys = [f"images/{row:06d}.jpg" for row in range(samples)]
     run.write_table("samples", _samples(directory, keys, sizes, label, generator))
-    for index, start in enumerate(range(0, samples, SHARD)):
-        rows = np.arange(start, min(start + SHARD, samples))
+    for index, start in enumerate(range(0, samples, shard)):
+        rows = np.arange(start, min(start + shard, samples))
         own, other = (_measured(keys, rows, sizes, classes, predicted, generator) for classes in (label, predicted))
         same = (label == predicted)[rows]
         for name, schema in (("explain", EXPLAIN), ("scores", SCORES)):

@@ -8,12 +8,16 @@ from difflib import get_close_matches
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from storage.errors import UserError
 from storage.run import Run
 from storage.tables import PARTED, SCHEMAS, without_vectors
 
 KEYS = ("sample_id", "row", "target", "method")
+_ANSWERING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
+"""Kinds of statement that a query may be; MULTI is a PIVOT."""
+
 LIST_HINT = "`sightline query RUN --list` shows the tables and the canned queries"
 
 
@@ -28,37 +32,63 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
     column, as a query asks for them. The connection cannot touch other files, or settings. Columns of vectors are left
     out: nobody reads a thousand channels, and DuckDB has no half-precision numbers.
     """
-    connection = duckdb.connect(
-        ":memory:",
-        config={"enable_external_access": "false", "python_enable_replacements": "false"},
-    )
+    connection = duckdb.connect(":memory:", config={"python_enable_replacements": "false"})
     columns = {name: without_vectors(schema) for name, schema in SCHEMAS.items() if run.has_table(name)}
     if "findings" not in columns:
         columns.pop("cues", None)  # of the previous audit; the table is kept only to reuse its ids
-    for name, wanted in columns.items():
-        fields = pa.schema([SCHEMAS[name].field(column) for column in wanted])
-        parted = name in PARTED
-        connection.register(name, run.dataset(name, schema=fields) if parted else run.table(name, wanted))
+    for name, names in columns.items():
+        _register(connection, run, name, names)
     if {"samples", "explain", "scores"} <= columns.keys():
         connection.register("class_names", class_names(run))
-        connection.execute(_audit_targets({name: columns[name] for name in ("samples", "explain", "scores")}))
-        method = run.audited_method()
-        targets = run.targets(method)
-        target = "label" if "label" in targets or not targets else targets[0]
-        connection.execute(
-            f"CREATE VIEW audit AS SELECT * FROM audit_targets WHERE target IS NULL OR (method = {_quoted(method)} AND "
-            f"target = {_quoted(target)})"
-        )
+        for statement in audit_views(run, {name: columns[name] for name in ("samples", "explain", "scores")}):
+            connection.execute(statement)
+    if run.directory.is_local:
+        connection.execute("SET allowed_directories = [?]", [str(run.local_path())])
+    connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def _register(connection: duckdb.DuckDBPyConnection, run: Run, name: str, columns: list[str]) -> None:
+    """Make a view of a table's columns.
+
+    DuckDB reads the files of a local run itself. pyarrow reads those of other file systems, and parts of an earlier
+    version, whose missing columns become null.
+    """
+    parted = name in PARTED
+    if run.directory.is_local and _has_columns(run, name, columns):
+        files = f"{name}/*/part-[0-9]*.parquet" if parted else f"{name}.parquet"
+        path = str(run.local_path(files)).replace("'", "''")
+        quoted = ", ".join(f'"{column}"' for column in columns)
+        connection.execute(f"CREATE VIEW {name} AS SELECT {quoted} FROM read_parquet('{path}')")
+        return
+    fields = pa.schema([SCHEMAS[name].field(column) for column in columns])
+    connection.register(name, run.dataset(name, schema=fields) if parted else run.table(name, columns))
+
+
+def _has_columns(run: Run, name: str, columns: list[str]) -> bool:
+    """Whether the first and the last part of each method have the columns; shards are made again in order."""
+    ends: dict[str, list[str]] = {}
+    for part in run.parts(name) if name in PARTED else ():
+        ends.setdefault(part.method, [part.path])[1:] = [part.path]
+    paths = {path for pair in ends.values() for path in pair} or {f"{name}.parquet"}
+    return all(set(columns) <= set(pq.read_schema(path, filesystem=run.directory.arrow).names) for path in paths)
+
+
+def audit_views(run: Run, columns: dict[str, list[str]]) -> list[str]:
+    """The statements that make the views ``audit_targets`` and ``audit`` of tables with these columns."""
+    method = run.audited_method()
+    targets = run.targets(method)
+    target = "label" if "label" in targets or not targets else targets[0]
+    method, target = (name.replace("'", "''") for name in (method, target))
+    chosen = f"method = '{method}' AND target = '{target}'"
+    return [
+        _audit_targets(columns),
+        f"CREATE VIEW audit AS SELECT * FROM audit_targets WHERE target IS NULL OR {chosen}",
+    ]
 
 
 def _audit_targets(columns: dict[str, list[str]]) -> str:
-    """The statement that makes the view ``audit_targets`` of tables with these columns."""
     owners: dict[str, list[str]] = {}
     for table, names in columns.items():
         for name in names:
@@ -114,6 +144,9 @@ def run_query(run: Run, sql: str) -> pa.Table:
 def execute(connection: duckdb.DuckDBPyConnection, sql: str, where: str = "SQL") -> pa.Table:
     """Rows that ``sql`` answers; a mistake in it raises UserError that begins with ``where``."""
     try:
+        # A COPY could write into the run, whose files the connection reads.
+        if any(statement.type not in _ANSWERING for statement in connection.extract_statements(sql)):
+            raise UserError(f"{where}: only statements that answer rows are allowed; write a SELECT. {LIST_HINT}")
         relation = connection.sql(sql)
         if relation is not None:
             return relation.to_arrow_table()

@@ -192,6 +192,23 @@ def test_audit_has_a_row_a_sample_of_the_audited_method_and_audit_targets_has_al
     assert ("quiet.jpg", "label", "uniform") in rows("audit")
 
 
+def test_a_query_cannot_write_into_the_run_that_it_reads(run: Run) -> None:
+    findings = run.local_path("findings.parquet")
+    before = findings.read_bytes()
+    for sql in (f"COPY (SELECT 1) TO '{findings}'", f"SELECT 1; COPY (SELECT 1) TO '{findings}'"):
+        with pytest.raises(UserError, match="only statements that answer rows"):
+            run_query(run, sql)
+    assert findings.read_bytes() == before
+
+
+def test_parts_of_an_earlier_version_answer_null_for_columns_that_they_lack(run: Run) -> None:
+    part = next(run.parts("scores", "opti_cam"))
+    older = run.read_part(part).drop_columns(["entropy"])
+    pq.write_table(older, run.local_path(part.path))
+    rows = run_query(run, "SELECT entropy, drop_outside FROM audit WHERE sample_id = 'cue.jpg'").to_pylist()
+    assert rows == [{"entropy": None, "drop_outside": 0.5}]
+
+
 def test_a_run_on_another_file_system_answers_the_same(run: Run) -> None:
     import fsspec
 
@@ -238,7 +255,7 @@ def test_a_mistake_in_sql_is_told_in_one_line_with_the_remedy(run: Run, sql: str
 def test_a_query_cannot_touch_files_or_settings(run: Run, tmp_path, sql: str) -> None:
     path = tmp_path / "secret.csv"
     path.write_text("a\n1\n")
-    with pytest.raises(UserError, match=r"configuration"):
+    with pytest.raises(UserError, match=r"disabled by configuration|only statements that answer rows"):
         run_query(run, sql.format(path=path))
     assert path.read_text() == "a\n1\n"
 
