@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.cluster import ClusterSettings
 from stages.audit.settings import AuditSettings
-from stages.explain.network.model import ModelSettings
+from stages.explain.network.settings import ModelSettings
 from stages.explain.network.view import ViewSettings
 from stages.explain.settings import ExplainSettings
 from stages.ingest.settings import DatasetSettings

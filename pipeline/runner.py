@@ -78,6 +78,8 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     console.print(f"[bold]Sightline[/] {escape(f'{config.dataset.path} -> {config.run}')}", highlight=False)
     with timings.measure("load"), console.status(f"loading {config.model.source}"):
         classifier = load_classifier(config.model, config.view.size)
+    for note in classifier.notes:
+        console.print(f"[green]model[/]    {escape(note)}", highlight=False)
     run = Run.create(config.run)  # not before the config has proved to be a sound one
     classifier.class_names = name_outputs(config.dataset, classifier.class_names)
     with timings.measure("ingest"), Progress(console, "ingest", "images") as progress:

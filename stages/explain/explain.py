@@ -174,8 +174,7 @@ def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], o
         images = _to_tensor([view.pixels for view in views], plan.explain.batch_size, opticam)
         features = opticam.features(images)
         # The network of every other probe: the folded copy differs from the plain one in the last bits.
-        with torch.no_grad():
-            probabilities = opticam.logits(images).float().softmax(1)
+        probabilities = opticam.probabilities(images)
         for place, view in enumerate(views):
             label, ranking = view.sample["class_index"], probabilities[place].argsort(descending=True, stable=True)
             best = int(ranking[0])
@@ -268,9 +267,6 @@ def _explain_batch(
     seeds = [int(item.view.sample["digest"][:15], 16) for item in items]
     seeds += seeds[:1] * (size - len(seeds))
 
-    def softmax(pictures: Tensor) -> Tensor:
-        return opticam.logits(opticam.prepare(pictures)).float().softmax(1)
-
     # Grad-CAM is no second opinion on itself: a constant map proposes nothing.
     second = torch.zeros_like(maps)
     if plan.explain.method != "grad_cam":
@@ -278,7 +274,7 @@ def _explain_batch(
     own = made.status[: len(items)]
     transforms = [item.view.transform for item in items]
     explained = Explained(images, features, targets, maps, second, coverage, has_box, seeds, own, transforms)
-    probes = evidence(softmax, explained, plan.layer.grid, plan.explain)
+    probes = evidence(opticam.probabilities, explained, plan.layer.grid, plan.explain)
     # A network that turned to NaN half-way has a best iterate, but not one to believe.
     grids_out = made.grid[: len(items)].float().cpu().numpy().copy()
     grids_out[[word == "non_finite" for word in own]] = np.nan

@@ -185,6 +185,7 @@ def make_opticam(
         std=classifier.std.flatten().tolist(),
         settings=settings.opticam if settings else None,
         input_size=(view.size, view.size),
+        sigmoid=classifier.outputs.sigmoid,
     )
 
 

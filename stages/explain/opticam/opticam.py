@@ -138,7 +138,8 @@ class OptiCam:
 
     ``network`` maps normalised images (N, 3, H, W) to logits (N, C). Images are given in [0, 1]; the mask is applied
     there, so what is masked becomes black, and ``(x - mean) / std`` follows. ``layer`` is a module path or ``auto``:
-    the last activation before the final pooling. The network is put into eval mode and is not changed otherwise.
+    the last activation before the final pooling. With ``sigmoid`` p of a class is the sigmoid of its own logit, not the
+    softmax over all. The network is put into eval mode and is not changed otherwise.
 
     Raises ValueError if no layer fits.
     """
@@ -152,8 +153,10 @@ class OptiCam:
         std: Sequence[float] = (1.0, 1.0, 1.0),
         settings: OptiCamSettings | None = None,
         input_size: tuple[int, int] = (224, 224),
+        sigmoid: bool = False,
     ) -> None:
         self.settings = settings or OptiCamSettings()
+        self.sigmoid = sigmoid
         self.network = network.eval()
         parameter = next(network.parameters(), torch.empty(0))
         self.device, self.dtype = parameter.device, parameter.dtype
@@ -179,6 +182,12 @@ class OptiCam:
         """Logits (N, C) of images (N, 3, H, W) in [0, 1]."""
         logits: Tensor = self.folded((images - self.mean) / self.std)
         return logits
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Probabilities (N, C), float32, of images (N, 3, H, W) in [0, 1]."""
+        logits = self.logits(self.prepare(images)).float()
+        return logits.sigmoid() if self.sigmoid else logits.softmax(1)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Features:

@@ -1,0 +1,216 @@
+"""Read a network's weights from a checkpoint, as training writes it: wrapped, prefixed, beside other things."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stages.explain.network.factory import said
+from storage.errors import UserError
+
+StateDict = Mapping[str, Tensor]
+
+DEPTH = 3
+"""Dicts inside dicts in which weights are looked for."""
+
+_AVERAGED = ("ema", "swa", "averag")
+"""What the keys of averaged weights contain; weights of other names come first."""
+
+_INERT: list[Any] = [
+    argparse.Namespace,  # torchvision's training scripts keep their command line beside the weights
+    pathlib.PosixPath,
+    np._core.multiarray.scalar,  # type: ignore[attr-defined]  # an accuracy, say
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]  # as numpy 1 calls it
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "bool")),
+]
+"""Types beside tensors that a checkpoint may hold: records, paths and numbers, none of which runs code."""
+
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+
+
+def load_checkpoint(network: nn.Module, path: str, key: str | None = None) -> list[str]:
+    """Load the weights in the file ``path`` into ``network``; sentences about what was unwrapped.
+
+    The weights are a dict of tensors, or inside dicts such as ``state_dict``, ``model`` or ``ema``: the first whose
+    keys are the network's, perhaps after one prefix (``module.``). ``key`` names another, with dots from dict to dict.
+    The file is read with ``weights_only=True`` or as safetensors; nothing in it is executed.
+
+    Raises UserError for a file that is missing, is something else or holds no weights that fit.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"model.checkpoint: no file {path}; give the path of a state dict saved with torch.save")
+    content = _read(path)
+    found = dict(_state_dicts(content))
+    if key is not None:
+        if key not in found:
+            there = ", ".join(name or "(the file itself)" for name in found) or "none"
+            raise UserError(f"model.checkpoint_key: {path} has no weights at {key!r}; it has these: {there}")
+        found = {key: found[key]}
+    wanted = network.state_dict()
+    fitting = {name: prefix for name, state in found.items() if (prefix := _prefix(state, wanted)) is not None}
+    if not fitting:
+        raise UserError(_does_not_fit(path, content, found, wanted))
+    chosen = min(fitting, key=lambda name: any(word in name.lower() for word in _AVERAGED))
+    state, prefix = found[chosen], fitting[chosen]
+    weights = {name: state[prefix + name] for name in wanted if prefix + name in state}
+    try:
+        network.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise UserError(
+            f"model.checkpoint: {path} does not fit the network: {str(error).splitlines()[-1].strip()}; "
+            "check model.source and model.classes"
+        ) from None
+    return list(_told(chosen, fitting, prefix, state, weights))
+
+
+def _told(chosen: str, fitting: Mapping[str, str], prefix: str, state: StateDict, weights: StateDict) -> Iterator[str]:
+    others = [name for name in fitting if name != chosen]
+    if others:
+        named = " or ".join(f"`{name}`" for name in others)
+        yield f"checkpoint: weights at `{chosen}`, not at {named}; model.checkpoint_key takes another"
+    elif chosen:
+        yield f"checkpoint: weights at `{chosen}`"
+    if prefix:
+        yield f"checkpoint: the prefix `{prefix}` of its keys is left out"
+    rest = [name for name in state if name.removeprefix(prefix) not in weights]
+    if rest:
+        yield f"checkpoint: {len(rest)} more tensors are not the network's: {_some(rest)}"
+    if half := {value.dtype for value in weights.values() if value.dtype in (torch.float16, torch.bfloat16)}:
+        yield f"checkpoint: {str(half.pop()).removeprefix('torch.')} weights are computed with in float32"
+
+
+def _state_dicts(content: Any, path: str = "", depth: int = DEPTH) -> Iterator[tuple[str, StateDict]]:
+    """Dicts from names to tensors in a checkpoint, with the keys that lead there, outermost first."""
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
+        return
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        yield path, content
+        return
+    if depth:
+        for name, value in content.items():
+            yield from _state_dicts(value, f"{path}.{name}" if path else name, depth - 1)
+
+
+def _prefix(state: StateDict, wanted: StateDict) -> str | None:
+    """What precedes the names of ``wanted`` in those of ``state``, which must have them all; None if it has not.
+
+    Without a prefix nothing else may be there; beside a prefix may be what belongs to training (a loss, a counter).
+    """
+    needed = [name for name in wanted if not name.endswith("num_batches_tracked")]  # eval mode does not read it
+    if state.keys() <= wanted.keys() and all(name in state for name in needed):
+        return ""
+    for name in state:
+        prefix = name.removesuffix(needed[0])
+        if prefix not in ("", name) and all(prefix + inner in state for inner in needed):
+            return prefix
+    return None
+
+
+def _does_not_fit(path: str, content: Any, found: Mapping[str, StateDict], wanted: StateDict) -> str:
+    if not found:
+        what = (
+            f"a dict of {_some(list(map(str, content)))}"
+            if isinstance(content, Mapping)
+            else f"a {type(content).__name__}"
+        )
+        return (
+            f"model.checkpoint: {path} holds no weights but {what}; save the state dict: "
+            "torch.save(model.state_dict(), path)"
+        )
+    name, state = max(found.items(), key=lambda item: len(item[1].keys() & wanted.keys()))
+    missing, unknown = (
+        [key for key in wanted if key not in state],
+        [key for key in state if key not in wanted],
+    )
+    inside = f" (at `{name}`)" if name else ""
+    return (
+        f"model.checkpoint: {path}{inside} does not fit the network: {len(missing)} keys missing ({_some(missing)}), "
+        f"{len(unknown)} unknown ({_some(unknown)}); check model.source"
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(name[:60] for name in names[:3]) + (" ..." if len(names) > 3 else "")
+
+
+def _read(path: str) -> Any:
+    """The content of a file of weights; raises UserError in our words for what is none."""
+    with open(path, "rb") as stream:
+        head = stream.read(512)
+    known = _other_format(path, head)
+    if known:
+        raise UserError(f"model.checkpoint: {path} {known}")
+    if path.endswith(".safetensors"):
+        return _read_safetensors(path)
+    try:
+        with torch.serialization.safe_globals(_INERT):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for a file that is not a plain state dict
+        named = _GLOBAL.search(str(error))
+        inside = f"it holds a {named.group(1)}" if named else "torch.save did not write it, or it is damaged"
+        raise UserError(
+            f"model.checkpoint: {path} does not load with weights_only=True ({inside}), and without that it could run "
+            "code of its own; where you trust it, save its weights alone: "
+            f"model = torch.load({Path(path).name!r}, weights_only=False); torch.save(model.state_dict(), path)"
+        ) from error
+
+
+def _read_safetensors(path: str) -> StateDict:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as stored:
+            return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  it is no dict
+    except SafetensorError as error:
+        raise UserError(
+            f"model.checkpoint: {path} is no whole safetensors file ({said(error)}); copy or download it again"
+        ) from None
+
+
+def _other_format(path: str, head: bytes) -> str | None:
+    """What a file is that begins with ``head`` and is no checkpoint, with the remedy; None if it may be one."""
+    if not head:
+        return "is empty (0 bytes); copy or download it again"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the weights themselves; fetch them: git lfs pull"
+    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "is a web page, not the file behind it; download it again (a login or a quota may have been in the way)"
+    if head.startswith(b"\x89HDF"):
+        return "is HDF5, as Keras writes it; Sightline audits PyTorch networks"
+    if path.endswith(".onnx") or b"onnx" in head or head[4:8] == b"TFL3":
+        return (
+            "is ONNX or TFLite, which have no gradients; give the state dict of the PyTorch network that it came from"
+        )
+    if head.startswith(b"PK"):
+        return _other_archive(path)
+    return None
+
+
+def _other_archive(path: str) -> str | None:
+    if not zipfile.is_zipfile(path):
+        return "is cut short: its end is missing; copy or download it again"
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in names):
+        return (
+            "is TorchScript, a program; save its weights: "
+            f"torch.save(torch.jit.load({Path(path).name!r}).state_dict(), 'weights.pt')"
+        )
+    if any(name.endswith("serialized_exported_program.json") or "models/model.json" in name for name in names):
+        return (
+            "is an exported program; save its weights: "
+            f"torch.save(torch.export.load({Path(path).name!r}).state_dict, 'weights.pt')"
+        )
+    if not any(name.endswith("data.pkl") for name in names):
+        return f"is an archive of {_some(names)}, not a checkpoint; give a state dict saved with torch.save"
+    return None
