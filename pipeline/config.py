@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,17 @@ def _known_keys(section: str | None) -> list[str]:
     return [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
 
 
+def _resolve_source(source: str, resolved: Callable[[str], str]) -> str:
+    """A model's source with the path in it, if it has one, taken from the config's folder."""
+    kind, _, name = source.partition(":")
+    file, colon, factory = name.rpartition(":")
+    if kind == "python" and file.endswith(".py"):
+        return f"python:{resolved(file)}{colon}{factory}"
+    if kind in ("timm", "huggingface") and name.startswith((".", "/", "~")):
+        return f"{kind}:{resolved(name)}"
+    return source
+
+
 def _resolve_paths(config: Config, folder: Path) -> Config:
     def resolved(value: str) -> str:
         return value if "://" in value else str(folder / Path(value).expanduser())
@@ -140,4 +151,5 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
         settings = getattr(config, section)
         given = {name: resolved(value) for name in names if (value := getattr(settings, name))}
         changes[section] = replace(settings, **given)
+    changes["model"] = replace(changes["model"], source=_resolve_source(config.model.source, resolved))
     return config.model_copy(update=changes)

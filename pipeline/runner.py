@@ -77,8 +77,11 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         read_truth(config.dataset.truth)  # told now, not after hours of work
     console.print(f"[bold]Sightline[/] {escape(f'{config.dataset.path} -> {config.run}')}", highlight=False)
     with timings.measure("load"), console.status(f"loading {config.model.source}"):
-        classifier = load_classifier(config.model, config.view.size)
-    for note in classifier.notes:
+        auto = config.view.geometry == "auto"
+        classifier = load_classifier(config.model, None if auto else config.view.size)
+    if auto:
+        config = config.model_copy(update={"view": classifier.view})
+    for note in (*classifier.notes, *((f"the view is that of its weights: {classifier.view}",) if auto else ())):
         console.print(f"[green]model[/]    {escape(note)}", highlight=False)
     run = Run.create(config.run)  # not before the config has proved to be a sound one
     classifier.class_names = name_outputs(config.dataset, classifier.class_names)

@@ -91,10 +91,11 @@ def load_classifier(settings: ModelSettings, size: int | None = 224) -> Classifi
     if size is None:
         if built.view is None:
             raise UserError(
-                f"view.geometry is auto, but {settings.source} does not say how to show it images; set view"
+                f"view.geometry is auto, but {settings.source} does not say how it was evaluated, or not in a way "
+                "that a view can be; set view.geometry and view.size"
             )
         size = built.view.size
-    notes = _to_float32(built.network)
+    notes = [*built.notes, *_to_float32(built.network)]
     if settings.checkpoint:
         notes += load_checkpoint(built.network, settings.checkpoint, settings.checkpoint_key)
     network = built.network.eval().requires_grad_(False)
@@ -165,9 +166,7 @@ def _normalization(settings: ModelSettings, built: Built, size: int, gray: bool)
     own = own_normalization(built.network, images[:1]) if built.mean is None and _runs(built.network, images) else None
     mean, std = built.mean or IMAGENET_MEAN, built.std or IMAGENET_STD
     if own is not None and (settings.mean or settings.std):
-        notes = [
-            f"normalises its input itself, in {own[0]}, and gets it normalised by model.mean and model.std already"
-        ]
+        notes = [f"normalises its input itself, in {own[0]}, and gets it normalised by model.mean and std already"]
     elif own is not None:
         in_bytes = max(own[1][0]) > LARGEST_MEAN
         mean, std = (0.0,) * 3, (1 / 255 if in_bytes else 1.0,) * 3
@@ -175,9 +174,7 @@ def _normalization(settings: ModelSettings, built: Built, size: int, gray: bool)
     elif gray and built.mean is None:
         mean, std = (0.0,) * 3, (1.0,) * 3
         if not (settings.mean and settings.std):
-            notes = [
-                "its gray is in [0, 1]; was it trained otherwise, set model.mean and model.std, each thrice the same"
-            ]
+            notes = ["gray is given to it in [0, 1]; model.mean and std, each thrice the same, normalise it"]
     mean, std = settings.mean or mean, settings.std or std
     if gray and (len(set(mean)) > 1 or len(set(std)) > 1):
         raise UserError(

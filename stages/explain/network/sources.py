@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Built:
     """What the weights were evaluated with."""
     sigmoid: bool = False
     """Whether it was trained for several labels an image."""
+    notes: tuple[str, ...] = ()
+    """What its source leaves open, in sentences."""
 
 
 def build(settings: ModelSettings, classes: int | None) -> Built:
@@ -110,16 +112,17 @@ def _timm(name: str, settings: ModelSettings, classes: int | None) -> Built:
         import timm
     except ImportError:
         raise UserError(f"model.source timm:{name} needs the extra `timm`: pip install -e '.[timm]'") from None
-    if Path(name).is_dir():
-        name = f"local-dir:{name}"
-    known = ":" in name or timm.is_model(name.split(".")[0])
-    if not known:
+    if _is_path(name):
+        name = f"local-dir:{_folder(name, 'timm')}"
+    if ":" not in name and not timm.is_model(name.split(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise UserError(f"model.source: timm has no model {name!r}; did you mean {', '.join(near) or 'another'}?")
     # Pretrained weights have a head of their own: another number of classes would get one of random numbers.
     size = {"num_classes": classes} if classes and settings.checkpoint else {}
     with _needs_weights(f"timm:{name}"):
         network = timm.create_model(name, pretrained=settings.checkpoint is None, **size)
+    if not network.num_classes:
+        raise UserError(f"model.source: timm:{name} has no classifier, it gives features alone; take one that has")
     config = timm.data.resolve_model_data_config(network)
     names = None if size else _timm_names(network.pretrained_cfg, timm.data)
     return Built(network, names, tuple(config["mean"]), tuple(config["std"]), _timm_view(config))
@@ -133,7 +136,7 @@ def _timm_names(config: Mapping[str, Any], data: Any) -> tuple[str, ...] | None:
     if subset is None:
         return None
     info = data.ImageNetInfo(subset)
-    return tuple(info.index_to_label_name(index) for index in range(info.num_classes()))
+    return tuple(info.index_to_description(index) for index in range(info.num_classes()))
 
 
 def _timm_view(config: Mapping[str, Any]) -> ViewSettings | None:
@@ -154,18 +157,47 @@ def _huggingface(name: str, settings: ModelSettings, classes: int | None) -> Bui
         raise UserError(
             f"model.source huggingface:{name} needs the extra `transformers`: pip install -e '.[transformers]'"
         ) from None
+    if _is_path(name):
+        name = _folder(name, "huggingface")
+    transformers.utils.logging.disable_progress_bar()
     loader: Any = transformers.AutoModelForImageClassification
+    missing: list[str] = []
     with _needs_weights(f"huggingface:{name}"):
-        config = transformers.AutoConfig.from_pretrained(name)
+        size = {"num_labels": classes} if classes and settings.checkpoint else {}
+        config = transformers.AutoConfig.from_pretrained(name, **size)
         if settings.checkpoint:
             network = loader.from_config(config)
         else:
-            network = loader.from_pretrained(name, config=config, dtype=torch.float32)
-        processor, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name)
+            network, loading = loader.from_pretrained(
+                name, config=config, dtype=torch.float32, output_loading_info=True
+            )
+            missing = sorted([*loading["missing_keys"], *(str(key[0]) for key in loading["mismatched_keys"])])
+    if missing:
+        raise UserError(
+            f"model.source: huggingface:{name} has no weights for {', '.join(missing[:3])}, which would be random: it "
+            "is no trained classifier; name one, or give model.checkpoint"
+        )
     names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+    named = names != tuple(f"LABEL_{index}" for index in range(len(names)))  # what the library calls them without names
+    built = Built(network, names if named else None, sigmoid=config.problem_type == "multi_label_classification")
+    try:
+        processor, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name)
+    except OSError:
+        note = "has no preprocessor_config.json: ImageNet's mean and std are taken"
+        return replace(built, mean=IMAGENET_MEAN, std=IMAGENET_STD, notes=(note,))
     mean, std = _huggingface_normalization(processor)
-    sigmoid = config.problem_type == "multi_label_classification"
-    return Built(network, names, mean, std, _huggingface_view(processor), sigmoid)
+    return replace(built, mean=mean, std=std, view=_huggingface_view(processor))
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", os.sep, "~"))
+
+
+def _folder(name: str, source: str) -> str:
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"model.source: {source}:{name}: no such folder; give the one that holds config.json")
+    return str(folder)
 
 
 def _huggingface_normalization(processor: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

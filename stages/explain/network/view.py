@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,9 @@ class ViewSettings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    geometry: Geometry = "squash"
-    """``squash``: the whole image, nothing is lost. ``resize_crop``: short side to ``resize``, then a centre crop."""
+    geometry: Geometry | Literal["auto"] = "squash"
+    """``squash``: the whole image, nothing is lost. ``resize_crop``: short side to ``resize``, then a centre crop.
+    ``auto``: what the weights of torchvision, timm or Hugging Face were evaluated with, size and interpolation too."""
     size: int = 224
     """Side of the view, px."""
     resize: int = 256
@@ -34,10 +35,18 @@ class ViewSettings:
             raise ValueError(f"size is {self.size} px; take at least 8")
         if self.geometry == "resize_crop" and self.resize < self.size:
             raise ValueError(f"resize is {self.resize} px, smaller than the crop of {self.size} px; take at least that")
+        if self.geometry == "auto" and (self.size, self.resize, self.interpolation) != (224, 256, "bilinear"):
+            raise ValueError("geometry auto takes size, resize and interpolation from the weights; leave these out")
 
     def transform(self, width: int, height: int) -> ViewTransform:
-        """The transform from an upright image of ``width`` x ``height`` px to the view."""
+        """The transform from an upright image of ``width`` x ``height`` px to the view; not of an ``auto`` one."""
+        if self.geometry == "auto":
+            raise ValueError("the view is auto: take the classifier's, once it is loaded")
         return ViewTransform.make(self.geometry, width, height, size=self.size, resize=self.resize)
+
+    def __str__(self) -> str:
+        before = f" after {self.resize} px" if self.geometry == "resize_crop" else ""
+        return f"{self.geometry} {self.size} px{before}, {self.interpolation}"
 
 
 def render_view(image: Image.Image, settings: ViewSettings) -> NDArray[np.uint8]:
