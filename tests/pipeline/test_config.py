@@ -81,7 +81,7 @@ def test_a_config_is_frozen(write):
         ("explain: {targets: [label, label]}", r"targets are \['label', 'label'\]"),
         ("explain: {targets: [labels]}", r"targets .*labels"),
         ("explain: 4", r"explain: .*\(it is 4\)"),
-        ("view: {geometry: crop}", r"view\.geometry: .*'squash' or 'resize_crop'.* \(it is 'crop'\)"),
+        ("view: {geometry: crop}", r"view\.geometry: .*'squash', 'resize_crop' or 'auto'.* \(it is 'crop'\)"),
         ("view: {geometry: resize_crop, size: 64, resize: 32}", r"smaller than the crop of 64 px"),
         ("model: {mean: [0.5, 0.5]}", r"model\.mean"),
         ("cluster: {kind: address}", r"kind address and the key address go together"),

@@ -301,3 +301,42 @@ def test_a_run_in_which_nothing_succeeds_gives_up_soon(dataset, tmp_path, monkey
     monkeypatch.setattr(runner, "_HOPELESS", 2)
     with pytest.raises(SightlineError, match=r"no such operator; 2 of 3 shards failed, 0 are committed"):
         run(write_config(tmp_path, dataset / "audit.csv"))
+
+
+def test_what_was_recognised_of_the_model_is_told_and_its_file_is_found_beside_the_config(dataset, tmp_path):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "from tests.stages.explain.networks import tiny\n"
+        "def make():\n    return nn.Sequential(tiny(), nn.Softmax(1))\n"
+    )
+    config = write_config(
+        tmp_path, dataset / "audit.csv", dataset={"limit": 4}, model={"source": "python:nets.py:make"}
+    )
+    done, printed = run(config)
+    assert (
+        "model    1 (Softmax) at the end is left out: the logits before it are maximised, and p is the same\n"
+        in printed
+    )
+    assert done.info["config"]["model"]["source"] == f"python:{tmp_path / 'nets.py'}:make"
+    plain, _ = run(config, f"run={tmp_path / 'plain'}", "model.source=python:tests.stages.explain.networks:tiny")
+    columns = ["sample_id", "target", "p_full", "p_hide_context", "pred_index"]
+    assert done.table("explain", columns).equals(plain.table("explain", columns))
+
+
+def test_a_view_that_is_auto_is_that_of_the_weights_and_stands_in_the_run(dataset, tmp_path):
+    timm = pytest.importorskip("timm", reason="needs the extra `timm`")
+    network = timm.create_model("test_resnet", num_classes=5)
+    timm.models.save_for_hf(network, str(tmp_path / "mine"), model_config={"label_names": list("01234")})
+    config = write_config(
+        tmp_path,
+        dataset / "audit.csv",
+        dataset={"limit": 2},
+        model={"source": "timm:./mine"},
+        view={"geometry": "auto", "size": 224},
+    )
+    done, printed = run(config)
+    assert "model    the view is that of its weights: resize_crop 160 px after 168 px, bilinear\n" in printed
+    view = {"geometry": "resize_crop", "size": 160, "resize": 168, "interpolation": "bilinear"}
+    assert done.info["config"]["view"] == view
+    assert done.maps("label").attributes["size"] == 160
+    assert "0 of 1 shards computed, 1 were done" in run(config)[1]

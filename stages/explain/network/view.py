@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.geometry import Geometry, Interpolation, ViewTransform
+from stages.geometry import Interpolation, ViewTransform
 
 MAX_SCALED_PIXELS = 2**25
 """Pixels of the resized image before the crop, at most; a very thin image would exhaust the memory there."""
@@ -21,7 +21,7 @@ class ViewSettings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    geometry: Geometry | Literal["auto"] = "squash"
+    geometry: Literal["squash", "resize_crop", "auto"] = "squash"
     """``squash``: the whole image, nothing is lost. ``resize_crop``: short side to ``resize``, then a centre crop.
     ``auto``: what the weights of torchvision, timm or Hugging Face were evaluated with, size and interpolation too."""
     size: int = 224

@@ -74,7 +74,11 @@ def test_a_box_of_one_colour_is_found_where_the_transform_says_it_is():
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"size": 4}, "size is 4 px"), ({"geometry": "resize_crop", "size": 64, "resize": 60}, "smaller than the crop")],
+    [
+        ({"size": 4}, "size is 4 px"),
+        ({"geometry": "resize_crop", "size": 64, "resize": 60}, "smaller than the crop"),
+        ({"geometry": "auto", "size": 64}, "geometry auto takes size, resize and interpolation from the weights"),
+    ],
 )
 def test_views_that_cannot_be_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
