@@ -11,7 +11,14 @@ from collections.abc import Iterator
 from storage.errors import UserError
 
 _PACKAGES = ("torch", "torchvision", "zarr", "pyarrow", "distributed", "duckdb", "fiftyone")
-_EXTRAS = {"dask-cuda": "cuda", "grad-cam": "baselines", "captum": "baselines", "timm": "timm", "s3fs": "s3"}
+_EXTRAS = {
+    "dask-cuda": "cuda",
+    "grad-cam": "baselines",
+    "captum": "baselines",
+    "timm": "timm",
+    "transformers": "transformers",
+    "s3fs": "s3",
+}
 
 
 def examine() -> Iterator[str]:

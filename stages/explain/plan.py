@@ -159,7 +159,7 @@ def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
             model=plan.model.source,
             weights_digest=plan.weights_digest,
             layer=str(plan.layer),
-            geometry=plan.view.geometry,
+            geometry=plan.view.known_geometry,
             size=plan.view.size,
             resize=plan.view.resize,
             interpolation=plan.view.interpolation,

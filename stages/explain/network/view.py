@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.geometry import Interpolation, ViewTransform
+from stages.geometry import Geometry, Interpolation, ViewTransform
 
 MAX_SCALED_PIXELS = 2**25
 """Pixels of the resized image before the crop, at most; a very thin image would exhaust the memory there."""
@@ -39,10 +39,15 @@ class ViewSettings:
             raise ValueError("geometry auto takes size, resize and interpolation from the weights; leave these out")
 
     def transform(self, width: int, height: int) -> ViewTransform:
-        """The transform from an upright image of ``width`` x ``height`` px to the view; not of an ``auto`` one."""
+        """The transform from an upright image of ``width`` x ``height`` px to the view."""
+        return ViewTransform.make(self.known_geometry, width, height, size=self.size, resize=self.resize)
+
+    @property
+    def known_geometry(self) -> Geometry:
+        """The geometry; raises ValueError for ``auto``, in whose place the loaded classifier's view stands."""
         if self.geometry == "auto":
-            raise ValueError("the view is auto: take the classifier's, once it is loaded")
-        return ViewTransform.make(self.geometry, width, height, size=self.size, resize=self.resize)
+            raise ValueError("the view is auto: take that of the loaded classifier")
+        return self.geometry
 
     def __str__(self) -> str:
         before = f" after {self.resize} px" if self.geometry == "resize_crop" else ""

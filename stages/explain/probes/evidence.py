@@ -15,7 +15,7 @@ from stages.explain.opticam.blur import blur
 from stages.explain.opticam.objective import normalize
 from stages.explain.probes.curves import insertion_deletion
 from stages.explain.probes.pooling import pool
-from stages.explain.probes.probes import Softmax, crop_outside, most_salient, outside_of, probe
+from stages.explain.probes.probes import ClassProbabilities, crop_outside, most_salient, outside_of, probe
 from stages.explain.probes.scan import Window, scan
 from stages.explain.settings import ExplainSettings
 from stages.geometry import ViewTransform, clip_boxes, largest_component_box
@@ -54,14 +54,14 @@ class Explained:
 
 @torch.no_grad()
 def evidence(
-    softmax: Softmax, batch: Explained, grid: tuple[int, int], settings: ExplainSettings
+    class_probabilities: ClassProbabilities, batch: Explained, grid: tuple[int, int], settings: ExplainSettings
 ) -> list[dict[str, Any]]:
     """The columns of ``explain`` that need forward passes, as a dict an image; what is left out is undefined.
 
     ``grid`` is that of the maps. Every forward pass is one of N images: a convolution rounds differently from one batch
     size to another.
     """
-    columns, pointed = _columns(softmax, batch, grid, settings)
+    columns, pointed = _columns(class_probabilities, batch, grid, settings)
     constant = (batch.maps.amax((1, 2)) == batch.maps.amin((1, 2))).tolist()
     rows: list[dict[str, Any]] = []
     for place, status in enumerate(batch.status):
@@ -76,13 +76,13 @@ def evidence(
 
 
 def _columns(
-    softmax: Softmax, batch: Explained, grid: tuple[int, int], settings: ExplainSettings
+    class_probabilities: ClassProbabilities, batch: Explained, grid: tuple[int, int], settings: ExplainSettings
 ) -> tuple[dict[str, list[Any]], dict[str, Tensor]]:
     """Name to a value an image, whatever the status of its map; None where undefined. And locator to the map
     (N, H, W), in [0, 1], by which it proposes what to hide."""
 
     def probabilities(pictures: Tensor) -> Tensor:
-        return softmax(pictures).gather(1, batch.targets[:, None])[:, 0]
+        return class_probabilities(pictures).gather(1, batch.targets[:, None])[:, 0]
 
     images, maps, coverage, has_box = batch.images, batch.maps, batch.coverage, batch.has_box
     blurred, outside = blur(images), outside_of(coverage, has_box)
@@ -90,7 +90,7 @@ def _columns(
     columns: dict[str, list[Any]] = {name: _values(numbers) for name, numbers in found.items()}
 
     columns["image_features"] = _vectors(batch.features.mean((2, 3)))
-    p_crop, predicted, parts = crop_outside(softmax, images, maps, coverage, batch.targets, outside)
+    p_crop, predicted, parts = crop_outside(class_probabilities, images, maps, coverage, batch.targets, outside)
     columns["p_crop_outside"] = _values(p_crop)
     columns["pred_crop_outside"] = [
         None if p is None else index for p, index in zip(columns["p_crop_outside"], predicted.tolist(), strict=True)

@@ -25,7 +25,7 @@ PROBES_VERSION = 5
 Probabilities = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) in [0, 1] to the probability of each image's explained class, (N,)."""
 
-Softmax = Callable[[Tensor], Tensor]
+ClassProbabilities = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) in [0, 1] to the probabilities of the classes, (N, C)."""
 
 
@@ -112,7 +112,12 @@ def random_blobs(seeds: Sequence[int], grid: tuple[int, int], like: Tensor) -> T
 
 @torch.no_grad()
 def crop_outside(
-    softmax: Softmax, images: Tensor, maps: Tensor, coverage: Tensor, targets: Tensor, allowed: Tensor
+    class_probabilities: ClassProbabilities,
+    images: Tensor,
+    maps: Tensor,
+    coverage: Tensor,
+    targets: Tensor,
+    allowed: Tensor,
 ) -> tuple[Tensor, Tensor, Boxes]:
     """What the network sees in the part outside the boxes that lights up most, shown alone.
 
@@ -121,7 +126,7 @@ def crop_outside(
     without meaning, and NaN where nothing lights up outside (:func:`salient_part`).
     """
     boxes = salient_part(maps, allowed)
-    probabilities = softmax(crops(images * (1 - coverage[:, None]), boxes))
+    probabilities = class_probabilities(crops(images * (1 - coverage[:, None]), boxes))
     p = probabilities.gather(1, targets[:, None])[:, 0]
     nothing = torch.from_numpy(np.isnan(boxes[:, 0])).to(p.device)
     return torch.where(nothing, torch.nan, p), probabilities.argmax(1), boxes
