@@ -53,7 +53,7 @@ def load_checkpoint(network: nn.Module, path: str, key: str | None = None) -> li
     found = dict(_state_dicts(content))
     if key is not None:
         if key not in found:
-            there = ", ".join(name or "(the file itself)" for name in found) or "none"
+            there = _some([name or "(the file itself)" for name in found]) or "none"
             raise UserError(f"model.checkpoint_key: {path} has no weights at {key!r}; it has these: {there}")
         found = {key: found[key]}
     wanted = network.state_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,22 +111,33 @@ def load_classifier(settings: ModelSettings, size: int | None = 224) -> Classifi
     if contract.wraps or contract.outputs != Outputs():
         network.register_forward_hook(contract.outputs)
     found = _name_outputs(names, built, contract, settings.source)
-    notes += [*told, *contract.notes]
+    notes += [*told, *contract.notes, *_shared_names(found)]
     return Classifier(network, found, mean, std, outputs=contract.outputs, gray=gray, view=built.view, notes=notes)
 
 
 def read_class_names(path: str) -> tuple[str, ...]:
-    """Class names of a text file, one a line; raises UserError if it is missing, empty or names a class twice."""
+    """Class names of a text file, one a line; raises UserError if it is missing, empty or no text.
+
+    Two classes may have one name, as ImageNet's two cranes do.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"model.classes: cannot read {path}: {error}; give a text file with one class a line") from None
     names = tuple(line.strip() for line in lines if line.strip())
-    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if not names or repeated:
-        what = f"names {repeated[0]!r} twice" if repeated else "is empty"
-        raise UserError(f"model.classes: {path} {what}; give one class a line")
+    if not names:
+        raise UserError(f"model.classes: {path} is empty; give one class a line")
     return names
+
+
+def _shared_names(names: Sequence[str]) -> list[str]:
+    """A sentence for each name, of three at most, that several classes have."""
+    shared = [name for name, count in Counter(names).items() if count > 1][:3]
+    outputs = {name: [index for index, other in enumerate(names) if other == name] for name in shared}
+    return [
+        f"outputs {' and '.join(map(str, places))} are both named {name!r}: a label of that name alone is neither"
+        for name, places in outputs.items()
+    ]
 
 
 def _to_float32(network: nn.Module) -> list[str]:

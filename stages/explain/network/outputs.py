@@ -88,7 +88,7 @@ def _described(returned: Any) -> str:
     if isinstance(returned, Tensor):
         return f"a tensor {tuple(returned.shape)}"
     if isinstance(returned, Mapping):
-        return f"a dict of {', '.join(map(str, list(returned)[:5]))}"
+        return f"a dict of {', '.join(str(key)[:40] for key in list(returned)[:5])}"
     if isinstance(returned, tuple | list):
         return f"a {type(returned).__name__} of {', '.join(type(part).__name__ for part in returned[:3]) or 'nothing'}"
     return f"a {type(returned).__name__}"

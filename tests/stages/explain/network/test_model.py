@@ -146,12 +146,24 @@ def test_a_module_that_does_not_even_import_is_told(tmp_path, monkeypatch):
     ("content", "message"),
     [
         ("a\nb\nc\n", r"model\.classes lists 3 classes but python:.* has 5 outputs; give one class a line"),
-        ("a\nb\nc\na\ne\n", r"names 'a' twice"),
         ("\n \n", r"is empty; give one class a line"),
     ],
 )
 def test_a_class_list_that_does_not_fit_is_told(tmp_path, content, message):
     refused(message, source=TINY, classes=written(tmp_path / "classes.txt", content))
+
+
+def test_two_classes_of_one_name_are_said(tmp_path):
+    classes = written(tmp_path / "classes.txt", "crane\nb\nc\ncrane\ne\n")
+    classifier = load_classifier(ModelSettings(source=TINY, classes=classes), 32)
+    assert classifier.class_names == ("crane", "b", "c", "crane", "e")
+    assert classifier.notes == ("outputs 0 and 3 are both named 'crane': a label of that name alone is neither",)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_class(tmp_path):
+    (tmp_path / "classes.txt").write_bytes("\ufeffköter\r\nb\r\nc\r\nd\r\ne\r\n".encode())
+    classifier = load_classifier(ModelSettings(source=TINY, classes=str(tmp_path / "classes.txt")), 32)
+    assert classifier.class_names == ("köter", "b", "c", "d", "e")
 
 
 def test_a_missing_class_list_is_named(tmp_path):
