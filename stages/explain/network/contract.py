@@ -57,7 +57,7 @@ class _Trial:
 
     def values(self, inputs: Tensor) -> Tensor:
         """What the network returns for ``inputs``, (N, C); raises UserError for what is no such thing."""
-        returned = self.network(inputs)
+        returned = self.network(inputs.clone())  # it may work in place
         try:
             values = taken(returned)
         except TypeError as error:
@@ -107,7 +107,7 @@ def check_contract(
     logits = outputs.logits(values)
     _check_sight(trial, logits.detach())
     _check_slope(trial, logits, watched)
-    if outputs.form != "logits" and (module := without_last_activation(network, trial.inputs)):
+    if outputs.form != "logits" and (module := without_last_activation(network, trial.inputs, sigmoid=outputs.sigmoid)):
         outputs = Outputs(sigmoid=outputs.sigmoid)
         recognised = f"{module} at the end is left out: the logits before it are maximised, and p is the same"
     notes = tuple(note for note in (place_of(returned), recognised) if note)
@@ -121,14 +121,14 @@ def _check_forward(trial: _Trial, prepare: Callable[[Tensor], Tensor]) -> Any:
     _check_signature(trial)
     size = int(trial.inputs.shape[2])
     try:
-        returned = trial.network(trial.inputs[:1])
+        returned = trial.network(trial.inputs[:1].clone())
     except Exception as error:  # the user's own code may raise anything
         fitting = _fitting_size(trial.network, prepare)
         remedy = f"set view.size to {fitting}, which it takes" if fitting else "it takes no other usual size either"
         raise UserError(f"{trial.where} fails on an image of {size} x {size} px ({said(error)}); {remedy}") from error
     trial.values(trial.inputs[:1])
     try:
-        trial.network(trial.inputs)
+        trial.network(trial.inputs.clone())
     except Exception as error:  # the user's own code may raise anything
         raise UserError(
             f"{trial.where} takes one image but not two at a time ({said(error)}): its batch size is fixed; write "
@@ -162,8 +162,13 @@ def _fitting_size(network: nn.Module, prepare: Callable[[Tensor], Tensor]) -> in
 def _check_graph(trial: _Trial) -> tuple[Tensor, Tensor]:
     """That outputs are finite and have a gradient; they, and the input that they hang on."""
     watched = trial.inputs.clone().requires_grad_()
-    with torch.enable_grad():
-        values = trial.values(watched)
+    try:
+        with torch.enable_grad():
+            values = trial.values(watched)
+    except UserError:
+        raise
+    except Exception as error:  # the user's own code may raise anything
+        raise UserError(f"{trial.where} fails where a gradient is wanted ({said(error)})") from error
     if not bool(values.isfinite().all()):
         cause = first_call(
             recorded(trial.network, trial.inputs),
@@ -226,7 +231,10 @@ def _check_slope(trial: _Trial, logits: Tensor, watched: Tensor) -> None:
     """That the gradient at the input is a number, and not 0."""
     # In a direction of chance: the sum of all classes may well be constant.
     direction = torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(0))
-    (slope,) = torch.autograd.grad((logits * direction).sum(), watched, allow_unused=True)
+    try:
+        (slope,) = torch.autograd.grad((logits * direction).sum(), watched, allow_unused=True)
+    except Exception as error:  # a function of the user's own may lack a backward, or raise anything in it
+        raise UserError(f"{trial.where}: its gradient cannot be computed ({said(error)})") from error
     if slope is not None and bool(slope.isfinite().all()) and bool(slope.any()):
         return
     kind = "not finite" if slope is not None and not bool(slope.isfinite().all()) else "0"

@@ -41,11 +41,11 @@ def own_normalization(network: nn.Module, images: Tensor) -> tuple[str, Normaliz
         mean, std = (_numbers(getattr(module, each)) for each in (name, _std_of(name)))
         if not len(mean) == len(std) == images.shape[1]:
             continue
-        before = taken(network(images))
+        before = taken(network(images.clone()))
         kept = getattr(module, name)
         try:
             _put(module, name, kept + 1 if isinstance(kept, Tensor) else [number + 1 for number in mean])
-            after = taken(network(images))
+            after = taken(network(images.clone()))
         finally:
             _put(module, name, kept)
         if not torch.equal(before, after):
@@ -57,17 +57,18 @@ def own_normalization(network: nn.Module, images: Tensor) -> tuple[str, Normaliz
 def _candidates(network: nn.Module, images: Tensor) -> Iterator[tuple[str, nn.Module, str]]:
     """Modules that are called with the network's own input, and the name of a mean that each has beside a std."""
     called: list[tuple[str, nn.Module]] = []
+    given = images.clone()
 
     def watch(path: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            if args and args[0] is images:
+            if args and args[0] is given:
                 called.append((path, module))
 
         return hook
 
     handles = [module.register_forward_pre_hook(watch(path)) for path, module in network.named_modules()]
     try:
-        network(images)
+        network(given)
     finally:
         for handle in handles:
             handle.remove()

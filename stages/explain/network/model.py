@@ -166,7 +166,7 @@ def _takes_gray(network: nn.Module, size: int, where: str) -> bool:
 @torch.no_grad()
 def _runs(network: nn.Module, images: Tensor) -> bool:
     try:
-        network(images[:1])
+        network(images[:1].clone())
     except Exception:  # the user's own code may raise anything; the contract tells it
         return False
     return True

@@ -17,13 +17,16 @@ Form = Literal["logits", "probabilities", "log_probabilities"]
 TOLERANCE = 1e-4
 """How far the sum of probabilities may be from 1."""
 
-_ACTIVATIONS = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
+_ONE = "one output: p is its sigmoid, and 1 - p is that of the complement"
 
 _SHAPING = ("View", "Reshape", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone", "Alias", "ToCopy", "Unsafe")
 """Beginnings of the names of autograd's nodes that change no value."""
 
-_LINEAR = ("Addmm", "Mm", "Bmm", "Add", "Convolution", "Mean", "Sum", "MkldnnConvolution", "Einsum")
-"""... of those after which values in [0, 1] are logits that happen to be small."""
+_POOLING = ("Mean", "Sum", "AdaptiveAvgPool")
+"""... of those that keep values in [0, 1] there, if they were."""
+
+_UNBOUNDED = ("Addmm", "Mm", "Bmm", "Convolution", "MkldnnConvolution", "Relu")
+"""Nodes after which values in [0, 1] are logits that happen to be small."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,14 @@ def find_outputs(wanted: OutputForm, values: Tensor, where: str) -> tuple[Output
                 "model.outputs: logits, probabilities, log_probabilities or sigmoid"
             )
         return found, why
-    bounded = bool(((values >= 0) & (values <= 1)).all())
+    bounded = _in_unit_range(values)
     if wanted == "sigmoid":
-        form: Form = "probabilities" if bounded and not _ends_with(values, *_LINEAR) else "logits"
+        if values.shape[1] > 1 and bounded and _sum_to_one(values):
+            raise UserError(
+                f"model.outputs is sigmoid, but {where} returns numbers that sum to 1, as a softmax's do; perhaps it "
+                "is probabilities"
+            )
+        form: Form = "probabilities" if _may_be_probabilities(values) else "logits"
         said = "are sigmoids already" if form == "probabilities" else "are logits; p is their sigmoid, class by class"
         return Outputs(form, sigmoid=True), f"outputs {said} (model.outputs: sigmoid)"
     if wanted == "probabilities" and not (bounded and _sum_to_one(values)):
@@ -125,37 +133,47 @@ def find_outputs(wanted: OutputForm, values: Tensor, where: str) -> tuple[Output
             f"model.outputs is log_probabilities, but {where} returns numbers that {_span(values)}, and their exp does "
             "not sum to 1; perhaps it is logits"
         )
+    if wanted == "logits" and values.shape[1] == 1:
+        return Outputs(sigmoid=True), _ONE
     if wanted == "logits" and found != Outputs():
         return Outputs(), f"model.outputs says logits, although they look otherwise: {why}"
     return Outputs(wanted), None
 
 
 def _recognise(values: Tensor) -> tuple[Outputs | None, str | None]:
-    bounded = bool(((values >= 0) & (values <= 1)).all())
-    if values.shape[1] > 1 and bounded and _sum_to_one(values):
+    if values.shape[1] > 1 and _in_unit_range(values) and _sum_to_one(values):
         return Outputs("probabilities"), "outputs are probabilities: they sum to 1; log p serves as the logit"
     if values.shape[1] > 1 and bool((values <= 0).all()) and _sum_to_one(values.exp()):
         return Outputs("log_probabilities"), "outputs are log-probabilities: their exp sums to 1"
     if _ends_with(values, "Sigmoid"):
         return Outputs("probabilities", sigmoid=True), "outputs are sigmoids, each class by itself"
-    if bounded and not _ends_with(values, *_LINEAR):
+    if _may_be_probabilities(values):
         return None, f"numbers that {_span(values)}"
     for name in ("LogSigmoid", "Tanh", "Hardtanh"):
         if _ends_with(values, name):
             return None, f"the result of a {name.lower()}"
     if values.shape[1] == 1:
-        return Outputs(sigmoid=True), "one output: p is its sigmoid, and 1 - p is that of the complement"
+        return Outputs(sigmoid=True), _ONE
     return Outputs(), None
+
+
+def _in_unit_range(values: Tensor) -> bool:
+    return bool(((values >= 0) & (values <= 1)).all())
+
+
+def _may_be_probabilities(values: Tensor) -> bool:
+    """Whether values are in [0, 1], and by more than chance."""
+    return _in_unit_range(values) and not _ends_with(values, *_UNBOUNDED, through=_SHAPING + _POOLING)
 
 
 def _sum_to_one(values: Tensor) -> bool:
     return bool(((values.double().sum(1) - 1).abs() <= TOLERANCE).all())
 
 
-def _ends_with(values: Tensor, *names: str) -> bool:
-    """Whether the last operation on ``values`` that changes a number is one of autograd's nodes of these names."""
+def _ends_with(values: Tensor, *names: str, through: tuple[str, ...] = _SHAPING) -> bool:
+    """Whether the last operation on ``values`` is one of autograd's nodes of these names; ``through`` do not count."""
     node = values.grad_fn
-    while node is not None and node.name().startswith(_SHAPING) and node.next_functions:
+    while node is not None and node.name().startswith(through) and node.next_functions:
         node = node.next_functions[0][0]
     return node is not None and node.name().startswith(tuple(f"{name}Backward" for name in names))
 
@@ -164,19 +182,21 @@ def _span(values: Tensor) -> str:
     return f"lie in [{values.min():.3g}, {values.max():.3g}]"
 
 
-def without_last_activation(network: nn.Module, inputs: Tensor) -> str | None:
-    """Replace a softmax, log-softmax or sigmoid module that gives the network's output by the identity, so that the
-    logits before it are seen, exact where it saturates. The module's path and type; None where there is none.
+def without_last_activation(network: nn.Module, inputs: Tensor, *, sigmoid: bool) -> str | None:
+    """Replace a softmax or log-softmax module (a sigmoid one, if asked for) that gives the network's output by the
+    identity, so that the logits before it are seen, exact where it saturates. The module's path and type; None where
+    there is none.
     """
+    kinds = (nn.Sigmoid,) if sigmoid else (nn.Softmax, nn.LogSoftmax)
     made: list[tuple[str, nn.Module, Tensor]] = []
     handles = [
         module.register_forward_hook(lambda module, _, output, path=path: made.append((path, module, output)))
         for path, module in network.named_modules()
-        if path and isinstance(module, _ACTIVATIONS)
+        if path and isinstance(module, kinds)
     ]
     try:
         with torch.no_grad():
-            returned = network(inputs)
+            returned = network(inputs.clone())
     finally:
         for handle in handles:
             handle.remove()

@@ -164,12 +164,12 @@ def _huggingface(name: str, settings: ModelSettings, classes: int | None) -> Bui
     missing: list[str] = []
     with _needs_weights(f"huggingface:{name}"):
         size = {"num_labels": classes} if classes and settings.checkpoint else {}
-        config = transformers.AutoConfig.from_pretrained(name, **size)
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **size)
         if settings.checkpoint:
             network = loader.from_config(config)
         else:
             network, loading = loader.from_pretrained(
-                name, config=config, dtype=torch.float32, output_loading_info=True
+                name, config=config, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
             )
             missing = sorted([*loading["missing_keys"], *(str(key[0]) for key in loading["mismatched_keys"])])
     if missing:

@@ -45,7 +45,7 @@ def recorded(network: nn.Module, inputs: Tensor) -> list[Call]:
         if not isinstance(module, torch.jit.ScriptModule):  # it takes no hooks
             handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave(path))]
     try:
-        network(inputs)
+        network(inputs.clone())
     finally:
         for handle in handles:
             handle.remove()

@@ -96,6 +96,19 @@ def shares() -> nn.Module:
     return Wrapped(after=lambda z: (z.square() / (1 + z.square())).clamp(0, 1))
 
 
+def mean_of_sigmoids() -> nn.Module:
+    """As an average over members or crops gives them."""
+    return Wrapped(after=lambda z: torch.stack([z.sigmoid(), (z + 1).sigmoid()]).mean(0))
+
+
+def small_logits() -> nn.Module:
+    """Of a linear layer, and by chance in [0, 1]."""
+    network = tiny()
+    network.head.weight.data.mul_(0.1)
+    network.head.bias.data.fill_(0.5)
+    return network
+
+
 def tanh() -> nn.Module:
     return Wrapped(after=torch.tanh)
 
@@ -172,6 +185,29 @@ def inference() -> nn.Module:
 
 def numpy_inside() -> nn.Module:
     return Wrapped(after=lambda z: torch.from_numpy(z.detach().numpy().copy()))
+
+
+class NoBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x * 2
+
+
+def no_backward() -> nn.Module:
+    return Wrapped(after=NoBackward.apply)
+
+
+def only_without_gradients() -> nn.Module:
+    def check(x):
+        if torch.is_grad_enabled():
+            raise RuntimeError("call me in evaluation only")
+        return x
+
+    return Wrapped(before=check)
+
+
+def in_place() -> nn.Module:
+    return Wrapped(before=lambda x: x.mul_(0.5).add_(0.1))
 
 
 def rounded() -> nn.Module:

@@ -1,5 +1,7 @@
 """Small networks, each with a contract of its own: what is found of those that serve, and what the others get."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -28,10 +30,11 @@ def load(factory, **settings):
 
 
 def message_of(factory, **settings):
-    """The message without the network's name."""
+    """The message without the network's name, and without what the numbers are."""
     with pytest.raises(UserError) as caught:
         load(factory, **settings)
-    return str(caught.value).removeprefix(f"model.source: python:tests.stages.explain.network.contracts:{factory}")
+    named = str(caught.value).removeprefix(f"model.source: python:tests.stages.explain.network.contracts:{factory}")
+    return re.sub(r"lie in \[\S+, \S+\]", "lie in [., .]", named)
 
 
 SERVE = {
@@ -57,6 +60,8 @@ SERVE = {
     "in_named_tuple": (Outputs(), ["returns a Pair of Tensor, NoneType: `logits` is taken"]),
     "in_tuple": (Outputs(), ["returns a tuple of Tensor, Tensor: the first is taken"]),
     "in_map": (Outputs(), []),
+    "small_logits": (Outputs(), []),
+    "in_place": (Outputs(), []),
     "compiled": (Outputs(), []),
 }
 
@@ -76,7 +81,7 @@ REFUSED = {
     "wrap it in a module that does",
     "squeezed": " does not return logits (N, C) for images (N, 3, 32, 32) but (5, 1) for 1 image; "
     "wrap it in a module that does",
-    "shares": f" returns numbers that lie in [0.00035, 0.0299], which may be probabilities or not; {SAY}",
+    "shares": f" returns numbers that lie in [., .], which may be probabilities or not; {SAY}",
     "tanh": f" returns the result of a tanh, which may be probabilities or not; {SAY}",
     "no_grad": ": no gradient gets from its output to its input; the first module without one is inner.features.0 "
     f"(Conv2d); {NO_GRADIENT}",
@@ -88,6 +93,10 @@ REFUSED = {
     f"(Conv2d); {NO_GRADIENT}",
     "numpy_inside": ": no gradient gets from its output to its input; the first module without one is the network's "
     f"own forward (Wrapped); {NO_GRADIENT}",
+    "mean_of_sigmoids": f" returns numbers that lie in [., .], which may be probabilities or not; {SAY}",
+    "no_backward": ": its gradient cannot be computed (NotImplementedError: You must implement either the backward or "
+    "vjp method for your custom autograd.Function to use it with backward mode AD.)",
+    "only_without_gradients": " fails where a gradient is wanted (RuntimeError: call me in evaluation only)",
     "rounded": ": the gradient of its output with respect to the image is 0; an argmax, a rounding or a comparison in "
     "a forward has none",
     "dropout_module": f" gives the same image another output each time, first in 1.inner (Dropout); {IN_TRAINING}",
@@ -159,6 +168,8 @@ def test_what_is_given_is_believed_where_it_is_possible_and_doubts_are_said():
     assert load("logits", outputs="sigmoid").outputs == Outputs(sigmoid=True)
     assert load("sigmoid_function", outputs="sigmoid").outputs == Outputs("probabilities", sigmoid=True)
     assert load("shares", outputs="sigmoid").outputs == Outputs("probabilities", sigmoid=True)
+    assert load("mean_of_sigmoids", outputs="sigmoid").outputs == Outputs("probabilities", sigmoid=True)
+    assert load("one_logit", outputs="logits").outputs == Outputs(sigmoid=True)
     given = load("softmax_function", outputs="logits")
     assert given.outputs == Outputs()
     assert given.notes == (
@@ -172,6 +183,7 @@ def test_what_is_given_is_believed_where_it_is_possible_and_doubts_are_said():
     [
         ("logits", "probabilities", r"^model\.outputs is probabilities, but .*do not sum to 1; perhaps it is logits$"),
         ("sigmoid_function", "probabilities", r"lie in \[0\.\d+, 0\.\d+\] and do not sum to 1; perhaps it is sigmoid$"),
+        ("softmax_module", "sigmoid", r"numbers that sum to 1, as a softmax's do; perhaps it is probabilities$"),
         ("logits", "log_probabilities", r"their exp does not sum to 1; perhaps it is logits$"),
     ],
 )
