@@ -317,7 +317,7 @@ def test_what_was_recognised_of_the_model_is_told_and_its_file_is_found_beside_t
         "model    1 (Softmax) at the end is left out: the logits before it are maximised, and p is the same\n"
         in printed
     )
-    assert done.info["config"]["model"]["source"] == f"python:{tmp_path / 'nets.py'}:make"
+    assert done.info.config["model"]["source"] == f"python:{tmp_path / 'nets.py'}:make"
     plain, _ = run(config, f"run={tmp_path / 'plain'}", "model.source=python:tests.stages.explain.networks:tiny")
     columns = ["sample_id", "target", "p_full", "p_hide_context", "pred_index"]
     assert done.table("explain", columns).equals(plain.table("explain", columns))
@@ -337,6 +337,6 @@ def test_a_view_that_is_auto_is_that_of_the_weights_and_stands_in_the_run(datase
     done, printed = run(config)
     assert "model    the view is that of its weights: resize_crop 160 px after 168 px, bilinear\n" in printed
     view = {"geometry": "resize_crop", "size": 160, "resize": 168, "interpolation": "bilinear"}
-    assert done.info["config"]["view"] == view
-    assert done.maps("label").attributes["size"] == 160
+    assert done.info.config["view"] == view
+    assert done.maps("label").attributes.size == 160
     assert "0 of 1 shards computed, 1 were done" in run(config)[1]
