@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import logging
+import multiprocessing
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from storage.errors import UserError
+from pipeline.environment import environment
+from storage.errors import SightlineError, UserError
 
 _MOST_WORKERS = 8
-_TIMEOUT = "10s"
+_MEMORY_A_WORKER = 4 * 2**30
+"""Bytes: 16 images of 224 px take 2.3 GiB with mobilenet_v2 or resnet50, and 4.0 GiB with vgg16 (measured)."""
+_CONNECT_WITHIN_S = 10.0
+_WORKERS_WITHIN_S = 60.0
+_END_WITHIN_S = 10.0
+_MEMORY_TOPIC = "worker-restart-memory"  # Dask's nanny tells of it there
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,8 @@ class ClusterSettings:
     address: str | None = None
     """Scheduler address, for example ``tcp://10.0.0.1:8786`` (kind ``address``)."""
     workers: int | None = None
-    """Worker processes; by default the cores divided by ``threads``, at most 8 (kind ``local``)."""
+    """Worker processes; by default the cores divided by ``threads``, at most 8 and one for 4 GiB of memory (kind
+    ``local``)."""
     threads: int | None = None
     """Threads a worker computes with; by default so that the workers fill the cores (kind ``local``)."""
     retries: int = 1
@@ -50,34 +60,128 @@ class ClusterSettings:
         return "cuda" if torch.cuda.is_available() and has_package else "local"
 
     def layout(self) -> tuple[int, int]:
-        """(workers, threads a worker) on this machine's cores."""
+        """(workers, threads a worker) on this machine's cores and memory."""
         from dask.system import CPU_COUNT as cores  # knows affinity and the quota of a container
+        from distributed.system import MEMORY_LIMIT as memory  # likewise
 
-        threads = self.threads or max(1, cores // (self.workers or _MOST_WORKERS))
-        return self.workers or max(1, min(_MOST_WORKERS, cores // threads)), threads
+        most = self.workers or max(1, min(_MOST_WORKERS, round(memory / _MEMORY_A_WORKER)))
+        threads = self.threads or max(1, cores // most)
+        return self.workers or max(1, min(most, cores // threads)), threads
 
 
 @contextmanager
-def connect(settings: ClusterSettings) -> Iterator[Any]:
-    """A ``distributed.Client`` of the settings' kind; the cluster ends with the context if it began with it.
+def connect(settings: ClusterSettings, say: Callable[[str], None]) -> Iterator[Any]:
+    """A ``distributed.Client`` with at least one worker; a cluster that began with the context ends with it.
 
-    Raises UserError if the scheduler cannot be reached or the package for GPUs is missing.
+    ``say`` takes a line of news. How a cluster ends is never an error: what does not end in 10 s is killed, since no
+    worker holds anything that is not committed.
+
+    Raises UserError if the scheduler cannot be reached, no worker comes within a minute, a worker there cannot compute
+    what this process asks for, or the package for GPUs is missing.
     """
+    from distributed import Client
+
     kind = settings.resolved()
     if kind == "address":
-        with _remote_client(str(settings.address)) as client:
-            yield client
-        return
-    with _local_cluster(settings) if kind == "local" else _cuda_cluster() as cluster:
-        from distributed import Client
-
-        with Client(cluster) as client:
+        client, cluster = _remote_client(str(settings.address)), None
+    else:
+        cluster = _local_cluster(settings) if kind == "local" else _cuda_cluster()
+        client = Client(cluster)
+    try:
+        client.subscribe_topic(_MEMORY_TOPIC, lambda event: say(_over_memory(event[1])))
+        if cluster is not None:
             client.register_worker_callbacks(_end_with_the_driver)
-            yield client
+        _wait_for_workers(client)
+        if cluster is None:
+            _check_environments(client, say)
+        yield client
+    finally:
+        _end(client, cluster, say)
+
+
+def _wait_for_workers(client: Any) -> None:
+    try:
+        client.wait_for_workers(1, timeout=_WORKERS_WITHIN_S)
+    except TimeoutError:
+        raise UserError(
+            f"cluster: the scheduler at {client.scheduler.address} has no workers; start some with "
+            f"`dask worker {client.scheduler.address}` on machines that have Sightline and see the images"
+        ) from None
+
+
+def _check_environments(client: Any, say: Callable[[str], None]) -> None:
+    """Refuse workers without Sightline or with other code of it; name packages of other versions."""
+    own = environment()
+    try:
+        found = client.sync(client.run, environment, on_error="return", callback_timeout=_WORKERS_WITHIN_S)
+    except OSError as error:
+        raise SightlineError(
+            f"cluster: not all workers at {client.scheduler.address} answer ({type(error).__name__}); the dashboard "
+            "shows when each was last seen: end those that hang, then run again"
+        ) from error
+    differing: dict[str, list[str]] = {}
+    for worker, other in found.items():
+        if isinstance(other, BaseException):
+            raise UserError(
+                f"cluster: the worker at {worker} cannot import Sightline ({other}); install the same version there, "
+                "and start `dask worker` from that environment"
+            )
+        if other["sightline"] != own["sightline"]:
+            raise UserError(
+                f"cluster: the worker at {worker} has other code of Sightline (digest {other['sightline']}, here "
+                f"{own['sightline']}); install the same version there, and start the worker again"
+            )
+        for name in own:
+            if other[name] != own[name]:
+                differing.setdefault(f"{name} {other[name]} (here {own[name]})", []).append(worker)
+    for difference, workers in differing.items():
+        say(f"{len(workers)} of {len(found)} workers have {difference}, for example {workers[0]}: maps may differ")
+
+
+def _over_memory(event: dict[str, Any]) -> str:
+    return (
+        f"the worker at {event['worker']} took {event['rss'] / 2**30:.1f} GiB, more than its share of the memory, and "
+        "was started anew; a smaller explain.batch_size or fewer cluster.workers need less"
+    )
+
+
+def _end(client: Any, cluster: Any, say: Callable[[str], None]) -> None:
+    """Close in order; what does not close within 10 s, or is interrupted, is left, and worker processes are killed."""
+    from distributed.core import Status
+
+    deadline = time.monotonic() + _END_WITHIN_S
+    nannies = [] if cluster is None else list(cluster.workers.values())
+    processes = {nanny.pid for nanny in nannies}
+
+    def left() -> float:
+        return max(deadline - time.monotonic(), 0.1)
+
+    async def close_workers() -> None:
+        # By default Dask gives a killed worker 1 s to be gone, and raises where a busy machine takes longer.
+        await asyncio.gather(*(nanny.close(timeout=0.8 * left()) for nanny in nannies))
+
+    try:
+        client.close(timeout=left())
+        if cluster is not None:
+            cluster.sync(close_workers, callback_timeout=left())
+            cluster.close(timeout=left())
+    except BaseException as error:
+        if cluster is not None:
+            for process in multiprocessing.active_children():
+                if process.pid in processes:
+                    process.kill()
+            cluster.status = Status.closed  # or Dask tries for 10 s more when this process ends
+        if not isinstance(error, Exception):
+            raise
+        how = f"did not end in order ({type(error).__name__})"
+        if cluster is None:
+            say(f"the connection to the scheduler {how}")
+        else:
+            say(f"the workers {how} and were killed; what they made is committed")
 
 
 def _end_with_the_driver() -> None:
-    """A terminal sends Ctrl-C to the workers too; to end them is the driver's business, and no news when it happens."""
+    """On a worker, ignore Ctrl-C, which a terminal sends to it too: the driver ends it, and that is no news."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.getLogger("distributed.worker").addFilter(_is_news)
 
@@ -96,20 +200,23 @@ def _local_cluster(settings: ClusterSettings) -> Any:
     workers, threads = settings.layout()
     # The environment that a worker process starts with. Dask's own default makes glibc's malloc give memory back to the
     # system at once, and every iteration would page-fault it in again: more than half of the time (measured).
-    environment = {
+    variables = {
         "OMP_NUM_THREADS": threads,
         "OMP_WAIT_POLICY": "PASSIVE",
         "MALLOC_MMAP_MAX_": 0,
         "MALLOC_TRIM_THRESHOLD_": 2**34,
         "CUDA_VISIBLE_DEVICES": "",
     }
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
+    # Dask gives each worker an equal share of the memory and restarts one that is above it. A worker spills nothing,
+    # since results are small, and does not pause at 80%: by the malloc settings above, freed memory stays with the
+    # process, so the pause would have no end.
+    memory = {f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")}
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": variables, **memory}):
         return LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
-            memory_limit=0,
             silence_logs=logging.ERROR,
         )
 
@@ -127,8 +234,10 @@ def _cuda_cluster() -> Any:
 def _remote_client(address: str) -> Any:
     from distributed import Client
 
+    # Of a lost scheduler Dask logs two tracebacks; the map over its workers raises it in one line.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
-        return Client(address, timeout=_TIMEOUT)
+        return Client(address, timeout=_CONNECT_WITHIN_S)
     except (OSError, ValueError) as error:
         raise UserError(
             f"cluster.address: no Dask scheduler answers at {address} ({error}); start one with `dask scheduler`"

@@ -7,9 +7,10 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.markup import escape
 
+from pipeline.bounded_map import bounded_map
 from pipeline.cluster import connect
 from pipeline.config import Config
 from pipeline.progress import Progress
@@ -24,7 +26,7 @@ from stages.audit.audit import audit
 from stages.audit.truth import read_truth
 from stages.explain.explain import ShardReport, explain_shard
 from stages.explain.methods.methods import NULLS, optimizes
-from stages.explain.network.model import load_classifier
+from stages.explain.network.model import Classifier, load_classifier
 from stages.explain.other_methods import OtherMethods, settle_other_methods
 from stages.explain.plan import (
     ExplainPlan,
@@ -44,7 +46,6 @@ STAGES = ("load", "ingest", "plan", "workers", "explain", "score", "audit")
 """What a run takes its time for, in order: ``workers`` is the start of the cluster."""
 
 _FAILED = ("unreadable", "non_finite")
-_WORKERS_WITHIN_S = 60
 _HOPELESS = 3
 """Failed shards without one that succeeded, after which a run gives up."""
 
@@ -85,10 +86,33 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         console.print(f"[green]model[/]    {escape(note)}", highlight=False)
     run = Run.create(config.run)  # not before the config has proved to be a sound one
     classifier.class_names = name_outputs(config.dataset, classifier.class_names)
+
+    samples = _ingest(config, run, classifier, console, timings)
+    plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
+    reports = _explain(config, plan, samples, pending, console, timings)
+    _score(config, run, console, timings)
+    _audit(config, run, console, timings)
+    run.write_info(_info(run, config, plan, samples, timings, reports))
+    return run
+
+
+def _ingest(config: Config, run: Run, classifier: Classifier, console: Console, timings: Timings) -> pa.Table:
     with timings.measure("ingest"), Progress(console, "ingest", "images") as progress:
         samples = ingest(config.dataset, classifier.class_names, run, progress.update)
     console.print(f"[green]ingest[/]   {_statuses(samples['status'].to_pylist())}", highlight=False)
+    return samples
 
+
+def _plan(
+    config: Config,
+    run: Run,
+    classifier: Classifier,
+    samples: pa.Table,
+    retry_failed: bool,
+    console: Console,
+    timings: Timings,
+) -> tuple[ExplainPlan, list[int]]:
+    """The plan and its pending shards, with all removed from the run that these make out of date."""
     with timings.measure("plan"):
         device = {"local": "cpu", "cuda": "cuda", "address": "auto"}[config.cluster.resolved()]
         plan = make_plan(run, classifier, config.model, config.view, config.explain, samples.num_rows, device)  # type: ignore[arg-type]
@@ -108,17 +132,95 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     if (config.audit.method or default_method([*run.methods(), plan.explain.method])) in changed:
         for table in ("findings", "classes"):
             run.discard_table(table)
-    reports: list[ShardReport] = []
-    if pending:
-        for index in pending:
-            run.discard_part(Part("scores", plan.explain.method, index))
-        reports = _explain(config, plan, samples, pending, console, timings)
-    done = plan.shards - len(pending)
-    console.print(f"         {len(reports)} of {plan.shards} shards computed, {done} were done", highlight=False)
+    for index in pending:
+        run.discard_part(Part("scores", plan.explain.method, index))
+    return plan, pending
 
+
+def _explain(
+    config: Config, plan: ExplainPlan, samples: pa.Table, pending: list[int], console: Console, timings: Timings
+) -> list[ShardReport]:
+    """Explain the pending shards on the cluster."""
+    outcomes = _Outcomes(plan, pending)
+    if pending:
+        with ExitStack() as stack:
+            with timings.measure("workers"), console.status("starting the workers"):
+                client = stack.enter_context(connect(config.cluster, partial(_tell, console)))
+            workers = len(client.scheduler_info(n_workers=-1)["workers"])
+            _tell(console, f"{workers} worker{'s' if workers > 1 else ''}, dashboard {client.dashboard_link}")
+            try:
+                with timings.measure("explain"):
+                    _explain_pending(client, config, samples, outcomes, console)
+            except KeyboardInterrupt:
+                console.print(
+                    f"\nstopped: {len(outcomes.reports)} of {len(pending)} shards of this run are committed; "
+                    "the same command goes on from there",
+                    highlight=False,
+                )
+                raise
+        outcomes.raise_the_first_failure()
+    _tell(console, f"{len(outcomes.reports)} of {plan.shards} shards computed, {plan.shards - len(pending)} were done")
+    return outcomes.reports
+
+
+def _explain_pending(client: Any, config: Config, samples: pa.Table, outcomes: _Outcomes, console: Console) -> None:
+    plan, total = outcomes.plan, sum(len(outcomes.plan.shard(index)) for index in outcomes.pending)
+    tasks = ((index, (plan, index, shard_samples(plan, samples, index))) for index in outcomes.pending)
+    ended = bounded_map(client, explain_shard, tasks, retries=config.cluster.retries, say=partial(_tell, console))
+    with closing(ended), Progress(console, "explain", "images", total=total) as progress:
+        for index, outcome in ended:
+            outcomes.add(index, outcome)
+            progress.update(outcomes.images, total)
+            if outcomes.hopeless:
+                break
+
+
+@dataclass
+class _Outcomes:
+    """What became of the pending shards, and what follows from failures."""
+
+    plan: ExplainPlan
+    pending: list[int]
+    reports: list[ShardReport] = field(default_factory=list)
+    failures: dict[int, BaseException] = field(default_factory=dict)
+
+    def add(self, index: int, outcome: ShardReport | BaseException) -> None:
+        """Take the outcome of a shard; a mistake of the user's is raised, since it meets every shard."""
+        if isinstance(outcome, UserError):
+            raise outcome
+        if isinstance(outcome, BaseException):
+            self.failures[index] = outcome
+        else:
+            self.reports.append(outcome)
+
+    @property
+    def images(self) -> int:
+        """Samples of the shards that are committed."""
+        return sum(report.samples for report in self.reports)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether to give up: several shards failed, and none succeeded."""
+        return not self.reports and len(self.failures) >= _HOPELESS
+
+    def raise_the_first_failure(self) -> None:
+        """Raise SightlineError if a shard failed."""
+        for index, error in self.failures.items():
+            rows = self.plan.shard(index)
+            reason = error if isinstance(error, SightlineError) else f"{type(error).__name__}: {error}"
+            raise SightlineError(
+                f"explain: shard {index} (rows {rows.start} to {rows.stop - 1}) failed: {reason}; "
+                f"{len(self.failures)} of {len(self.pending)} shards failed, {len(self.reports)} are committed"
+            ) from error
+
+
+def _score(config: Config, run: Run, console: Console, timings: Timings) -> None:
     with timings.measure("score"), Progress(console, "score", "shards") as progress:
         scored = score(run, config.score, progress.update)
     console.print(f"[green]score[/]    {scored.parts} shards scored, {scored.skipped} were done", highlight=False)
+
+
+def _audit(config: Config, run: Run, console: Console, timings: Timings) -> None:
     with timings.measure("audit"), console.status("audit"):
         report = audit(run, config.audit)
     console.print(
@@ -127,86 +229,10 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         highlight=False,
     )
 
-    run.write_info(_info(run, config, plan, samples, timings, reports))
-    return run
 
-
-def _explain(
-    config: Config, plan: ExplainPlan, samples: pa.Table, pending: list[int], console: Console, timings: Timings
-) -> list[ShardReport]:
-    """Explain the pending shards on the cluster, with a bounded number of tasks in flight."""
-    from distributed import as_completed
-
-    committed = 0
-    reports: list[ShardReport] = []
-    failures: dict[int, BaseException] = {}
-    images = sum(len(plan.shard(index)) for index in pending)
-    with timings.measure("workers"), console.status("starting the workers"):
-        cluster = connect(config.cluster)
-        client = cluster.__enter__()
-    try:
-        workers = _wait_for_workers(client)
-        console.print(
-            f"         {workers} worker{'s' if workers > 1 else ''}, dashboard {client.dashboard_link}", highlight=False
-        )
-        waiting = iter(pending)
-        running: dict[Any, int] = {}
-
-        def submit(count: int) -> list[Any]:
-            futures = []
-            for index in [index for _, index in zip(range(count), waiting, strict=False)]:
-                rows = shard_samples(plan, samples, index)
-                future = client.submit(explain_shard, plan, index, rows, pure=False, retries=config.cluster.retries)
-                running[future] = index
-                futures.append(future)
-            return futures
-
-        with timings.measure("explain"), Progress(console, "explain", "images", total=images) as progress:
-            queue = as_completed(submit(2 * workers), with_results=False)
-            for future in queue:
-                index = running.pop(future)
-                if future.status == "finished":
-                    reports.append(future.result())
-                    committed += len(plan.shard(index))
-                    progress.update(committed, images)
-                else:
-                    failures[index] = future.exception()
-                    if isinstance(failures[index], UserError):
-                        raise failures[index]
-                    if not reports and len(failures) >= _HOPELESS:
-                        break
-                future.release()
-                for fresh in submit(1):
-                    queue.add(fresh)
-    except KeyboardInterrupt:
-        console.print(
-            f"\nstopped: {len(reports)} of {len(pending)} shards of this run are committed; "
-            "the same command goes on from there",
-            highlight=False,
-        )
-        raise
-    finally:
-        cluster.__exit__(None, None, None)
-    if failures:
-        index, error = next(iter(failures.items()))
-        rows = plan.shard(index)
-        raise SightlineError(
-            f"explain: shard {index} (rows {rows.start} to {rows.stop - 1}) failed: {type(error).__name__}: {error}; "
-            f"{len(failures)} of {len(pending)} shards failed, {len(reports)} are committed"
-        ) from error
-    return reports
-
-
-def _wait_for_workers(client: Any) -> int:
-    """Number of workers; raises UserError if none comes within a minute."""
-    try:
-        client.wait_for_workers(1, timeout=_WORKERS_WITHIN_S)
-    except TimeoutError:
-        raise UserError(
-            f"cluster: the scheduler at {client.scheduler.address} has no workers; start some with "
-            f"`dask worker {client.scheduler.address}` on machines that have Sightline and see the images"
-        ) from None
-    return len(client.scheduler_info(n_workers=-1)["workers"])
+def _tell(console: Console, line: str) -> None:
+    """A line that belongs to the stage above it."""
+    console.print(f"         {escape(line)}", highlight=False)
 
 
 def _forget_failures(run: Run, plan: ExplainPlan, samples: pa.Table) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from storage import Run
 from tests.pipeline.datasets import contents, sightline, write_config, write_images, write_manifest
+from tests.pipeline.schedulers import dask_cluster
 
 COUNT = 70
 MODEL = {"source": "python:tests.pipeline.killing:tiny"}
@@ -76,9 +77,10 @@ def test_settings_a_then_b_killed_then_a_end_in_the_bytes_of_a(reference, tmp_pa
     assert contents(tmp_path / "run") == contents(reference / "run")
 
 
-def test_ctrl_c_ends_with_130_says_what_is_done_and_leaves_no_process(reference, tmp_path, config):
+@pytest.mark.parametrize("end", ["interrupt", "hang"])
+def test_ctrl_c_ends_with_130_says_what_is_done_and_leaves_no_process(reference, tmp_path, config, end):
     began = time.monotonic()
-    process = sightline("run", config, END_AT_SHARD="2", END_BY="interrupt")
+    process = sightline("run", config, END_AT_SHARD="2", END_BY=end)
     said = finished(process, 130)
     assert time.monotonic() - began < 60
     assert group_is_gone(process)
@@ -86,4 +88,15 @@ def test_ctrl_c_ends_with_130_says_what_is_done_and_leaves_no_process(reference,
     left = [path.name for path in (tmp_path / "run").rglob("*.tmp")]
     assert left == []
     finished(sightline("run", config))
+    assert contents(tmp_path / "run") == contents(reference / "run")
+
+
+def test_a_scheduler_that_dies_ends_the_run_in_one_line_and_the_same_command_goes_on(reference, tmp_path, config):
+    with dask_cluster(tmp_path / "first", END_AT_SHARD="1", END_BY="scheduler") as (address, _):
+        cluster = ["--set", "cluster={kind: address, address: '%s'}"]
+        said = finished(sightline("run", config, cluster[0], cluster[1] % address), 1)
+    assert said.splitlines()[-1].startswith(f"fault: cluster: the scheduler at {address} ended or does not answer")
+    with dask_cluster(tmp_path / "second") as (address, _):
+        said = finished(sightline("run", config, cluster[0], cluster[1] % address))
+    assert "2 of 3 shards computed, 1 were done" in said
     assert contents(tmp_path / "run") == contents(reference / "run")

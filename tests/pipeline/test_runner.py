@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from distributed.nanny import WorkerProcess
 from PIL import Image
 from rich.console import Console
 
@@ -26,7 +27,7 @@ COUNT = 70
 
 @pytest.fixture(scope="module")
 def client():
-    with connect(ClusterSettings(kind="local", workers=2, threads=1)) as client:
+    with connect(ClusterSettings(kind="local", workers=2, threads=1), print) as client:
         assert len(client.scheduler_info(n_workers=-1)["workers"]) == 2
         yield client
 
@@ -34,7 +35,7 @@ def client():
 @pytest.fixture(autouse=True)
 def shared_cluster(client, monkeypatch):
     @contextmanager
-    def shared(_):
+    def shared(*_):
         yield client
 
     monkeypatch.setattr(runner, "connect", shared)
@@ -340,3 +341,15 @@ def test_a_view_that_is_auto_is_that_of_the_weights_and_stands_in_the_run(datase
     assert done.info.config["view"] == view
     assert done.maps("label").attributes.size == 160
     assert "0 of 1 shards computed, 1 were done" in run(config)[1]
+
+
+def test_score_and_audit_follow_although_the_workers_did_not_end_in_order(dataset, tmp_path, monkeypatch):
+    async def late(*_, **__):
+        raise TimeoutError  # as Dask does on a busy machine
+
+    monkeypatch.setattr(WorkerProcess, "kill", late)
+    monkeypatch.setattr(runner, "connect", connect)
+    done, said = run(write_config(tmp_path, dataset / "audit.csv"))
+    assert said.count("the workers did not end in order (TimeoutError) and were killed") == 1
+    assert "3 shards scored" in said
+    assert done.has_table("findings")
