@@ -48,6 +48,4 @@ class Progress:
         if not self._console.is_terminal and now - self._said > _LINE_EVERY_S and done < total:
             self._said = now
             left = (total - done) / rate if rate else float("inf")
-            self._console.print(
-                f"         {done} of {total} {self._unit}, {rate:.1f}/s, {left:.0f} s left", highlight=False
-            )
+            self._console.print(f"         {done} of {total} {self._unit}, {rate:.1f}/s, {left:.0f} s left")

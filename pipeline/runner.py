@@ -76,14 +76,14 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     timings = Timings()
     if config.dataset.truth:
         read_truth(config.dataset.truth)  # told now, not after hours of work
-    console.print(f"[bold]Sightline[/] {escape(f'{config.dataset.path} -> {config.run}')}", highlight=False)
+    console.print(f"[bold]Sightline[/] {escape(f'{config.dataset.path} -> {config.run}')}")
     with timings.measure("load"), console.status(f"loading {config.model.source}"):
         auto = config.view.geometry == "auto"
         classifier = load_classifier(config.model, None if auto else config.view.size)
     if auto:
         config = config.model_copy(update={"view": classifier.view})
     for note in (*classifier.notes, *((f"the view is that of its weights: {classifier.view}",) if auto else ())):
-        console.print(f"[green]model[/]    {escape(note)}", highlight=False)
+        console.print(f"[green]model[/]    {escape(note)}")
     run = Run.create(config.run)  # not before the config has proved to be a sound one
     classifier.class_names = name_outputs(config.dataset, classifier.class_names)
 
@@ -99,7 +99,7 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
 def _ingest(config: Config, run: Run, classifier: Classifier, console: Console, timings: Timings) -> pa.Table:
     with timings.measure("ingest"), Progress(console, "ingest", "images") as progress:
         samples = ingest(config.dataset, classifier.class_names, run, progress.update)
-    console.print(f"[green]ingest[/]   {_statuses(samples['status'].to_pylist())}", highlight=False)
+    console.print(f"[green]ingest[/]   {_statuses(samples['status'].to_pylist())}")
     return samples
 
 
@@ -122,7 +122,7 @@ def _plan(
         if retry_failed:
             _forget_failures(run, plan, samples)
         pending = pending_shards(run, plan, samples)
-    console.print(f"[green]explain[/]  {_method(plan, config)}", highlight=False)
+    console.print(f"[green]explain[/]  {_method(plan, config)}")
     _tell_of_others(others, console)
     changed = others.methods | ({plan.explain.method} if pending else set())
     # An interrupted run must not show new maps beside old verdicts: what follows from the maps goes first. Cues stay,
@@ -154,8 +154,7 @@ def _explain(
             except KeyboardInterrupt:
                 console.print(
                     f"\nstopped: {len(outcomes.reports)} of {len(pending)} shards of this run are committed; "
-                    "the same command goes on from there",
-                    highlight=False,
+                    "the same command goes on from there"
                 )
                 raise
         outcomes.raise_the_first_failure()
@@ -217,7 +216,7 @@ class _Outcomes:
 def _score(config: Config, run: Run, console: Console, timings: Timings) -> None:
     with timings.measure("score"), Progress(console, "score", "shards") as progress:
         scored = score(run, config.score, progress.update)
-    console.print(f"[green]score[/]    {scored.parts} shards scored, {scored.skipped} were done", highlight=False)
+    console.print(f"[green]score[/]    {scored.parts} shards scored, {scored.skipped} were done")
 
 
 def _audit(config: Config, run: Run, console: Console, timings: Timings) -> None:
@@ -225,14 +224,13 @@ def _audit(config: Config, run: Run, console: Console, timings: Timings) -> None
         report = audit(run, config.audit)
     console.print(
         f"[green]audit[/]    {report.findings.num_rows} findings, {report.classes.num_rows} classes, "
-        f"{report.cues.num_rows} cues",
-        highlight=False,
+        f"{report.cues.num_rows} cues"
     )
 
 
 def _tell(console: Console, line: str) -> None:
     """A line that belongs to the stage above it."""
-    console.print(f"         {escape(line)}", highlight=False)
+    console.print(f"         {escape(line)}")
 
 
 def _forget_failures(run: Run, plan: ExplainPlan, samples: pa.Table) -> None:
@@ -263,10 +261,10 @@ def _method(plan: ExplainPlan, config: Config) -> str:
 def _tell_of_others(others: OtherMethods, console: Console) -> None:
     for method, count in others.removed.items():
         what = "the network, layer, view, images or classes changed since it was run"
-        console.print(f"         {count} shards of {method} removed: {what}", highlight=False)
+        console.print(f"         {count} shards of {method} removed: {what}")
     for method, count in others.cleared.items():
         what = "boxes changed; its probes of the boxes are empty until it is run again"
-        console.print(f"         {count} shards of {method}: {what}", highlight=False)
+        console.print(f"         {count} shards of {method}: {what}")
 
 
 def _optimizer(plan: ExplainPlan) -> str:
