@@ -43,7 +43,7 @@ def call_factory(path: str) -> Any:
             factory = getattr(module, name)
     except Exception as error:  # importing runs the user's own code, which may raise anything
         raise UserError(
-            f"model.source python:{path}: {said(error)}; {_shadowed(place, error) or _how_to_import(place)}"
+            f"model.source python:{path}: {said(error)}; {_shadowed(place, error) or _remedy(place, error)}"
         ) from error
     try:
         with guarded():
@@ -75,9 +75,13 @@ def _import_file(file: Path) -> ModuleType:
     return module
 
 
-def _how_to_import(place: str) -> str:
+def _remedy(place: str, error: BaseException) -> str:
+    if isinstance(error, Exited):
+        return 'what a script does belongs below if __name__ == "__main__"'
+    if place.endswith(".py") and "relative import" in str(error):
+        return "a file is imported by itself: write python:package.module:factory"
     if place.endswith(".py"):
-        return "a file is imported by itself: for relative imports write python:package.module:factory"
+        return "write python:path/to/file.py:factory, a file that can be imported and a function in it"
     return f"write python:package.module:factory, importable from {os.getcwd()}, or python:path/to/file.py:factory"
 
 

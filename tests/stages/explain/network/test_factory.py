@@ -12,6 +12,11 @@ from storage.errors import UserError
 NET = "from tests.stages.explain.networks import tiny\n"
 
 
+MAIN = '; what a script does belongs below if __name__ == "__main__"'
+FILE = "; write python:path/to/file.py:factory, a file that can be imported and a function in it"
+ALONE = "; a file is imported by itself: write python:package.module:factory"
+
+
 def refused(path):
     with pytest.raises(UserError) as caught:
         call_factory(str(path))
@@ -57,28 +62,29 @@ def test_a_file_may_have_any_name(write):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "said", "remedy"),
     [
-        ("import sys; sys.exit()", "it ends the program with sys.exit(None)"),
-        ("import sys; sys.exit(0)", "it ends the program with sys.exit(0)"),
-        ("raise SystemExit('no license')", "it ends the program with sys.exit('no license')"),
+        ("import sys; sys.exit()", "it ends the program with sys.exit(None)", MAIN),
+        ("import sys; sys.exit(0)", "it ends the program with sys.exit(0)", MAIN),
+        ("raise SystemExit('no license')", "it ends the program with sys.exit('no license')", MAIN),
         (
             "import argparse; p = argparse.ArgumentParser(); p.add_argument('--data', required=True); p.parse_args()",
             "it ends the program with sys.exit(2): ",
+            MAIN,
         ),
-        ("import torch.missing_things", "ModuleNotFoundError: No module named 'torch.missing_things'"),
-        ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("raise RuntimeError('x' * 5000)", f"RuntimeError: {'x' * 200} ...; "),
-        ("raise ValueError", "ValueError; "),
-        ("def make(:", "SyntaxError: "),
-        ("model = None", "AttributeError: module '_factory_broken' has no attribute 'make'"),
-        ("from .layers import x", "ImportError: attempted relative import with no known parent package"),
+        ("import torch.missing_things", "ModuleNotFoundError: No module named 'torch.missing_things'", FILE),
+        ("1 / 0", "ZeroDivisionError: division by zero", FILE),
+        ("raise RuntimeError('x' * 5000)", f"RuntimeError: {'x' * 200} ...; ", FILE),
+        ("raise ValueError", "ValueError; ", FILE),
+        ("def make(:", "SyntaxError: ", FILE),
+        ("model = None", "AttributeError: module '_factory_broken' has no attribute 'make'", FILE),
+        ("from .layers import x", "ImportError: attempted relative import with no known parent package", ALONE),
     ],
 )
-def test_what_happens_at_import_is_told(write, text, said, capsys):
+def test_what_happens_at_import_is_told(write, text, said, remedy, capsys):
     message = refused(f"{write('broken.py', text)}:make")
     assert message.startswith(f"model.source python:{write('broken.py', text)}:make: {said}")
-    assert message.endswith("a file is imported by itself: for relative imports write python:package.module:factory")
+    assert message.endswith(remedy)
     assert capsys.readouterr().err == ""  # argparse printed a usage, which is not ours
 
 
