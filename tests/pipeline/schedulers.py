@@ -20,7 +20,10 @@ def dask_cluster(
     folder: Path, *, python: str = sys.executable, path: str = str(ROOT), nanny: bool = True, **environment: str
 ) -> Iterator[tuple[str, int]]:
     """Address and process id of a scheduler; ``python``, ``PYTHONPATH=path`` and ``environment`` are its worker's."""
-    with dask(folder / "scheduler", sys.executable, {}, "scheduler", "--host", "127.0.0.1", "--port", "0") as scheduler:
+    there = {"PYTHONPATH": str(ROOT)}  # the scheduler unpickles what it is asked to compute
+    with dask(
+        folder / "scheduler", sys.executable, there, "scheduler", "--host", "127.0.0.1", "--port", "0"
+    ) as scheduler:
         address = _address(scheduler, folder / "scheduler" / "output")
         variables = {"PYTHONPATH": path, "SCHEDULER": str(scheduler.pid), **environment}
         kind = "--nanny" if nanny else "--no-nanny"
