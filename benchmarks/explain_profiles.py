@@ -29,6 +29,7 @@ from stages.explain.network.view import render_view
 from stages.explain.settings import PROFILES
 from stages.geometry import largest_component_box
 from stages.ingest.ingest import ingest
+from stages.ingest.recognise import open_dataset
 from stages.ingest.settings import DatasetSettings
 from stages.score import faithfulness, localization
 from stages.statistics import bootstrap
@@ -65,7 +66,7 @@ class Measured:
 def pictures(source: DatasetSettings, class_names: tuple[str, ...], view: ViewSettings, half: str) -> list[Picture]:
     """The usable images of a dataset: all, or every other one."""
     with tempfile.TemporaryDirectory() as folder:
-        samples = ingest(source, class_names, Run.create(folder), lambda *_: None).to_pylist()
+        samples = ingest(open_dataset(source), class_names, Run.create(folder), lambda *_: None).to_pylist()
     usable = [sample for sample in samples if sample["status"] == "ok"]
     usable = {"all": usable, "even": usable[::2], "odd": usable[1::2]}[half]
     found = []

@@ -45,6 +45,7 @@ from stages.explain.plan import (
 )
 from stages.explain.settings import PROFILES, ExplainSettings
 from stages.ingest.ingest import ingest
+from stages.ingest.recognise import open_dataset
 from stages.ingest.settings import DatasetSettings
 from stages.score.boxacc import THRESHOLDS, threshold_ious
 from stages.score.localization import pad_boxes
@@ -217,7 +218,7 @@ def measure(options: Options, url: str) -> str:
     console, run = options.console, Run.create(url)
     classifier = load_classifier(options.model, options.view.size)
     with Progress(console, "ingest", "images") as progress:
-        samples = ingest(options.dataset, classifier.class_names, run, progress.update)
+        samples = ingest(open_dataset(options.dataset), classifier.class_names, run, progress.update)
     found: dict[str, dict[str, Values]] = {}
     for method in options.methods:
         explain_method(run, classifier, options, samples, method)

@@ -37,6 +37,7 @@ from stages.explain.plan import (
     shard_samples,
 )
 from stages.ingest.ingest import ingest, name_outputs
+from stages.ingest.recognise import Dataset, open_dataset
 from stages.score.score import score
 from storage import Run
 from storage.errors import SightlineError, UserError
@@ -77,6 +78,8 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     if config.dataset.truth:
         read_truth(config.dataset.truth)  # told now, not after hours of work
     console.print(f"[bold]Sightline[/] {escape(f'{config.dataset.path} -> {config.run}')}")
+    dataset = open_dataset(config.dataset)
+    console.print(f"[green]dataset[/]  {escape(str(dataset))}")
     with timings.measure("load"), console.status(f"loading {config.model.source}"):
         auto = config.view.geometry == "auto"
         classifier = load_classifier(config.model, None if auto else config.view.size)
@@ -85,9 +88,9 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     for note in (*classifier.notes, *((f"the view is that of its weights: {classifier.view}",) if auto else ())):
         console.print(f"[green]model[/]    {escape(note)}")
     run = Run.create(config.run)  # not before the config has proved to be a sound one
-    classifier.class_names = name_outputs(config.dataset, classifier.class_names)
+    classifier.class_names = name_outputs(dataset, classifier.class_names)
 
-    samples = _ingest(config, run, classifier, console, timings)
+    samples = _ingest(dataset, run, classifier, console, timings)
     plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
     reports = _explain(config, plan, samples, pending, console, timings)
     _score(config, run, console, timings)
@@ -96,9 +99,9 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     return run
 
 
-def _ingest(config: Config, run: Run, classifier: Classifier, console: Console, timings: Timings) -> pa.Table:
+def _ingest(dataset: Dataset, run: Run, classifier: Classifier, console: Console, timings: Timings) -> pa.Table:
     with timings.measure("ingest"), Progress(console, "ingest", "images") as progress:
-        samples = ingest(config.dataset, classifier.class_names, run, progress.update)
+        samples = ingest(dataset, classifier.class_names, run, progress.update, partial(_tell, console))
     console.print(f"[green]ingest[/]   {_statuses(samples['status'].to_pylist())}")
     return samples
 

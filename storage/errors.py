@@ -1,6 +1,15 @@
-"""The project's own errors."""
+"""The project's own errors, and how they quote what they are about."""
 
 from __future__ import annotations
+
+import reprlib
+
+QUOTED = 60
+"""Characters of a user's data that a message quotes, at most."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = QUOTED
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 8
 
 
 class SightlineError(Exception):
@@ -9,3 +18,11 @@ class SightlineError(Exception):
 
 class UserError(SightlineError):
     """A mistake of the user's; the message names the place (file, row, key) and the remedy."""
+
+
+def quoted(value: object) -> str:
+    """``value`` as a message quotes it: its repr on one line, cut after ``QUOTED`` characters."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= QUOTED else f"{value[: QUOTED - 3]!r}..."
+    text = _SHORT.repr(value)
+    return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."

@@ -11,8 +11,12 @@ How each kind of file becomes RGB:
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import re
+import stat
 import struct
+import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,8 +32,26 @@ from storage.errors import SightlineError, UserError
 MAX_PIXELS = 178_956_970
 """Images above this are refused unread: Pillow's own limit for a decompression bomb, in pixels."""
 
+EXIF_DAMAGED = "the EXIF data are damaged; the image is taken as upright"
+"""What is noted of an image whose orientation cannot be known."""
+
+# Pillow's warning of damaged EXIF does not name the file, and comes once; `examine_image` tells it of each image.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+
+# Modes that always become RGB.
+_PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+
 # Formats that are pictures. Pillow knows more; some of those run other programs (EPS starts Ghostscript).
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+_URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*[A-Za-z][\w+.-]*://")
+_NO_FILES = {
+    stat.S_ISFIFO: "named pipe",
+    stat.S_ISSOCK: "socket",
+    stat.S_ISCHR: "device",
+    stat.S_ISBLK: "device",
+}
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -76,16 +98,22 @@ def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image
     """Decode an encoded image as :func:`read_image` does."""
     image = _open(content, max_pixels)
     _load(image)
-    try:
-        rgb = _to_rgb(image)
-    except (ValueError, OSError) as error:
-        raise _unreadable(f"cannot convert mode {image.mode} to RGB: {error}; save the image as 8-bit RGB") from error
+    rgb = _as_rgb(image)
     orientation = _orientation(image)
     return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
 
 
-def image_size(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Upright (width, height), px, of an encoded image that was found to be complete.
+@dataclass(frozen=True)
+class Examined:
+    """What an encoded image says of itself: upright size, px, and what is wrong with it though it can be read."""
+
+    width: int
+    height: int
+    note: str | None = None
+
+
+def examine_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Examined:
+    """Judge an encoded image as :func:`decode_image` would: whatever passes here is decoded there.
 
     JPEG is decoded at an eighth of its size, which visits all of its data; other formats are decoded whole, since only
     that shows that nothing is missing (and PNG may keep its EXIF behind its pixels). Raises ImageError as
@@ -95,7 +123,16 @@ def image_size(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, in
     width, height = image.size
     image.draft(None, (max(1, width // 8), max(1, height // 8)))
     _load(image)
-    return (height, width) if _orientation(image) >= 5 else (width, height)
+    if image.mode not in _PLAIN_MODES:
+        _as_rgb(image)
+    note = EXIF_DAMAGED if _exif_is_damaged(image) else None
+    return Examined(height, width, note) if _orientation(image) >= 5 else Examined(width, height, note)
+
+
+def image_size(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Upright (width, height), px, of an encoded image that was found to be complete: see :func:`examine_image`."""
+    examined = examine_image(content, max_pixels=max_pixels)
+    return examined.width, examined.height
 
 
 def stored_as(content: bytes) -> tuple[str, bool]:
@@ -114,8 +151,7 @@ def stamp_file(uri: str) -> FileStamp:
     local = local_path(uri)
     try:
         if local is not None:
-            stat = local.stat()
-            return FileStamp(stat.st_size, stat.st_mtime_ns)
+            return _stamp_local(local)
         fs, path = _remote(uri)
         info = fs.info(path)
     except FileNotFoundError:
@@ -135,6 +171,7 @@ def read_bytes(uri: str) -> bytes:
     local = local_path(uri)
     try:
         if local is not None:
+            _stamp_local(local)
             return local.read_bytes()
         fs, path = _remote(uri)
         return bytes(fs.cat_file(path))
@@ -142,18 +179,42 @@ def read_bytes(uri: str) -> bytes:
         raise _unreadable(f"no such file: {uri}") from None
     except IsADirectoryError:
         raise _unreadable(f"is a folder, not an image: {uri}") from None
-    except UserError:
+    except (UserError, ImageError):
         raise
     except Exception as error:  # each file system raises types of its own
         raise _unreadable(_said("cannot be read", error)) from error
 
 
+def read_ends(uri: str, count: int) -> tuple[bytes, bytes]:
+    """The first and the last ``count`` bytes of a file, however large; raises as :func:`read_bytes` does."""
+    size = stamp_file(uri).size_bytes
+    fs, path = (LocalFileSystem(), uri) if local_path(uri) is not None and not is_url(uri) else _remote(uri)
+    try:
+        return bytes(fs.cat_file(path, end=count)), bytes(fs.cat_file(path, start=max(0, size - count)))
+    except Exception as error:  # each file system raises types of its own
+        raise _unreadable(_said("cannot be read", error)) from error
+
+
+def is_url(path: str) -> bool:
+    """Whether ``path`` is an fsspec URL, chained ones included; ``std::vector.jpg`` is the name of a file."""
+    return _URL.match(path) is not None
+
+
 def local_path(uri: str) -> Path | None:
     """The path of an image that lies on a local disk; None for one elsewhere."""
-    if "://" not in uri and "::" not in uri:
+    if not is_url(uri):
         return Path(uri)
     fs, path = _remote(uri)
     return Path(path) if isinstance(fs, LocalFileSystem) else None
+
+
+def _stamp_local(path: Path) -> FileStamp:
+    """Stamp of a regular file. Reading a pipe would wait for a writer for ever, and a device has no end."""
+    found = path.stat()
+    for is_kind, kind in _NO_FILES.items():
+        if is_kind(found.st_mode):
+            raise _unreadable(f"is a {kind}, not an image: {path}")
+    return FileStamp(found.st_size, found.st_mtime_ns)
 
 
 def _remote(uri: str) -> tuple[Any, str]:
@@ -192,6 +253,8 @@ def _open(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if not content:
         raise _unreadable("the file is empty (0 bytes)")
     Image.init()
+    if content[8:12] in _HEIC_BRANDS and "HEIF" not in Image.OPEN:
+        _register_heic()
     fault = "not an image in a known format"
     for name in _FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
@@ -214,7 +277,23 @@ def _open(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
                 "(a decompression bomb?); resize the image"
             )
         return image
-    raise _unreadable(f"{fault} ({len(content)} bytes, first ones {content[:8]!r})")
+    raise _unreadable(_without_plugin(content) or f"{fault} ({len(content)} bytes, first ones {content[:8]!r})")
+
+
+def _without_plugin(content: bytes) -> str | None:
+    """What is missing to read an image of an ISO container; None for another kind of file."""
+    brand = content[8:12] if content[4:8] == b"ftyp" else b""
+    if brand in _HEIC_BRANDS:
+        return "a HEIC image, which Pillow does not read by itself: pip install pillow-heif, or save it as JPEG"
+    if brand in (b"avif", b"avis"):
+        return "an AVIF image, and this Pillow was built without AVIF: pip install --upgrade pillow, or save it as JPEG"
+    return None
+
+
+def _register_heic() -> None:
+    """Let Pillow read HEIC where the package for it is installed."""
+    if importlib.util.find_spec("pillow_heif") is not None:
+        importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def _load(image: ImageFile.ImageFile) -> None:
@@ -224,6 +303,13 @@ def _load(image: ImageFile.ImageFile) -> None:
         raise
     except Exception as error:  # decoders raise many types on damaged data
         raise _unreadable(_said(f"truncated or damaged {image.format} file", error)) from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    try:
+        return _to_rgb(image)
+    except (ValueError, OSError) as error:
+        raise _unreadable(f"cannot convert mode {image.mode} to RGB: {error}; save the image as 8-bit RGB") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -267,6 +353,22 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # EXIF is parsed lazily and fails in many types; a broken one turns no image
         return 1
     return value if isinstance(value, int) and value in _UPRIGHT else 1
+
+
+def _exif_is_damaged(image: Image.Image) -> bool:
+    """Whether EXIF data lack their header, or the whole of their first directory, in which the orientation stands."""
+    exif = image.info.get("exif")
+    if not isinstance(exif, bytes) or not exif:
+        return False
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None or len(tiff) < 8:
+        return True
+    (start,) = struct.unpack(f"{order}I", tiff[4:8])
+    if start + 2 > len(tiff):
+        return True
+    (entries,) = struct.unpack(f"{order}H", tiff[start : start + 2])
+    return bool(start + 2 + 12 * entries > len(tiff))
 
 
 def _unreadable(reason: str) -> ImageError:

@@ -46,7 +46,10 @@ BOX = pa.struct(
 REGION = pa.struct([pa.field(edge, pa.float32()) for edge in ("x0", "y0", "x1", "y1")])
 
 _KEYS = [
-    _text("sample_id", "Path of the image relative to the dataset's root, POSIX."),
+    _text(
+        "sample_id",
+        "Path of the image relative to the dataset's root, POSIX; path#label where each class is a sample.",
+    ),
     _field("row", pa.int64(), "Row of the sample in every map array of the run; assigned once.", "", ">= 0"),
     _text("target", "Which class is explained.", "label | predicted | top1 ..."),
     _text("method", "The saliency method.", "opti_cam | grad_cam | uniform ..."),

@@ -3,83 +3,86 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from stages.ingest.boxes import place_boxes
-from stages.ingest.labels import LabelResolver, ResolvedLabel, check_labels
-from stages.ingest.readers.imagenet import ImagenetReader
-from stages.ingest.readers.manifest import ManifestReader
-from stages.ingest.record import Box, DatasetReader, Record
+from stages.ingest.boxes import place_boxes, scaled
+from stages.ingest.facts import ImageFacts, read_all
+from stages.ingest.labels import LabelResolver, ResolvedLabel, check_labels, left_over
+from stages.ingest.mapping import read_mapping
+from stages.ingest.objects import choose_labels, samples_of, used_labels
+from stages.ingest.plausibility import check_boxes
+from stages.ingest.recognise import Dataset
+from stages.ingest.record import Box, Record
 from stages.ingest.settings import DatasetSettings
-from storage.errors import UserError
-from storage.images import FileStamp, ImageError, image_size, read_bytes, stamp_file
+from storage.errors import UserError, quoted
 from storage.run import Run
 from storage.tables import SAMPLES
 
-READERS: dict[str, Callable[[DatasetSettings], DatasetReader]] = {
-    "imagenet": ImagenetReader,
-    "manifest": ManifestReader,
-}
-THREADS = 8
-_AT_ONCE = 1024  # samples handed to the threads in one go: bounds the memory, not the speed
-
 Row = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class ImageFacts:
-    """What the file of a sample says; None for what it does not."""
-
-    digest: str | None = None
-    size_bytes: int | None = None
-    mtime_ns: int | None = None
-    width: int | None = None
-    height: int | None = None
-    problem: str | None = None
-    """Why the image cannot be used."""
+_TOLD = {
+    "each": "each class that an image has boxes of is a sample, named path#class (dataset.labels: each)",
+    "largest_box": "an image has the class of its largest box (dataset.labels: largest_box)",
+}
 
 
 def ingest(
-    settings: DatasetSettings,
+    dataset: Dataset,
     class_names: Sequence[str],
     run: Run,
     progress: Callable[[int, int], object] | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> pa.Table:
     """Write the samples table of ``run`` and return it, sorted by row.
 
-    ``class_names`` are the model's, in the order of its outputs. ``progress`` is called with the samples done and their
-    number. A sample keeps its row for good: new ones get the next rows, and one that is not in the dataset any more (or
-    not in its chosen part) stays with status ``removed``. A file whose URI, size and modification time are those of the
-    last time is not read again. The table is written once, at the end.
+    ``class_names`` are the model's, in the order of its outputs. ``progress`` is called with the images done and their
+    number, ``tell`` with each line that a person should know of the dataset as a whole. A sample keeps its row for
+    good: new ones get the next rows, and one that is not in the dataset any more (or not in its chosen part) stays with
+    status ``removed``. A file whose URI, size and modification time are those of the last time is not read again. The
+    table is written once, at the end.
 
     A bad sample gets a status and a reason. Raises UserError if the dataset itself is missing, empty or malformed, if
-    no image of it exists, or if the model knows none of its labels.
+    no image of it exists, if the model knows none of its labels, or if its boxes cannot be what they are read as.
     """
-    reader = _reader(settings)
-    records = _choose(settings, list(reader.records()))
-    labels = LabelResolver(class_names, reader.classes())
+    settings = dataset.settings
+    tell = tell or (lambda line: None)
+    images = _choose(settings, list(dataset.reader.records()))
+    for line in dataset.reader.remarks():
+        tell(line)
+    how = choose_labels(settings.labels, images)
+    mapping = read_mapping(settings.mapping) if settings.mapping else None
+    labels = LabelResolver(class_names, dataset.reader.classes(), mapping, used_labels(images))
+    samples = [samples_of(image, how, labels) for image in images]
+    records = [record for several in samples for record in several]
     check_labels((labels.resolve(record.label) for record in records), class_names)
+    names = [record.label for record in records if record.label is not None]
+    told = [_TOLD[how]] if how in _TOLD else []
+    for line in (*told, *labels.remarks(), *left_over(names, labels)):
+        tell(line)
 
     known: dict[str, Row] = {}
     if run.has_table("samples"):
         known = {row["sample_id"]: row for row in run.table("samples").to_pylist()}
+    facts = list(read_all(images, {row["uri"]: row for row in known.values()}, progress))
+    if all(found.size_bytes is None for found in facts):
+        raise UserError(
+            f"none of the {len(images)} images of {settings.path} can be found; the first, {images[0].place}: "
+            f"{facts[0].problem}; check dataset.path and dataset.images"
+        )
+    for line in (*check_boxes(images, facts), *_duplicates(images, facts)):
+        tell(line)
     next_row = max((row["row"] for row in known.values()), default=-1) + 1
     rows: list[Row] = []
-    for record, facts in zip(records, _read_all(records, known, progress), strict=True):
-        before = known.pop(record.sample_id, None)
-        place = before["row"] if before else next_row
-        next_row += before is None
-        rows.append(sample_row(record, place, facts, labels))
-    if all(row["size_bytes"] is None for row in rows):
-        raise UserError(
-            f"none of the {len(rows)} images of {settings.path} can be found; the first, {records[0].place}: "
-            f"{rows[0]['reason']}; check dataset.path and dataset.images"
-        )
+    for several, found in zip(samples, facts, strict=True):
+        for record in several:
+            before = known.pop(record.sample_id, None)
+            place = before["row"] if before else next_row
+            next_row += before is None
+            rows.append(sample_row(record, place, found, labels, of_objects=how != "image"))
     rows += [
         row | {"status": "removed", "reason": "not in the chosen part of the dataset any more"}
         for row in known.values()
@@ -89,34 +92,46 @@ def ingest(
     return table
 
 
-def name_outputs(settings: DatasetSettings, class_names: Sequence[str]) -> tuple[str, ...]:
+def name_outputs(dataset: Dataset, class_names: Sequence[str]) -> tuple[str, ...]:
     """The model's ``class_names`` in the dataset's words: see :meth:`LabelResolver.name_outputs`.
 
     Raises UserError for a dataset whose list of classes cannot be read.
     """
-    return LabelResolver(class_names, _reader(settings).classes()).name_outputs()
+    mapping = read_mapping(dataset.settings.mapping) if dataset.settings.mapping else None
+    return LabelResolver(class_names, dataset.reader.classes(), mapping).name_outputs()
 
 
-def sample_row(record: Record, row: int, facts: ImageFacts, labels: LabelResolver) -> Row:
-    """One row of the samples table. Of several faults the gravest is the status; the reason names all."""
+def sample_row(record: Record, row: int, facts: ImageFacts, labels: LabelResolver, *, of_objects: bool = False) -> Row:
+    """One row of the samples table. Of several faults the gravest is the status; the reason names all.
+
+    ``of_objects``: the class is that of the image's objects, so that an image without any has no box, not no label.
+    """
     label = labels.resolve(record.label)
     boxes: list[Box] = []
-    dropped: list[str] = []
+    left_out = list(record.notes)
     if facts.width is not None and facts.height is not None:
         named = [box._replace(label=_box_label(box.label, label, labels)) for box in record.boxes]
+        if record.relative:
+            named = [scaled(box, facts.width, facts.height) for box in named]
         boxes, dropped = place_boxes(named, facts.width, facts.height)
-    status, reasons = "ok", dropped
+        left_out += dropped
+    if facts.note is not None:
+        left_out.append(facts.note)
+    status, reasons = "ok", left_out
     if facts.problem is not None:
         status, reasons = "unreadable", [facts.problem]
+    elif of_objects and record.label is None:
+        status, reasons = "no_box", left_out or ["the image has no box with a class"]
     elif label.class_index is None:
-        status, reasons = "no_class", [str(label.problem), *dropped]
+        status, reasons = "no_class", [str(label.problem), *left_out]
     elif not any(box.label is None for box in boxes):
         status = "no_box"
         if not record.boxes:
-            reasons = ["the sample has no box"]
+            reasons = ["the sample has no box", *left_out]
         elif boxes:
             others = sorted({str(box.label) for box in boxes})
-            reasons = [f"no box bears the label {label.name!r}, only {', '.join(map(repr, others))}", *dropped]
+            shown = ", ".join(map(quoted, others[:5])) + (", ..." if len(others) > 5 else "")
+            reasons = [f"no box bears the label {label.name!r}, only {shown}", *left_out]
     return {
         "sample_id": record.sample_id,
         "row": row,
@@ -131,8 +146,13 @@ def sample_row(record: Record, row: int, facts: ImageFacts, labels: LabelResolve
         "boxes": [box._asdict() for box in boxes],
         "split": record.split,
         "status": status,
-        "reason": "; ".join(reasons) or None,
+        "reason": _joined(reasons),
     }
+
+
+def _joined(reasons: Sequence[str], most: int = 10) -> str | None:
+    more = [f"... and {len(reasons) - most} more"] if len(reasons) > most else []
+    return "; ".join([*reasons[:most], *more]) or None
 
 
 def _box_label(name: str | None, sample: ResolvedLabel, labels: LabelResolver) -> str | None:
@@ -143,14 +163,8 @@ def _box_label(name: str | None, sample: ResolvedLabel, labels: LabelResolver) -
     return None if resolved == sample.name else resolved
 
 
-def _reader(settings: DatasetSettings) -> DatasetReader:
-    if settings.reader not in READERS:
-        raise UserError(f"dataset.reader: no reader {settings.reader!r}; readers are {', '.join(READERS)}")
-    return READERS[settings.reader](settings)
-
-
 def _choose(settings: DatasetSettings, records: list[Record]) -> list[Record]:
-    """The records of the chosen split, at most ``limit`` of them, in their order; each sample once."""
+    """The records of the chosen split, at most ``limit`` of them, in their order; each image once."""
     if not records:
         raise UserError(f"dataset.path: {settings.path} lists no image; add at least one row")
     if settings.split is not None:
@@ -170,49 +184,18 @@ def _choose(settings: DatasetSettings, records: list[Record]) -> list[Record]:
             )
     if settings.limit is None or settings.limit >= len(records):
         return records
-    # Each sample draws its lot by name: the choice does not depend on the order, and a higher limit only adds.
+    # Each image draws its lot by name: the choice does not depend on the order, and a higher limit only adds.
     lots = sorted(seen, key=lambda name: hashlib.sha256(f"{settings.seed}:{name}".encode()).digest())
     chosen = set(lots[: settings.limit])
     return [record for record in records if record.sample_id in chosen]
 
 
-def _read_all(
-    records: Sequence[Record],
-    known: Mapping[str, Row],
-    progress: Callable[[int, int], object] | None,
-) -> Iterator[ImageFacts]:
-    """Facts of each record's image, in order, read by threads."""
-    befores = [known.get(record.sample_id) for record in records]
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="ingest") as pool:
-        for start in range(0, len(records), _AT_ONCE):
-            some = slice(start, start + _AT_ONCE)
-            for done, facts in enumerate(pool.map(read_facts, records[some], befores[some]), start + 1):
-                if progress is not None:
-                    progress(done, len(records))
-                yield facts
-
-
-def read_facts(record: Record, before: Row | None = None) -> ImageFacts:
-    """Facts of a record's image. ``before``, its row of the last time, is believed if the file is the same since."""
-    if record.problem is not None:
-        return ImageFacts(problem=record.problem)
-    facts = ImageFacts()
-    try:
-        stamp = stamp_file(record.uri)
-        if before is not None and before["width"] is not None and _unchanged(record, stamp, before):
-            return ImageFacts(before["digest"], stamp.size_bytes, stamp.mtime_ns, before["width"], before["height"])
-        content = read_bytes(record.uri)
-        digest = hashlib.sha256(content).hexdigest()
-        facts = ImageFacts(digest=digest, size_bytes=stamp.size_bytes, mtime_ns=stamp.mtime_ns)
-        width, height = image_size(content)
-    except ImageError as error:
-        return replace(facts, problem=error.reason)
-    return replace(facts, width=width, height=height)
-
-
-def _unchanged(record: Record, stamp: FileStamp, before: Row) -> bool:
-    return stamp.mtime_ns is not None and (record.uri, stamp.size_bytes, stamp.mtime_ns) == (
-        before["uri"],
-        before["size_bytes"],
-        before["mtime_ns"],
-    )
+def _duplicates(images: Sequence[Record], facts: Sequence[ImageFacts]) -> list[str]:
+    """A line where image files have the same bytes: what counts twice weighs twice."""
+    counts = Counter(found.digest for found in facts if found.digest is not None)
+    repeats = sum(count - 1 for count in counts.values())
+    if not repeats:
+        return []
+    digest = next(digest for digest, count in counts.items() if count > 1)
+    first, second = [image.sample_id for image, found in zip(images, facts, strict=True) if found.digest == digest][:2]
+    return [f"{repeats} images are the same file as another, such as {second} and {first}; each counts"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,18 +11,22 @@ from typing import Any, TypeVar
 import fsspec
 
 from storage.errors import UserError
+from storage.images import ImageError, is_url, read_bytes
 
 T = TypeVar("T")
 
 
-def is_url(path: str) -> bool:
-    """Whether ``path`` is an fsspec URL, chained ones included."""
-    return "://" in path or "::" in path
-
-
 def absolute(path: str) -> str:
-    """A local path made absolute, so that workers elsewhere find it too; a URL as it is."""
-    return path if is_url(path) else str(Path(path).expanduser().absolute())
+    """A local path of the settings made absolute, so that workers elsewhere find it too; a URL as it is.
+
+    Raises UserError for ``~name`` without such a user.
+    """
+    if is_url(path):
+        return path
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError as error:
+        raise UserError(f"{path}: {error}; write the whole path") from None
 
 
 def parent(path: str) -> str:
@@ -30,12 +35,15 @@ def parent(path: str) -> str:
 
 
 def join(folder: str, path: str) -> str:
-    """``path`` taken from ``folder``, unless it is absolute or a URL itself."""
+    """``path``, as a dataset says it, taken from ``folder``, unless it is absolute or a URL itself.
+
+    A name that begins with ``~`` is a name: only the user's settings mean a home by it.
+    """
     if is_url(path):
         return path
     if is_url(folder):
         return f"{folder.rstrip('/')}/{path.lstrip('/')}"
-    return str(Path(folder) / Path(path).expanduser())
+    return str(Path(folder) / path)
 
 
 def relative(path: str, folder: str) -> str:
@@ -51,6 +59,19 @@ def exists(path: str) -> bool:
     return _ask(path, lambda fs, bare: bool(fs.exists(bare)))
 
 
+def as_stored(path: str) -> str:
+    """The spelling of ``path`` under which there is a file, else ``path`` itself.
+
+    Windows writes backslashes, and macOS decomposes accents: the same name to a person, another to the file system.
+    Only paths with one of the two are looked for.
+    """
+    if path.isascii() and "\\" not in path:
+        return path
+    slashed = path.replace("\\", "/")
+    spellings = [path, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
+    return next((spelling for spelling in dict.fromkeys(spellings) if exists(spelling)), path)
+
+
 def is_folder(path: str) -> bool:
     """Whether ``path`` is a folder."""
     return _ask(path, lambda fs, bare: bool(fs.isdir(bare)))
@@ -64,6 +85,23 @@ def names_in(folder: str) -> list[str]:
 def files_below(folder: str) -> list[str]:
     """Sorted paths of all files below a folder, relative to it."""
     return _ask(folder, lambda fs, bare: sorted(posixpath.relpath(path, bare) for path in fs.find(bare)))
+
+
+def read_text(path: str, remedy: str) -> str:
+    """A text file of a dataset, UTF-8 or marked UTF-16; raises UserError with ``remedy`` if it cannot be read."""
+    try:
+        content = read_bytes(path)
+    except ImageError as error:
+        raise UserError(f"dataset.path: cannot read {path} ({error.reason}); {remedy}") from None
+    return decode_text(content, path, remedy)
+
+
+def decode_text(content: bytes, path: str, remedy: str) -> str:
+    """The text in ``content``, without a byte order mark; raises UserError with ``remedy`` if it is no text."""
+    try:
+        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start}); {remedy}") from None
 
 
 def _base(path: str) -> str:

@@ -5,6 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from stages.ingest.record import BoxForm
+
+ReaderName = Literal[
+    "auto",
+    "manifest",
+    "imagenet",
+    "voc",
+    "coco",
+    "yolo",
+    "folder",
+    "fiftyone",
+    "huggingface",
+    "webdataset",
+    "kitti",
+    "cvat",
+]
+Labels = Literal["auto", "image", "largest_box", "each"]
+
 
 @dataclass(frozen=True)
 class DatasetSettings:
@@ -12,16 +30,28 @@ class DatasetSettings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    reader: Literal["manifest", "imagenet"]
-    """``manifest``: CSV or Parquet of path, label, boxes; ``imagenet``: ILSVRC CLS-LOC."""
-    path: str
-    """The manifest; or the folder that holds ``LOC_*_solution.csv``, or that file itself."""
+    reader: ReaderName = "auto"
+    """Format of the dataset; ``auto``: recognised by its files, and the run says by which."""
+    path: str = ""
+    """The dataset's folder or its file: a manifest, a COCO JSON, a YOLO ``data.yaml``, a tar or Parquet file ...; or
+    ``fiftyone://NAME`` and ``fiftyone://NAME/VIEW``."""
     images: str | None = None
-    """Folder of the images; by default the manifest's folder, or what ILSVRC's layout says."""
+    """Folder of the images, where it is not the dataset's own or beside its annotations."""
+    labels: Labels = "auto"
+    """What one sample is. ``image``: an image, with the class that the dataset gives it; ``largest_box``: an image,
+    with the class of its largest box; ``each``: a class that an image has boxes of, named ``path#class``. ``auto``:
+    ``each`` where only boxes have classes, else ``image``."""
+    boxes: BoxForm | None = None
+    """How boxes are written, where the format does not say or says it wrongly: ``xyxy``, ``xywh``, ``cxcywh``,
+    ``yxyx``; ``voc``: corners from 1, both included."""
+    relative: bool | None = None
+    """Whether boxes are fractions of width and height; by default what the format says, for a manifest pixels."""
+    mapping: str | None = None
+    """CSV or JSON of label, class: which class of the model a label of the dataset is, where names do not tell."""
     synsets: str | None = None
-    """``LOC_synset_mapping.txt``, line k = class index k; by default beside the solution. imagenet only."""
+    """``LOC_synset_mapping.txt``, line k = class index k: names of WordNet ids; by default beside the dataset."""
     split: str | None = None
-    """Take only this split: a value of the manifest's column ``split``, or ``val`` of ``LOC_val_solution.csv``."""
+    """Take only this split: ``train``, ``val`` ..., as the dataset calls it."""
     truth: str | None = None
     """Parquet of known causes, where the dataset was made with them; only ``audit`` reads it."""
     limit: int | None = None
@@ -30,5 +60,7 @@ class DatasetSettings:
     """Seed of that sample."""
 
     def __post_init__(self) -> None:
+        if not self.path:
+            raise ValueError("path is missing; give the dataset's folder or file")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is {self.limit}; take at least 1, or leave it out for all images")

@@ -9,14 +9,17 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from stages.ingest.listing import Listing
 from stages.ingest.places import absolute, exists, files_below, is_folder, join, names_in, parent, relative
 from stages.ingest.record import Box, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
-from storage.errors import UserError
+from storage.errors import UserError, quoted
 from storage.images import ImageError, read_bytes
 
 _SOLUTION = re.compile(r"LOC_(\w+)_solution\.csv")
 _SYNSETS = "LOC_synset_mapping.txt"
+LONGEST_CELL = 2**31 - 1
+"""Characters of a CSV cell, at most: the module's own limit, 131,072, is less than some images' boxes take."""
 _EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -41,27 +44,26 @@ class ImagenetReader:
         self._images = self._find_images(settings.images)
         self._synsets = absolute(settings.synsets) if settings.synsets else join(self._folder, _SYNSETS)
 
+    @staticmethod
+    def recognise(listing: Listing) -> str | None:
+        """Why the files below a folder are this format; None if they are not."""
+        solutions = [path for path in listing.files if is_solution(path)]
+        return f"{', '.join(solutions)} of ILSVRC" if solutions else None
+
     def classes(self) -> tuple[DatasetClass, ...]:
-        """One class a line of the synset mapping: a WordNet id, then names with commas between them."""
-        content = _read_text(self._synsets, "dataset.synsets", "give the path of LOC_synset_mapping.txt")
-        classes: dict[str, DatasetClass] = {}
-        for number, line in enumerate(content.splitlines(), 1):
-            wnid, _, names = line.strip().partition(" ")
-            if not wnid:
-                continue
-            if wnid in classes:
-                raise UserError(f"{self._synsets}, line {number}: {wnid} a second time; give each class one line")
-            terms = tuple(term.strip() for term in names.split(",") if term.strip())
-            classes[wnid] = DatasetClass(wnid, terms[0] if terms else wnid, (names.strip(), *terms))
-        if not classes:
-            raise UserError(f"{self._synsets} is empty; give the mapping with one line a class: wnid, then its names")
-        return tuple(classes.values())
+        """One class a line of the synset mapping."""
+        return read_synsets(self._synsets)
+
+    def remarks(self) -> list[str]:
+        """Nothing: what is missing is a sample's problem."""
+        return []
 
     def records(self) -> Iterator[Record]:
         """Samples in the order of the solution file."""
         content = _read_text(self._solution, "dataset.path", "give the folder that holds LOC_*_solution.csv")
         files = self._files()
         try:
+            csv.field_size_limit(LONGEST_CELL)
             reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
             for name in ("ImageId", "PredictionString"):
                 if name not in (reader.fieldnames or ()):
@@ -126,6 +128,28 @@ class ImagenetReader:
         return files
 
 
+def is_solution(name: str) -> bool:
+    """Whether a file's name is that of an ILSVRC solution."""
+    return _SOLUTION.fullmatch(name) is not None
+
+
+def read_synsets(path: str) -> tuple[DatasetClass, ...]:
+    """Classes of ``LOC_synset_mapping.txt``: a WordNet id, then names with commas between them, one class a line."""
+    content = _read_text(path, "dataset.synsets", "give the path of LOC_synset_mapping.txt")
+    classes: dict[str, DatasetClass] = {}
+    for number, line in enumerate(content.splitlines(), 1):
+        wnid, _, names = line.strip().partition(" ")
+        if not wnid:
+            continue
+        if wnid in classes:
+            raise UserError(f"{path}, line {number}: {quoted(wnid)} a second time; give each class one line")
+        terms = tuple(term.strip() for term in names.split(",") if term.strip())
+        classes[wnid] = DatasetClass(wnid, terms[0] if terms else wnid, (names.strip(), *terms))
+    if not classes:
+        raise UserError(f"{path} is empty; give the mapping with one line a class: wnid, then its names")
+    return tuple(classes.values())
+
+
 def parse_prediction(text: str, place: str) -> tuple[Box, ...]:
     """Boxes of a PredictionString, half-open; raises UserError, naming ``place``, if it is not made of fives."""
     words = text.split()
@@ -140,7 +164,9 @@ def parse_prediction(text: str, place: str) -> tuple[Box, ...]:
         try:
             x_min, y_min, x_max, y_max = map(float, numbers)
         except ValueError:
-            raise UserError(f"{place}: {' '.join(numbers)!r} are not four numbers; write xmin ymin xmax ymax") from None
+            raise UserError(
+                f"{place}: {quoted(' '.join(numbers))} are not four numbers; write xmin ymin xmax ymax"
+            ) from None
         boxes.append(Box(x_min, y_min, x_max + 1, y_max + 1, wnid))
     return tuple(boxes)
 

@@ -1,163 +1,248 @@
-"""The ``manifest`` reader: a CSV or Parquet file with the columns path, label, boxes and, if wanted, split."""
+"""The ``manifest`` reader: a table with the columns path, label, boxes and, if wanted, split."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.ingest.places import absolute, join, parent, relative
-from stages.ingest.record import Box, DatasetClass, Record
+from stages.ingest.boxes import as_number, read_box
+from stages.ingest.listing import Listing
+from stages.ingest.places import absolute, as_stored, decode_text, is_folder, join, names_in, parent, relative
+from stages.ingest.readers.imagenet import LONGEST_CELL
+from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
-from storage.errors import UserError
-from storage.images import ImageError, read_bytes
+from storage.errors import UserError, quoted
+from storage.images import ImageError, is_url, read_bytes, read_ends
 
 COLUMNS = ("path", "label", "boxes")
+EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
+_DELIMITERS = (",", ";", "\t")
+_EDGES = ("x0", "y0", "x1", "y1")
 _BOX_FORMAT = '[[x0, y0, x1, y1], ...] or [{"x0": .., "y0": .., "x1": .., "y1": .., "label": ..}, ...]'
+
+Row = tuple[str, Mapping[str, Any]]
 
 
 class ManifestReader:
-    """Samples of a manifest. ``path`` is relative to the manifest's folder (or to ``images``), absolute or a URL.
+    """A manifest: CSV (with , ; or tab), JSON Lines or Parquet of path, label, boxes and perhaps split.
 
-    ``boxes`` is a list of ``[x0, y0, x1, y1]`` or of objects with these keys and perhaps ``label``, half-open pixels of
-    the upright image; JSON in a CSV, JSON or nested lists in Parquet. Empty cells mean: no label, no boxes, no split.
-    Other columns are left alone.
+    ``path`` is relative to the manifest's folder (or to ``images``), absolute or a URL. ``boxes`` is a list of
+    ``[x0, y0, x1, y1]`` or of objects with these keys and perhaps ``label``, half-open pixels of the upright image;
+    JSON in a CSV, JSON or nested lists elsewhere. ``dataset.boxes`` and ``dataset.relative`` read them in another form.
+    Empty cells mean: no label, no boxes, no split. Other columns are left alone.
     """
 
     def __init__(self, settings: DatasetSettings) -> None:
-        self._path = absolute(settings.path)
+        path = absolute(settings.path)
+        found = find_manifests(path) if is_folder(path) else []
+        if len(found) > 1:
+            raise UserError(f"dataset.path: {found[0]} and {found[1]} are both manifests; give the path of one")
+        self._path = join(path, found[0]) if found else path
         self._images = absolute(settings.images) if settings.images else parent(self._path)
         self._split = settings.split
+        self._form: BoxForm = settings.boxes or "xyxy"
+        self._relative = bool(settings.relative)
+
+    @staticmethod
+    def recognise(listing: Listing) -> str | None:
+        """Why the files below a folder are this format; None if they are not."""
+        found = find_manifests(listing.root, listing.files)
+        return f"{', '.join(found)} with the columns path, label, boxes" if found else None
 
     def classes(self) -> tuple[DatasetClass, ...]:
         """A manifest has no list of classes: labels are names of the model's."""
         return ()
 
+    def remarks(self) -> list[str]:
+        """Nothing: a manifest says all in its rows."""
+        return []
+
     def records(self) -> Iterator[Record]:
         """Samples in the order of the file."""
-        try:
-            content = read_bytes(self._path)
-        except ImageError as error:
-            raise UserError(
-                f"dataset.path: cannot read the manifest {self._path} ({error.reason}); give a CSV or Parquet file "
-                f"with the columns {', '.join(COLUMNS)}"
-            ) from None
-        rows = self._parquet(content) if content[:4] == b"PAR1" else self._csv(content)
-        for place, row in rows:
+        for place, row in read_rows(self._path, COLUMNS):
+            if self._split is not None and "split" not in row:
+                raise UserError(
+                    f"{self._path} has no column 'split', but dataset.split is {self._split!r}; leave it out"
+                )
             yield self._record(place, row)
 
-    def _csv(self, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        try:
-            reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-            self._check_columns(reader.fieldnames or ())
-            for row in reader:
-                place = f"{self._path}, line {reader.line_num}"
-                if None in row or None in row.values():
-                    fields = len(reader.fieldnames or ())
-                    raise UserError(
-                        f"{place}: not {fields} fields as in the header; put boxes in double quotes, like "
-                        '"[[10, 20, 110, 220]]"'
-                    )
-                yield place, row
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{self._path} is neither Parquet nor CSV in UTF-8 (byte {error.start}); save it as one of these"
-            ) from None
-        except csv.Error as error:
-            raise UserError(f"{self._path}, line {reader.reader.line_num}: not CSV: {error}; quote the cell") from None
-
-    def _parquet(self, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        try:
-            table = pq.read_table(io.BytesIO(content))
-        except pa.ArrowException as error:
-            raise UserError(f"{self._path} is damaged Parquet: {error}; write it again") from None
-        self._check_columns(table.column_names)
-        columns = [name for name in (*COLUMNS, "split") if name in table.column_names]
-        for number, row in enumerate(table.select(columns).to_pylist(), 1):
-            yield f"{self._path}, row {number}", row
-
-    def _check_columns(self, found: Sequence[str]) -> None:
-        missing = [name for name in COLUMNS if name not in found]
-        if missing:
-            raise UserError(
-                f"{self._path} has no column {missing[0]!r} (it has {', '.join(map(repr, found)) or 'none'}); a "
-                f"manifest has the columns {', '.join(COLUMNS)}, with empty cells where there is nothing to say"
-            )
-        if self._split is not None and "split" not in found:
-            raise UserError(f"{self._path} has no column 'split', but dataset.split is {self._split!r}; leave it out")
-
     def _record(self, place: str, row: Mapping[str, Any]) -> Record:
-        path = _text(row["path"])
+        path = as_text(row["path"])
         if path is None:
             raise UserError(f"{place}: the path is empty; give the path of the image, or remove the row")
-        uri = join(self._images, path)
+        uri = path if is_url(path) else as_stored(join(self._images, path))
         return Record(
             sample_id=relative(uri, self._images),
             uri=uri,
             place=place,
-            label=_text(row["label"]),
-            boxes=parse_boxes(row["boxes"], place),
-            split=_text(row.get("split")),
+            label=as_text(row["label"]),
+            boxes=parse_boxes(row["boxes"], place, self._form),
+            split=as_text(row.get("split")),
+            form=self._form,
+            relative=self._relative,
         )
 
 
-def parse_boxes(cell: Any, place: str) -> tuple[Box, ...]:
+def read_rows(path: str, columns: Sequence[str]) -> Iterator[Row]:
+    """Rows of a table, each with its place, in any of the forms of a manifest.
+
+    Raises UserError for a file that is none of them, or that lacks one of ``columns``.
+    """
+    try:
+        content = read_bytes(path)
+    except ImageError as error:
+        raise UserError(
+            f"dataset.path: cannot read the manifest {path} ({error.reason}); give a CSV or Parquet file "
+            f"with the columns {', '.join(columns)}"
+        ) from None
+    if content[:4] == b"PAR1":
+        yield from _parquet(path, content, columns)
+        return
+    text = decode_text(content, path, "save it as CSV or JSON Lines in UTF-8, or as Parquet")
+    begin = text.lstrip()[:1]
+    yield from _json_lines(path, text, columns) if begin in ("{", "[") else _csv(path, text, columns)
+
+
+def _csv(path: str, text: str, columns: Sequence[str]) -> Iterator[Row]:
+    header = text.lstrip().partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=lambda mark: len({*columns} & {cell.strip(' "\r') for cell in header.split(mark)}))
+    csv.field_size_limit(LONGEST_CELL)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    try:
+        names = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        _check_columns(path, names, columns)
+        for row in reader:
+            place = f"{path}, line {reader.line_num}"
+            if None in row or None in row.values():
+                raise UserError(
+                    f"{place}: not {len(names)} fields as in the header; put boxes in double quotes, like "
+                    '"[[10, 20, 110, 220]]"'
+                )
+            yield place, row
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.reader.line_num}: not CSV: {error}; quote the cell") from None
+
+
+def _json_lines(path: str, text: str, columns: Sequence[str]) -> Iterator[Row]:
+    for number, line in enumerate(text.splitlines(), 1):
+        place = f"{path}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            _refuse_other_json(path, text)
+            raise UserError(f"{place}: not JSON: {error}; write one object a line") from None
+        if not isinstance(row, dict) or "images" in row:
+            _refuse_other_json(path, text)
+            raise UserError(f"{place}: {quoted(row)} is no object; write one object of {', '.join(columns)} a line")
+        missing = [name for name in columns if name not in row]
+        if missing:
+            raise UserError(
+                f"{place}: no key {missing[0]!r} (it has {quoted(list(row))}); a row has the keys "
+                f"{', '.join(columns)}, null where there is nothing to say"
+            )
+        yield place, row
+
+
+def _refuse_other_json(path: str, text: str) -> None:
+    if '"images"' in text and '"annotations"' in text:
+        raise UserError(f"{path} is a COCO file, not a manifest; set dataset.reader: coco")
+    if text.lstrip().startswith("["):
+        raise UserError(f"{path} is one JSON list; a manifest has one object a line, or is a CSV or Parquet file")
+
+
+def _parquet(path: str, content: bytes, columns: Sequence[str]) -> Iterator[Row]:
+    try:
+        table = pq.read_table(io.BytesIO(content))
+    except pa.ArrowException as error:
+        raise UserError(f"{path} is damaged Parquet: {quoted(str(error))}; write it again") from None
+    _check_columns(path, table.column_names, columns)
+    for number, row in enumerate(table.select([*columns, *({"split"} & {*table.column_names})]).to_pylist(), 1):
+        yield f"{path}, row {number}", row
+
+
+def _check_columns(path: str, found: Sequence[str], columns: Sequence[str]) -> None:
+    missing = [name for name in columns if name not in found]
+    if missing:
+        has = ", ".join(map(quoted, found[:12])) + (", ..." if len(found) > 12 else "")
+        raise UserError(
+            f"{path} has no column {missing[0]!r} (it has {has or 'none'}); a "
+            f"manifest has the columns {', '.join(columns)}, with empty cells where there is nothing to say"
+        )
+
+
+def find_manifests(folder: str, names: Sequence[str] | None = None) -> list[str]:
+    """Files directly in a folder that begin as a manifest does."""
+    names = [name for name in (names_in(folder) if names is None else names) if "/" not in name]
+    tables = [name for name in names if posixpath.splitext(name)[1].lower() in EXTENSIONS]
+    return [name for name in tables if has_columns(join(folder, name), COLUMNS)]
+
+
+def has_columns(path: str, columns: Sequence[str]) -> bool:
+    """Whether a table's first line, or its Parquet schema, names all of ``columns``."""
+    try:
+        head, _ = read_ends(path, 4096)
+        if head[:4] == b"PAR1":
+            return {*columns} <= {*pq.read_schema(io.BytesIO(read_bytes(path))).names}
+        line = decode_text(head.rpartition(b"\n")[0] or head, path, "").lstrip().partition("\n")[0]
+    except (ImageError, UserError, pa.ArrowException):
+        return False
+    words = line.translate(dict.fromkeys(map(ord, ',;\t"{}:\r'), " ")).split()
+    return {*columns} <= {*words}
+
+
+def parse_boxes(cell: Any, place: str, form: BoxForm = "xyxy") -> tuple[Box, ...]:
     """Boxes of a manifest's cell; raises UserError, naming ``place``, for what has not the shape of a list of boxes."""
     if isinstance(cell, str):
         if not cell.strip():
             return ()
         try:
             cell = json.loads(cell)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"{place}: boxes are not JSON ({error}): {_short(cell)}; write {_BOX_FORMAT}") from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
+            raise UserError(f"{place}: boxes are not JSON ({error}): {quoted(cell)}; write {_BOX_FORMAT}") from None
     if cell is None:
         return ()
     if not isinstance(cell, list):
-        raise UserError(f"{place}: boxes are no list: {_short(cell)}; write {_BOX_FORMAT}")
-    return tuple(_parse_box(entry, f"{place}, box {number}") for number, entry in enumerate(cell, 1))
+        raise UserError(f"{place}: boxes are no list: {quoted(cell)}; write {_BOX_FORMAT}")
+    return tuple(_parse_box(entry, f"{place}, box {number}", form) for number, entry in enumerate(cell, 1))
 
 
-def _parse_box(entry: Any, place: str) -> Box:
+def _parse_box(entry: Any, place: str, form: BoxForm) -> Box:
     label: Any = None
     if isinstance(entry, Mapping):
-        unknown = sorted(set(entry) - {"x0", "y0", "x1", "y1", "label"})
-        missing = [name for name in ("x0", "y0", "x1", "y1") if name not in entry]
+        unknown = sorted(set(entry) - {*_EDGES, "label"})
+        missing = [name for name in _EDGES if name not in entry]
         if unknown or missing:
-            fault = f"no {missing[0]}" if missing else f"an unknown key {unknown[0]!r}"
-            raise UserError(f"{place}: {fault} in {_short(entry)}; write {_BOX_FORMAT}")
-        numbers, label = [entry[name] for name in ("x0", "y0", "x1", "y1")], entry.get("label")
+            fault = f"no {missing[0]}" if missing else f"an unknown key {quoted(unknown[0])}"
+            raise UserError(f"{place}: {fault} in {quoted(entry)}; write {_BOX_FORMAT}")
+        given, label = [entry[name] for name in _EDGES], entry.get("label")
     elif isinstance(entry, list):
-        numbers = entry
+        given = entry
     else:
-        raise UserError(f"{place}: {_short(entry)} is no box; write {_BOX_FORMAT}")
-    if len(numbers) != 4:
-        raise UserError(f"{place}: {len(numbers)} coordinates in {_short(entry)}, not 4; write {_BOX_FORMAT}")
-    for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise UserError(f"{place}: {number!r} in {_short(entry)} is no number; write {_BOX_FORMAT}")
+        raise UserError(f"{place}: {quoted(entry)} is no box; write {_BOX_FORMAT}")
+    if len(given) != 4:
+        raise UserError(f"{place}: {len(given)} coordinates in {quoted(entry)}, not 4; write {_BOX_FORMAT}")
+    numbers = []
+    for value in given:
+        number = as_number(value)
+        if number is None:
+            raise UserError(f"{place}: {quoted(value)} in {quoted(entry)} is no number; write {_BOX_FORMAT}")
+        numbers.append(number)
     if label is not None and not isinstance(label, str):
-        raise UserError(f"{place}: the label {label!r} is no text; put it in quotes")
-    x0, y0, x1, y1 = map(_real, numbers)
-    return Box(x0, y0, x1, y1, _text(label))
+        raise UserError(f"{place}: the label {quoted(label)} is no text; put it in quotes")
+    return read_box(numbers, form, as_text(label))
 
 
-def _real(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:  # an integer of hundreds of digits: as far out as can be, which drops the box
-        return float("inf") if number > 0 else float("-inf")
-
-
-def _text(value: Any) -> str | None:
-    """A cell as text; None if it is empty."""
+def as_text(value: Any) -> str | None:
+    """A cell as text; None if it is empty. Tables with gaps hold 7 as 7.0 and nothing as NaN."""
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else None if value != value else value
     return None if value is None else str(value).strip() or None
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

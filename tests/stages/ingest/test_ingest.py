@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from stages.ingest import ingest as stage
+from stages.ingest import facts as stage
 from stages.ingest.ingest import ingest
+from stages.ingest.recognise import open_dataset
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError
 from storage.run import Run
 from storage.tables import SAMPLES
 from tests.stages.ingest.datasets import FORMATS, PICTURES, Picture, as_csv, as_imagenet, write_images, write_rows
+from tests.stages.ingest.written import WRITTEN
 
 NAMES = ("n01", "n02", "n03")
 FULL = [[0, 0, 40, 30]]
@@ -49,6 +51,10 @@ def manifest(folder: Path, *rows: dict[str, Any]) -> DatasetSettings:
     )
 
 
+def take(settings: DatasetSettings, names: Sequence[str], run: Run, *told: Any) -> pa.Table:
+    return ingest(open_dataset(settings), names, run, *told)
+
+
 def by_id(table: Any) -> dict[str, dict[str, Any]]:
     return {row["sample_id"]: row for row in table.to_pylist()}
 
@@ -58,11 +64,11 @@ def box(x0: float, y0: float, x1: float, y1: float, label: str | None = None) ->
 
 
 class TestTable:
-    @pytest.mark.parametrize("make", FORMATS.values(), ids=FORMATS)
+    @pytest.mark.parametrize("make", [*FORMATS.values(), *WRITTEN.values()], ids=[*FORMATS, *WRITTEN])
     def test_every_format_gives_the_same_samples(
         self, make: Callable[[Path], DatasetSettings], tmp_path: Path, run: Run
     ) -> None:
-        table = ingest(make(tmp_path), NAMES, run)
+        table = ingest(open_dataset(make(tmp_path / "data")), NAMES, run)
         assert table.schema == SAMPLES
         assert table["label"].to_pylist() == ["n02", "n01", "n03"]
         assert table["class_index"].to_pylist() == [1, 0, 2]
@@ -71,7 +77,8 @@ class TestTable:
             (40, 30),
             (24, 32),
         ]
-        assert table["boxes"].to_pylist() == [[box(*entry) for entry in picture.boxes] for picture in PICTURES]
+        for row, picture in zip(table.to_pylist(), PICTURES, strict=True):
+            assert row["boxes"] == [pytest.approx(box(*entry), abs=1e-4) for entry in picture.boxes]
         assert table["status"].to_pylist() == ["ok"] * 3
         assert table["reason"].null_count == 3
         assert run.table("samples").equals(table)
@@ -79,7 +86,7 @@ class TestTable:
     def test_digest_size_and_time_are_the_files(self, tmp_path: Path, run: Run) -> None:
         settings = as_csv(tmp_path)
         os.utime(tmp_path / "first.JPEG", ns=(0, 1_234_567_891))
-        row = ingest(settings, NAMES, run).to_pylist()[0]
+        row = take(settings, NAMES, run).to_pylist()[0]
         content = (tmp_path / "first.JPEG").read_bytes()
         assert row["digest"] == hashlib.sha256(content).hexdigest()
         assert (row["size_bytes"], row["mtime_ns"]) == (len(content), 1_234_567_891)
@@ -87,16 +94,16 @@ class TestTable:
 
     def test_progress_counts_to_the_end(self, tmp_path: Path, run: Run) -> None:
         said: list[tuple[int, int]] = []
-        ingest(as_csv(tmp_path), NAMES, run, lambda done, total: said.append((done, total)))
+        take(as_csv(tmp_path), NAMES, run, lambda done, total: said.append((done, total)))
         assert said == [(1, 3), (2, 3), (3, 3)]
 
     def test_imagenet_takes_the_index_from_the_mappings_line(self, tmp_path: Path, run: Run) -> None:
-        table = ingest(as_imagenet(tmp_path), ("Tench", "bird crane", "machine crane"), run)
+        table = take(as_imagenet(tmp_path), ("Tench", "bird crane", "machine crane"), run)
         assert table["label"].to_pylist() == ["bird crane", "Tench", "machine crane"]
         assert table["class_index"].to_pylist() == [1, 0, 2]
 
     def test_imagenet_on_a_model_of_some_classes_matches_names(self, tmp_path: Path, run: Run) -> None:
-        table = ingest(as_imagenet(tmp_path), ("dog", "Tinca tinca"), run)
+        table = take(as_imagenet(tmp_path), ("dog", "Tinca tinca"), run)
         assert table["label"].to_pylist() == ["crane (n02)", "Tinca tinca", "crane (n03)"]
         assert table["status"].to_pylist() == ["no_class", "ok", "no_class"]
 
@@ -106,7 +113,7 @@ class TestTable:
         memory.put(f"{tmp_path}/", "/dataset/", recursive=True)
         try:
             far = Run.create("memory://run")
-            table = ingest(replace(settings, path="memory://dataset/manifest.csv"), NAMES, far)
+            table = take(replace(settings, path="memory://dataset/manifest.csv"), NAMES, far)
             assert table["status"].to_pylist() == ["ok"] * 3
             assert table["uri"].to_pylist()[0] == "memory://dataset/first.JPEG"
             assert far.table("samples").equals(table)
@@ -120,14 +127,14 @@ class TestStatus:
         exif[0x0112] = 6  # stored 40 x 30, shown 30 x 40
         Image.new("RGB", (40, 30)).save(tmp_path / "turned.jpg", exif=exif)
         settings = manifest(tmp_path, {"path": "turned.jpg", "boxes": [[-5, 31, 12, 39], [20, 0, 50, 50]]})
-        row = ingest(settings, NAMES, run).to_pylist()[0]
+        row = take(settings, NAMES, run).to_pylist()[0]
         assert (row["width"], row["height"]) == (30, 40)
         assert row["boxes"] == [box(0, 31, 12, 39), box(20, 0, 30, 40)]
 
     def test_some_boxes_of_no_use_are_dropped_and_noted(self, tmp_path: Path, run: Run) -> None:
         write_images(tmp_path)
         settings = manifest(tmp_path, {"path": "first.JPEG", "boxes": [[1, 1, 5, 5], [50, 0, 60, 9], [7, 7, 7, 9]]})
-        row = ingest(settings, NAMES, run).to_pylist()[0]
+        row = take(settings, NAMES, run).to_pylist()[0]
         assert row["status"] == "ok"
         assert row["boxes"] == [box(1, 1, 5, 5)]
         assert row["reason"] == "box 2 (50, 0, 60, 9) lies outside the image of 40 x 30; box 3 (7, 7, 7, 9) has no area"
@@ -137,7 +144,7 @@ class TestStatus:
         settings = manifest(
             tmp_path, {"path": "first.JPEG", "boxes": "[[NaN, 0, 1, 1]]"}, {"path": "second.JPEG", "boxes": ""}
         )
-        first, second = ingest(settings, NAMES, run).to_pylist()
+        first, second = take(settings, NAMES, run).to_pylist()
         assert (first["status"], first["reason"]) == ("no_box", "box 1 (nan, 0, 1, 1) is not finite")
         assert (second["status"], second["reason"]) == ("no_box", "the sample has no box")
         assert first["class_index"] == 0
@@ -149,7 +156,7 @@ class TestStatus:
         settings = manifest(
             tmp_path, {"path": "first.JPEG", "boxes": [other]}, {"path": "second.JPEG", "boxes": [other, own]}
         )
-        first, second = ingest(settings, NAMES, run).to_pylist()
+        first, second = take(settings, NAMES, run).to_pylist()
         assert first["status"] == "no_box"
         assert "no box bears the label 'n01', only 'n02'" in first["reason"]
         assert second["status"] == "ok"
@@ -163,7 +170,7 @@ class TestStatus:
             {"path": "second.JPEG", "label": "n07"},
             {"path": "third.JPEG", "label": ""},
         )
-        _, second, third = ingest(settings, NAMES, run).to_pylist()
+        _, second, third = take(settings, NAMES, run).to_pylist()
         assert (second["status"], second["label"], second["class_index"]) == ("no_class", "n07", None)
         assert "the model has no class 'n07'" in second["reason"]
         assert "model.classes" in second["reason"]
@@ -179,7 +186,7 @@ class TestStatus:
         Image.new("L", (40, 30)).save(tmp_path / "gray.png")
         Image.new("CMYK", (40, 30)).save(tmp_path / "ink.jpg")
         names = ["empty.jpg", "text.jpg", "cut.jpg", "folder.jpg", "gone.jpg", "gray.png", "ink.jpg", "first.JPEG"]
-        rows = by_id(ingest(manifest(tmp_path, *({"path": name} for name in names)), NAMES, run))
+        rows = by_id(take(manifest(tmp_path, *({"path": name} for name in names)), NAMES, run))
         for name, reason in {
             "empty.jpg": "the file is empty (0 bytes)",
             "text.jpg": "not an image in a known format",
@@ -197,16 +204,16 @@ class TestStatus:
 class TestSecondTime:
     def test_unchanged_files_are_not_read_again(self, tmp_path: Path, run: Run, reads: list[str]) -> None:
         settings = as_csv(tmp_path)
-        first = ingest(settings, NAMES, run)
+        first = take(settings, NAMES, run)
         assert len(reads) == 3
         reads.clear()
-        assert ingest(settings, NAMES, run).equals(first)
+        assert take(settings, NAMES, run).equals(first)
         assert reads == []
 
     @pytest.mark.parametrize("change", ["size", "time", "forgotten"])
     def test_a_changed_file_is_read_again(self, tmp_path: Path, run: Run, reads: list[str], change: str) -> None:
         settings = as_csv(tmp_path)
-        table = ingest(settings, NAMES, run)
+        table = take(settings, NAMES, run)
         reads.clear()
         path = tmp_path / "second.JPEG"
         if change == "size":
@@ -219,7 +226,7 @@ class TestSecondTime:
             place = SAMPLES.get_field_index("mtime_ns")
             times = [-1 if row["sample_id"] == "second.JPEG" else row["mtime_ns"] for row in table.to_pylist()]
             run.write_table("samples", table.set_column(place, SAMPLES.field(place), pa.array(times, pa.int64())))
-        row = by_id(ingest(settings, NAMES, run))["second.JPEG"]
+        row = by_id(take(settings, NAMES, run))["second.JPEG"]
         assert reads == [str(path)]
         assert row["digest"] == hashlib.sha256(path.read_bytes()).hexdigest()
         assert row["width"] == (50 if change == "size" else 40)
@@ -229,16 +236,16 @@ class TestSecondTime:
         whole = (tmp_path / "first.JPEG").read_bytes()
         settings = manifest(tmp_path, {"path": "first.JPEG"}, {"path": "second.JPEG"})
         (tmp_path / "first.JPEG").unlink()
-        assert ingest(settings, NAMES, run)["status"].to_pylist() == ["unreadable", "ok"]
+        assert take(settings, NAMES, run)["status"].to_pylist() == ["unreadable", "ok"]
         (tmp_path / "first.JPEG").write_bytes(whole)
-        assert ingest(settings, NAMES, run)["status"].to_pylist() == ["ok", "ok"]
+        assert take(settings, NAMES, run)["status"].to_pylist() == ["ok", "ok"]
 
     def test_new_boxes_and_labels_need_no_new_reading(self, tmp_path: Path, run: Run, reads: list[str]) -> None:
         write_images(tmp_path)
-        ingest(manifest(tmp_path, {"path": "first.JPEG"}), NAMES, run)
+        take(manifest(tmp_path, {"path": "first.JPEG"}), NAMES, run)
         reads.clear()
         changed = manifest(tmp_path, {"path": "first.JPEG", "label": "n02", "boxes": [[1, 2, 3, 4]]})
-        row = ingest(changed, NAMES, run).to_pylist()[0]
+        row = take(changed, NAMES, run).to_pylist()[0]
         assert (row["label"], row["class_index"], row["boxes"]) == ("n02", 1, [box(1, 2, 3, 4)])
         assert reads == []
 
@@ -246,7 +253,7 @@ class TestSecondTime:
         write_images(tmp_path, (*PICTURES, Picture("a.jpg", "n01"), Picture("b.jpg", "n01")))
 
         def rows(*names: str) -> dict[str, tuple[int, str]]:
-            table = ingest(manifest(tmp_path, *({"path": name} for name in names)), NAMES, run)
+            table = take(manifest(tmp_path, *({"path": name} for name in names)), NAMES, run)
             assert table["row"].to_pylist() == list(range(table.num_rows))
             return {name: (row["row"], row["status"]) for name, row in by_id(table).items()}
 
@@ -272,11 +279,11 @@ class TestSecondTime:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            ingest(settings, NAMES, run, stop)
+            take(settings, NAMES, run, stop)
         assert not run.has_table("samples")
-        before = ingest(settings, NAMES, run)
+        before = take(settings, NAMES, run)
         with pytest.raises(KeyboardInterrupt):
-            ingest(settings, NAMES, run, stop)
+            take(settings, NAMES, run, stop)
         assert run.table("samples").equals(before)
 
 
@@ -286,7 +293,7 @@ class TestChoice:
         return manifest(folder, *({"path": name} for name in names))
 
     def chosen(self, settings: DatasetSettings, folder: Path) -> list[str]:
-        return [str(name) for name in ingest(settings, NAMES, Run.create(str(folder)))["sample_id"].to_pylist()]
+        return [str(name) for name in take(settings, NAMES, Run.create(str(folder)))["sample_id"].to_pylist()]
 
     def test_limit_takes_a_seeded_sample_that_the_order_does_not_change(self, tmp_path: Path) -> None:
         names = [f"{number:02}.jpg" for number in range(20)]
@@ -320,13 +327,13 @@ class TestChoice:
 
 class TestMistakes:
     def test_an_unknown_reader(self, run: Run) -> None:
-        with pytest.raises(UserError, match=r"no reader 'coco'; readers are imagenet, manifest"):
-            ingest(DatasetSettings("coco", "x"), NAMES, run)  # type: ignore[arg-type]
+        with pytest.raises(UserError, match=r"no reader 'cocoa'; readers are auto, imagenet, voc, coco"):
+            take(DatasetSettings("cocoa", "x"), NAMES, run)  # type: ignore[arg-type]
 
     def test_an_empty_dataset(self, tmp_path: Path, run: Run) -> None:
         (tmp_path / "m.csv").write_text("path,label,boxes\n")
         with pytest.raises(UserError, match=r"m\.csv lists no image"):
-            ingest(DatasetSettings("manifest", str(tmp_path / "m.csv")), NAMES, run)
+            take(DatasetSettings("manifest", str(tmp_path / "m.csv")), NAMES, run)
 
     @pytest.mark.parametrize("again", ["first.JPEG", "./first.JPEG", "sub/../first.JPEG", "{root}/first.JPEG"])
     def test_an_image_listed_twice_names_both_lines(self, tmp_path: Path, run: Run, again: str) -> None:
@@ -337,16 +344,16 @@ class TestMistakes:
         with pytest.raises(
             UserError, match=r"line 4: the image first\.JPEG is listed a second time \(first: .*line 2\)"
         ):
-            ingest(settings, NAMES, run)
+            take(settings, NAMES, run)
 
     def test_no_image_where_the_dataset_says(self, tmp_path: Path, run: Run) -> None:
         settings = manifest(tmp_path, {"path": "a.jpg"}, {"path": "b.jpg"})
         with pytest.raises(
             UserError, match=r"none of the 2 images .*line 2: no such file: .*a\.jpg; check .*dataset\.images"
         ):
-            ingest(settings, NAMES, run)
+            take(settings, NAMES, run)
         assert not run.has_table("samples")
 
     def test_no_label_of_the_models(self, tmp_path: Path, run: Run) -> None:
         with pytest.raises(UserError, match=r"labels \('n01', 'n02', 'n03'\).*classes \('cat', 'dog'\)"):
-            ingest(as_csv(tmp_path), ("cat", "dog"), run)
+            take(as_csv(tmp_path), ("cat", "dog"), run)

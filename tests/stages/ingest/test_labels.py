@@ -30,7 +30,7 @@ def test_a_name_of_two_classes_is_not_guessed() -> None:
     found = LabelResolver(("crane", "cat", "crane")).resolve("crane")
     assert found.class_index is None
     assert found.problem is not None
-    assert "2 classes of the model are named 'crane' (0, 2)" in found.problem
+    assert "2 classes of the model are named 'crane' (outputs 0 and 2)" in found.problem
 
 
 def test_no_label_is_no_class() -> None:

@@ -47,7 +47,7 @@ def test_classes_are_the_lines_of_the_mapping(tmp_path: Path) -> None:
 def test_a_class_listed_twice_names_the_line(tmp_path: Path) -> None:
     settings = as_imagenet(tmp_path)
     (tmp_path / "LOC_synset_mapping.txt").write_text("n01 tench\nn02 crane\nn01 tench\n")
-    with pytest.raises(UserError, match=r"mapping\.txt, line 3: n01 a second time"):
+    with pytest.raises(UserError, match=r"mapping\.txt, line 3: 'n01' a second time"):
         ImagenetReader(settings).classes()
 
 

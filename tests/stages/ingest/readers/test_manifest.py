@@ -36,7 +36,7 @@ class TestBoxes:
             ("[1, 2, 3, 4]", r"box 1: 1 is no box"),
             ("[[1, 2, 3]]", r"box 1: 3 coordinates in \[1, 2, 3\], not 4"),
             ("[[1, 2, 3, 4], [1, 2, 3, 4, 5]]", r"box 2: 5 coordinates"),
-            ('[[1, 2, "3", 4]]', r"box 1: '3' in .* is no number"),
+            ('[[1, 2, "three", 4]]', r"box 1: 'three' in .* is no number"),
             ("[[1, 2, true, 4]]", r"True in .* is no number"),
             ("[[1, 2, null, 4]]", r"None in .* is no number"),
             ('{"x0": 1}', r"boxes are no list"),
@@ -71,13 +71,16 @@ class TestCsv:
         [
             ("file,label,boxes\n", r"m\.csv has no column 'path' \(it has 'file', 'label', 'boxes'\)"),
             ("path,label\n", r"has no column 'boxes'"),
-            ("path;label;boxes\n", r"it has 'path;label;boxes'"),
+            ("path|label|boxes\n", r"it has 'path\|label\|boxes'"),
             ("", r"it has none"),
             ("path,label,boxes\na.jpg,dog,[[0, 0, 5, 5]]\n", r"m\.csv, line 2: not 3 fields.*double quotes"),
             ("path,label,boxes\na.jpg,dog\n", r"line 2: not 3 fields"),
             ("path,label,boxes\na.jpg,dog,\n ,dog,\n", r"line 3: the path is empty"),
             ('path,label,boxes\na.jpg,dog,"[[1, 2"]]\n', r"line 2: not CSV"),
-            (b"\xff\xd8\xff\xe0 a photo", r"neither Parquet nor CSV in UTF-8 \(byte 0\)"),
+            (
+                b"\xff\xd8\xff\xe0 a photo",
+                r"is not UTF-8 \(byte 0\); save it as CSV or JSON Lines in UTF-8, or as Parquet",
+            ),
             (b"PAR1 and nothing else", r"damaged Parquet"),
         ],
     )

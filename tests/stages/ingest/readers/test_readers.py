@@ -10,44 +10,69 @@ import fsspec
 import pytest
 from PIL import Image
 
-from stages.ingest.ingest import READERS
+from stages.ingest.boxes import scaled
+from stages.ingest.labels import LabelResolver
+from stages.ingest.objects import choose_labels, samples_of
+from stages.ingest.recognise import READERS, open_dataset
+from stages.ingest.record import Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError
 from tests.stages.ingest.datasets import FORMATS, PICTURES, Picture
+from tests.stages.ingest.written import WRITTEN
 
 Make = Callable[..., DatasetSettings]
+ALL: dict[str, Make] = {**FORMATS, **WRITTEN}
 
 
-@pytest.fixture(params=FORMATS, ids=str)
+@pytest.fixture(params=ALL, ids=str)
 def make(request: pytest.FixtureRequest) -> Make:
-    return FORMATS[request.param]
+    return ALL[request.param]
+
+
+def read(settings: DatasetSettings) -> list[Record]:
+    return list(open_dataset(settings).reader.records())
+
+
+def samples(settings: DatasetSettings) -> list[Record]:
+    """Records as samples: those of detection datasets have no label of their own."""
+    records = read(settings)
+    how = choose_labels("auto", records)
+    labels = LabelResolver(("n01", "n02", "n03"), open_dataset(settings).reader.classes())
+    return [sample for record in records for sample in samples_of(record, how, labels)]
 
 
 def test_every_reader_is_under_the_contract(tmp_path: Path) -> None:
-    assert {write(tmp_path / name.replace(" ", "_")).reader for name, write in FORMATS.items()} == set(READERS)
+    assert {write(tmp_path / name.replace(" ", "_")).reader for name, write in ALL.items()} == set(READERS)
+
+
+def test_a_dataset_is_recognised_by_its_files(make: Make, tmp_path: Path) -> None:
+    settings = make(tmp_path / "data")
+    found = open_dataset(replace(settings, reader="auto"))
+    assert found.settings.reader == settings.reader
+    assert list(found.reader.records()) == read(settings)
 
 
 def test_records_are_the_dataset_in_its_order(make: Make, tmp_path: Path) -> None:
-    settings = make(tmp_path)
-    records = list(READERS[settings.reader](settings).records())
+    records = samples(make(tmp_path / "data"))
     assert [record.label for record in records] == ["n02", "n01", "n03"]
-    assert [tuple(box[:4] for box in record.boxes) for record in records] == [picture.boxes for picture in PICTURES]
+    for record, picture in zip(records, PICTURES, strict=True):
+        boxes = [scaled(box, *picture.size) if record.relative else box for box in record.boxes]
+        assert [box[:4] for box in boxes] == [pytest.approx(box, abs=1e-4) for box in picture.boxes]
+        assert {box.label for box in record.boxes} <= {None, record.label}
+        assert record.size in (None, picture.size)
     assert [record.split for record in records] == ["val"] * 3
-    assert all(box.label is None for record in records for box in record.boxes)
-    assert all(record.problem is None for record in records)
+    assert all(record.problem is None and record.notes == () for record in records)
 
 
 def test_the_uri_opens_the_image(make: Make, tmp_path: Path) -> None:
-    settings = make(tmp_path)
-    for record, picture in zip(READERS[settings.reader](settings).records(), PICTURES, strict=True):
+    for record, picture in zip(read(make(tmp_path / "data")), PICTURES, strict=True):
         assert Path(record.uri).is_absolute()
         with Image.open(record.uri) as image:
             assert image.size == picture.size
 
 
 def test_a_sample_id_is_the_path_below_the_root(make: Make, tmp_path: Path) -> None:
-    settings = make(tmp_path)
-    records = list(READERS[settings.reader](settings).records())
+    records = read(make(tmp_path / "data"))
     assert len({record.sample_id for record in records}) == 3
     for record in records:
         assert record.uri.endswith(f"/{record.sample_id}")
@@ -55,48 +80,50 @@ def test_a_sample_id_is_the_path_below_the_root(make: Make, tmp_path: Path) -> N
 
 
 def test_reading_twice_gives_the_same(make: Make, tmp_path: Path) -> None:
-    settings = make(tmp_path)
-    reader = READERS[settings.reader](settings)
+    reader = open_dataset(make(tmp_path / "data")).reader
     assert list(reader.records()) == list(reader.records())
+    assert reader.remarks() == reader.remarks() == []
 
 
 def test_a_record_says_where_it_stands(make: Make, tmp_path: Path) -> None:
-    settings = make(tmp_path)
-    for record in READERS[settings.reader](settings).records():
+    for record in read(make(tmp_path / "data")):
         file, _, place = record.place.partition(", ")
         assert Path(file).is_file()
-        assert place.split()[0] in ("line", "row")
+        assert not place or place.split()[0] in ("line", "row", "image")
 
 
 def test_relative_paths_become_absolute(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = make(tmp_path)
-    monkeypatch.chdir(tmp_path.parent)
-    relative = replace(settings, path=str(Path(settings.path).relative_to(tmp_path.parent)))
-    expected = list(READERS[settings.reader](settings).records())
-    assert list(READERS[settings.reader](relative).records()) == expected
+    settings = make(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    relative = replace(settings, path=str(Path(settings.path).relative_to(tmp_path)))
+    assert read(relative) == read(settings)
 
 
 def test_a_picture_without_boxes_is_a_sample(make: Make, tmp_path: Path) -> None:
-    settings = make(tmp_path, (Picture("bare.JPEG", "n01"), *PICTURES))
-    records = list(READERS[settings.reader](settings).records())
+    records = read(make(tmp_path / "data", (Picture("bare.JPEG", "n01"), *PICTURES)))
     assert records[0].boxes == ()
     assert len(records) == 4
 
 
+def test_a_split_is_taken_by_its_name(make: Make, tmp_path: Path) -> None:
+    settings = replace(make(tmp_path / "data"), split="val")
+    assert [record.split for record in read(settings)] == ["val"] * 3
+
+
 def test_a_missing_dataset_is_named(make: Make, tmp_path: Path) -> None:
-    settings = replace(make(tmp_path), path=str(tmp_path / "elsewhere"))
-    with pytest.raises(UserError, match=r"dataset\.path: .*elsewhere"):
-        list(READERS[settings.reader](settings).records())
+    settings = replace(make(tmp_path / "data"), path=str(tmp_path / "elsewhere"))
+    for reader in (settings.reader, "auto"):
+        with pytest.raises(UserError, match=r"dataset\.path: .*elsewhere"):
+            read(replace(settings, reader=reader))
 
 
 def test_a_dataset_is_found_on_another_file_system(make: Make, tmp_path: Path) -> None:
-    settings = make(tmp_path)
+    settings = make(tmp_path / "data")
     memory = fsspec.filesystem("memory")
-    memory.put(f"{tmp_path}/", "/dataset/", recursive=True)
+    memory.put(f"{tmp_path}/data/", "/dataset/", recursive=True)
     try:
-        remote = replace(settings, path=settings.path.replace(str(tmp_path), "memory://dataset"))
-        local = list(READERS[settings.reader](settings).records())
-        found = list(READERS[settings.reader](remote).records())
+        remote = replace(settings, path=settings.path.replace(str(tmp_path / "data"), "memory://dataset"))
+        local, found = read(settings), read(remote)
         assert [record.sample_id for record in found] == [record.sample_id for record in local]
         for record in found:
             assert record.uri.startswith("memory://dataset/")

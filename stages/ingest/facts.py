@@ -1,0 +1,77 @@
+"""What image files say of themselves: digest, size and whether they can be read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from stages.ingest.record import Record
+from storage.images import EXIF_DAMAGED, FileStamp, ImageError, examine_image, read_bytes, stamp_file
+
+THREADS = 8
+_AT_ONCE = 1024  # images handed to the threads in one go: bounds the memory, not the speed
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the file of a sample says; None for what it does not."""
+
+    digest: str | None = None
+    size_bytes: int | None = None
+    mtime_ns: int | None = None
+    width: int | None = None
+    height: int | None = None
+    problem: str | None = None
+    """Why the image cannot be used."""
+    note: str | None = None
+    """What is wrong with the file, though the image can be used."""
+
+
+def read_all(
+    records: Sequence[Record],
+    known: Mapping[str, Row],
+    progress: Callable[[int, int], object] | None,
+) -> Iterator[ImageFacts]:
+    """Facts of each record's image, in order, read by threads. ``known`` are rows of the last time, by URI."""
+    befores = [known.get(record.uri) for record in records]
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="ingest") as pool:
+        for start in range(0, len(records), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            for done, facts in enumerate(pool.map(read_facts, records[some], befores[some]), start + 1):
+                if progress is not None:
+                    progress(done, len(records))
+                yield facts
+
+
+def read_facts(record: Record, before: Row | None = None) -> ImageFacts:
+    """Facts of a record's image. ``before``, a row of the last time, is believed if the file is the same since."""
+    if record.problem is not None:
+        return ImageFacts(problem=record.problem)
+    facts = ImageFacts()
+    try:
+        stamp = stamp_file(record.uri)
+        if before is not None and before["width"] is not None and _unchanged(record, stamp, before):
+            note = EXIF_DAMAGED if EXIF_DAMAGED in (before["reason"] or "") else None
+            return ImageFacts(
+                before["digest"], stamp.size_bytes, stamp.mtime_ns, before["width"], before["height"], note=note
+            )
+        content = read_bytes(record.uri)
+        digest = hashlib.sha256(content).hexdigest()
+        facts = ImageFacts(digest=digest, size_bytes=stamp.size_bytes, mtime_ns=stamp.mtime_ns)
+        examined = examine_image(content)
+    except ImageError as error:
+        return replace(facts, problem=error.reason)
+    return replace(facts, width=examined.width, height=examined.height, note=examined.note)
+
+
+def _unchanged(record: Record, stamp: FileStamp, before: Row) -> bool:
+    return stamp.mtime_ns is not None and (record.uri, stamp.size_bytes, stamp.mtime_ns) == (
+        before["uri"],
+        before["size_bytes"],
+        before["mtime_ns"],
+    )

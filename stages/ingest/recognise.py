@@ -1,0 +1,111 @@
+"""Which format a dataset has: the registry of readers, and how files tell."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from stages.ingest.listing import Listing
+from stages.ingest.places import absolute, exists, is_folder
+from stages.ingest.readers.coco import CocoReader
+from stages.ingest.readers.ilsvrc import IlsvrcReader, imagenet_reader
+from stages.ingest.readers.imagenet import is_solution
+from stages.ingest.readers.manifest import ManifestReader
+from stages.ingest.readers.voc import VocReader
+from stages.ingest.readers.yolo import YoloReader
+from stages.ingest.record import DatasetReader
+from stages.ingest.settings import DatasetSettings, ReaderName
+from storage.errors import UserError, quoted
+
+READERS: dict[str, Callable[[DatasetSettings], DatasetReader]] = {
+    "imagenet": imagenet_reader,
+    "voc": VocReader,
+    "coco": CocoReader,
+    "yolo": YoloReader,
+    "manifest": ManifestReader,
+}
+
+
+class _Recognises(Protocol):
+    @staticmethod
+    def recognise(listing: Listing) -> str | None: ...
+
+
+_BY_FILES: dict[ReaderName, _Recognises] = {
+    "imagenet": IlsvrcReader,
+    "voc": VocReader,
+    "coco": CocoReader,
+    "yolo": YoloReader,
+    "manifest": ManifestReader,
+}
+_BY_NAME: dict[str, ReaderName] = {
+    ".csv": "manifest",
+    ".tsv": "manifest",
+    ".jsonl": "manifest",
+    ".ndjson": "manifest",
+    ".parquet": "manifest",
+    ".pq": "manifest",
+    ".json": "coco",
+    ".yaml": "yolo",
+    ".yml": "yolo",
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset that was opened: its settings, in which no reader is ``auto`` any more, and its reader."""
+
+    settings: DatasetSettings
+    reader: DatasetReader
+    reason: str
+    """Why it was taken for that format."""
+
+    def __str__(self) -> str:
+        return f"{self.settings.reader}: {self.reason}"
+
+
+def open_dataset(settings: DatasetSettings) -> Dataset:
+    """The dataset of ``settings``, its format recognised where that is ``auto``.
+
+    Raises UserError for one that is missing, of no known format, or that looks like several.
+    """
+    if settings.reader == "auto":
+        name, reason = recognise(settings.path)
+        settings = replace(settings, reader=name)
+    else:
+        reason = "dataset.reader says so"
+    if settings.reader not in READERS:
+        raise UserError(f"dataset.reader: no reader {settings.reader!r}; readers are auto, {', '.join(READERS)}")
+    return Dataset(settings, READERS[settings.reader](settings), reason)
+
+
+def recognise(path: str) -> tuple[ReaderName, str]:
+    """Format of the dataset at ``path``, and by which files; raises UserError for none, or several."""
+    path = absolute(path)
+    if not exists(path):
+        raise UserError(f"dataset.path: there is no {path}; give the dataset's folder or file")
+    if not is_folder(path):
+        return _of_file(path)
+    listing = Listing(path)
+    found = {name: why for name, kind in _BY_FILES.items() if (why := kind.recognise(listing))}
+    if len(found) > 1:
+        told = "; ".join(f"{name}: {why}" for name, why in found.items())
+        raise UserError(f"dataset.reader: {path} may be {told}; set dataset.reader to one of {', '.join(found)}")
+    if not found:
+        kinds = sorted({posixpath.splitext(name)[1].lower() or name for name in listing.files})
+        raise UserError(
+            f"dataset.reader: {path} is of no format that is known by its files ({quoted(kinds[:8])}); set "
+            f"dataset.reader to one of {', '.join(READERS)}, or write a manifest: a CSV of path,label,boxes"
+        )
+    ((name, why),) = found.items()
+    return name, why
+
+
+def _of_file(path: str) -> tuple[ReaderName, str]:
+    name = posixpath.basename(path)
+    if is_solution(name):
+        return "imagenet", f"{name} is a solution of ILSVRC"
+    extension = posixpath.splitext(name)[1].lower()
+    return _BY_NAME.get(extension, "manifest"), f"{name} is a file of {extension or 'no extension'}"

@@ -1,0 +1,73 @@
+"""Datasets that somebody else's code wrote: FiftyOne's exporters, without its database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+from fiftyone.utils.coco import COCODetectionDatasetExporter
+from fiftyone.utils.voc import VOCDetectionDatasetExporter
+from fiftyone.utils.yolo import YOLOv5DatasetExporter
+
+from stages.ingest.settings import DatasetSettings
+from tests.stages.ingest.datasets import PICTURES, SYNSETS, Picture, write_images
+
+TINY = 1e-9
+"""Added to fractions: FiftyOne's VOC cuts decimals off, and 12 / 30 * 30 would become 11."""
+
+
+def export(exporter: Any, folder: Path, pictures: Sequence[Picture]) -> None:
+    """Have ``exporter`` write pictures whose files lie in ``folder``, with their boxes."""
+    with exporter:
+        for picture in pictures:
+            width, height = picture.size
+            detections = [
+                fo.Detection(
+                    label=picture.label,
+                    bounding_box=[
+                        value + TINY for value in (x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height)
+                    ],
+                )
+                for x0, y0, x1, y1 in picture.boxes
+            ]
+            metadata = fo.ImageMetadata(width=width, height=height, num_channels=3)
+            path = str(folder / picture.name)
+            exporter.export_sample(path, fo.Detections(detections=detections), metadata=metadata)
+
+
+def originals(folder: Path, pictures: Sequence[Picture]) -> Path:
+    """Images to export, in a folder beside the dataset's."""
+    place = folder.with_name(f"{folder.name}-originals")
+    write_images(place, pictures)
+    return place
+
+
+def as_voc(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
+    """FiftyOne counts VOC's corners from 0, and the ends out."""
+    exporter = VOCDetectionDatasetExporter(
+        str(folder), data_path="JPEGImages", labels_path="Annotations", export_media=True
+    )
+    export(exporter, originals(folder, pictures), pictures)
+    sets = folder / "ImageSets" / "Main"
+    sets.mkdir(parents=True)
+    (sets / "val.txt").write_text("".join(f"{Path(p.name).stem}\n" for p in pictures))
+    return DatasetSettings("voc", str(folder), boxes="xyxy")
+
+
+def as_coco(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
+    exporter = COCODetectionDatasetExporter(
+        str(folder), labels_path="annotations/instances_val.json", classes=list(SYNSETS), export_media=True
+    )
+    export(exporter, originals(folder, pictures), pictures)
+    return DatasetSettings("coco", str(folder))
+
+
+def as_yolo(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
+    exporter = YOLOv5DatasetExporter(str(folder), split="val", classes=list(SYNSETS), export_media=True)
+    export(exporter, originals(folder, pictures), pictures)
+    return DatasetSettings("yolo", str(folder))
+
+
+WRITTEN = {"voc": as_voc, "coco": as_coco, "yolo": as_yolo}
