@@ -55,7 +55,7 @@ def ingest(
         tell(line)
     how = choose_labels(settings.labels, images)
     mapping = read_mapping(settings.mapping) if settings.mapping else None
-    labels = LabelResolver(class_names, dataset.reader.classes(), mapping, used_labels(images))
+    labels = LabelResolver(class_names, dataset.classes(), mapping, used_labels(images))
     samples = [samples_of(image, how, labels) for image in images]
     records = [record for several in samples for record in several]
     check_labels((labels.resolve(record.label) for record in records), class_names)
@@ -73,7 +73,7 @@ def ingest(
             f"none of the {len(images)} images of {settings.path} can be found; the first, {images[0].place}: "
             f"{facts[0].problem}; check dataset.path and dataset.images"
         )
-    for line in (*check_boxes(images, facts), *_duplicates(images, facts)):
+    for line in (*check_boxes(images, facts, insisted=settings.boxes is not None), *_duplicates(images, facts)):
         tell(line)
     next_row = max((row["row"] for row in known.values()), default=-1) + 1
     rows: list[Row] = []
@@ -98,7 +98,7 @@ def name_outputs(dataset: Dataset, class_names: Sequence[str]) -> tuple[str, ...
     Raises UserError for a dataset whose list of classes cannot be read.
     """
     mapping = read_mapping(dataset.settings.mapping) if dataset.settings.mapping else None
-    return LabelResolver(class_names, dataset.reader.classes(), mapping).name_outputs()
+    return LabelResolver(class_names, dataset.classes(), mapping).name_outputs()
 
 
 def sample_row(record: Record, row: int, facts: ImageFacts, labels: LabelResolver, *, of_objects: bool = False) -> Row:

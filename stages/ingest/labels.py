@@ -75,11 +75,9 @@ class LabelResolver:
 
     def remarks(self) -> list[str]:
         """How labels were taken, where that is a reading of numbers or places and not of names."""
-        if self.are_indices:
+        if self.are_indices and not self._unnamed():
             last = len(self._class_names) - 1
-            return [
-                f"labels are numbers: they are taken as the model's outputs, 0 to {last}; dataset.mapping names others"
-            ]
+            return [f"labels are numbers, taken as the model's outputs, 0 to {last}; dataset.mapping says otherwise"]
         coded = all(WORDNET.fullmatch(key) for key in self._classes)
         if self.by_position and not coded:
             first = ", ".join(f"{index} {quoted(entry.name)}" for index, entry in list(self._classes.values())[:3])
@@ -97,7 +95,7 @@ class LabelResolver:
         """
         if not self._classes or len(self._class_names) not in (0, len(self._classes)):
             return False
-        if all(name == str(index) for index, name in enumerate(self._class_names)):
+        if self._unnamed():
             return True
         if not all(WORDNET.fullmatch(key) or entry.aliases for key, (_, entry) in self._classes.items()):
             return False
@@ -108,22 +106,38 @@ class LabelResolver:
     def _told_by_index(self, labels: Iterable[str]) -> bool:
         """All labels are numbers of outputs, and the model's names are not the same numbers."""
         found = {label for label in map(_composed, labels) if label not in self._mapping}
-        if not found or self._classes or self._names.has_any(found):
+        if not found or self._classes or (self._names.has_any(found) and not self._unnamed()):
             return False
-        return all(_index(label) is not None for label in found)
+        numbers = [_index(label) for label in found]
+        known = [number for number in numbers if number is not None]
+        if len(known) < len(numbers):
+            return False
+        if min(known) > 0 and max(known) == len(self._class_names):
+            raise UserError(
+                f"labels are the numbers {min(known)} to {max(known)}, and the model's outputs are 0 to "
+                f"{max(known) - 1}: they count from 1; subtract 1, or name both, in dataset.mapping and model.classes"
+            )
+        return True
+
+    def _unnamed(self) -> bool:
+        """Whether the model's names are the bare numbers of its outputs."""
+        return all(name == str(index) for index, name in enumerate(self._class_names))
 
     def _find(self, label: str) -> ResolvedLabel:
         if label in self._mapping:
-            return self._by_name(label, label, (self._mapping[label],))
+            found = self._by_name(label, label, (self._mapping[label],))
+            if found.problem is None or self._names.find((self._mapping[label],)):
+                return found
+            told = f"dataset.mapping says {quoted(self._mapping[label])}, and the model has no such class"
+            return ResolvedLabel(label, None, f"{told}; correct it there")
         if self.are_indices:
             return self._at(label, _index(label))
         if label not in self._classes:
-            known = (label,)
             if self.by_position:
                 return ResolvedLabel(
                     label, None, f"the label {quoted(label)} is not in the dataset's list of classes; correct it"
                 )
-            return self._by_name(label, label, known)
+            return self._by_name(label, label, (label,))
         index, entry = self._classes[label]
         if self.by_position:
             return ResolvedLabel(self._name_at(index, entry), index)

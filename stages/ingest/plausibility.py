@@ -63,8 +63,11 @@ class _Seen:
         return inside and box.x0 < box.x1 and box.y0 < box.y1
 
 
-def check_boxes(records: Sequence[Record], facts: Sequence[ImageFacts]) -> list[str]:
-    """Lines about boxes that are not likely what they are read as; raises UserError where they cannot be that."""
+def check_boxes(records: Sequence[Record], facts: Sequence[ImageFacts], *, insisted: bool = False) -> list[str]:
+    """Lines about boxes that are not likely what they are read as; raises UserError where they cannot be that.
+
+    ``insisted``: the user says how boxes are written; another form is then only told.
+    """
     seen = [
         _Seen(box, record.form, record.relative, known.width, known.height)
         for record, known in zip(records, facts, strict=True)
@@ -74,7 +77,7 @@ def check_boxes(records: Sequence[Record], facts: Sequence[ImageFacts]) -> list[
     lines = _sizes(records, facts)
     if seen:
         _check_unit(seen)
-        lines += _forms(seen)
+        lines += _forms(seen, insisted)
         lines += _first_pixel(seen)
         lines += _alike(records, seen)
     lines += _labels(records)
@@ -99,7 +102,7 @@ def _check_unit(seen: Sequence[_Seen]) -> None:
         )
 
 
-def _forms(seen: Sequence[_Seen]) -> list[str]:
+def _forms(seen: Sequence[_Seen], insisted: bool) -> list[str]:
     """Corners that are widths, or the other way round, or whose x is y."""
     form = seen[0].form
     if len(seen) < FEW:
@@ -117,7 +120,7 @@ def _forms(seen: Sequence[_Seen]) -> list[str]:
         f"{100 * best:.0f}% as {forms}; such as {quoted(tuple(round(value, 4) for value in wrong.numbers))} in "
         f"{wrong.width} x {wrong.height}"
     )
-    if fit[form] < _SURE:
+    if fit[form] < _SURE and not insisted:
         raise UserError(f"dataset.boxes: {told}; set dataset.boxes: {likely[0]}, or dataset.boxes: {form} to insist")
     return [f"dataset.boxes: {told}; dataset.boxes: {likely[0]} reads them so"]
 
@@ -138,7 +141,7 @@ def _first_pixel(seen: Sequence[_Seen]) -> list[str]:
             "dataset.boxes: xyxy reads them so"
         ]
     ends = any(entry.numbers[2] == entry.width or entry.numbers[3] == entry.height for entry in seen)
-    whole = all(value.is_integer() for entry in numbers for value in entry)
+    whole = all(value % 1 == 0 for entry in numbers for value in entry)
     if seen[0].form == "xyxy" and firsts[1] >= ALIKE and not firsts[0] and ends and whole:
         return [
             f"dataset.boxes: {firsts[1]} corners are 1 and none is 0: perhaps pixels count from 1, both ends included; "

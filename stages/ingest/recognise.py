@@ -11,11 +11,11 @@ from stages.ingest.listing import Listing
 from stages.ingest.places import absolute, exists, is_folder
 from stages.ingest.readers.coco import CocoReader
 from stages.ingest.readers.ilsvrc import IlsvrcReader, imagenet_reader
-from stages.ingest.readers.imagenet import is_solution
+from stages.ingest.readers.imagenet import is_solution, read_synsets
 from stages.ingest.readers.manifest import ManifestReader
 from stages.ingest.readers.voc import VocReader
 from stages.ingest.readers.yolo import YoloReader
-from stages.ingest.record import DatasetReader
+from stages.ingest.record import DatasetClass, DatasetReader
 from stages.ingest.settings import DatasetSettings, ReaderName
 from storage.errors import UserError, quoted
 
@@ -61,6 +61,10 @@ class Dataset:
     reader: DatasetReader
     reason: str
     """Why it was taken for that format."""
+
+    def classes(self) -> tuple[DatasetClass, ...]:
+        """The dataset's classes in the order of their indices: those of ``dataset.synsets``, else of its own list."""
+        return read_synsets(absolute(self.settings.synsets)) if self.settings.synsets else self.reader.classes()
 
     def __str__(self) -> str:
         return f"{self.settings.reader}: {self.reason}"
