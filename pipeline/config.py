@@ -21,7 +21,8 @@ from stages.ingest.settings import DatasetSettings
 from stages.review.settings import ReviewSettings
 from stages.score.settings import ScoreSettings
 from storage import Run
-from storage.errors import UserError
+from storage.errors import UserError, quoted
+from storage.images import is_url
 
 
 class Config(BaseModel):
@@ -42,7 +43,7 @@ class Config(BaseModel):
 
 
 _PATHS = {
-    "dataset": ("path", "images", "synsets", "truth"),
+    "dataset": ("path", "images", "mapping", "synsets", "truth"),
     "model": ("checkpoint", "classes"),
     "review": ("database",),
 }
@@ -88,7 +89,7 @@ def stored_config(run: Run) -> Config:
 def _override(content: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise UserError(f"--set {override!r} is not understood; write --set explain.steps=40")
+        raise UserError(f"--set {quoted(override)} is not understood; write --set explain.steps=40")
     section = content
     *parents, last = key.split(".")
     for parent in parents:
@@ -99,7 +100,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     try:
         section[last] = yaml.safe_load(value)
     except yaml.YAMLError:
-        raise UserError(f"--set {override!r}: the value is not YAML; quote it") from None
+        raise UserError(f"--set {quoted(override)}: the value is not YAML; quote it") from None
 
 
 def _explain(path: Path, content: dict[str, Any], problem: dict[str, Any]) -> str:
@@ -117,7 +118,7 @@ def _explain(path: Path, content: dict[str, Any], problem: dict[str, Any]) -> st
         return f"{path}: the key {key} is missing"
     if problem["type"] == "value_error":  # raised by the stage's own settings, which name the key and its value
         return f"{path}: {key}: {str(problem['msg']).removeprefix('Value error, ')}"
-    return f"{path}: {key}: {problem['msg']} (it is {problem.get('input')!r})"
+    return f"{path}: {key}: {problem['msg']} (it is {quoted(problem.get('input'))})"
 
 
 def _sections() -> list[str]:
@@ -144,7 +145,12 @@ def _resolve_source(source: str, resolved: Callable[[str], str]) -> str:
 
 def _resolve_paths(config: Config, folder: Path) -> Config:
     def resolved(value: str) -> str:
-        return value if "://" in value else str(folder / Path(value).expanduser())
+        if is_url(value):
+            return value
+        try:
+            return str(folder / Path(value).expanduser())
+        except RuntimeError as error:
+            raise UserError(f"{quoted(value)}: {error}; write the whole path") from None
 
     changes: dict[str, Any] = {"run": resolved(config.run)}
     for section, names in _PATHS.items():

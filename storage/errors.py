@@ -12,6 +12,10 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = QUOTED
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 8
 
 
+LONGEST = 300
+"""Characters of a reason or a name within a message, at most."""
+
+
 class SightlineError(Exception):
     """A fault: something that should not happen, told with the place where it did."""
 
@@ -26,3 +30,8 @@ def quoted(value: object) -> str:
         return repr(value) if len(value) <= QUOTED else f"{value[: QUOTED - 3]!r}..."
     text = _SHORT.repr(value)
     return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
+
+
+def shortened(text: str) -> str:
+    """``text`` cut after ``LONGEST`` characters: for names and reasons that are a user's data in part."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -277,11 +277,13 @@ def _open(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
                 "(a decompression bomb?); resize the image"
             )
         return image
-    raise _unreadable(_without_plugin(content) or f"{fault} ({len(content)} bytes, first ones {content[:8]!r})")
+    raise _unreadable(_remedy(content) or f"{fault} ({len(content)} bytes, first ones {content[:8]!r})")
 
 
-def _without_plugin(content: bytes) -> str | None:
-    """What is missing to read an image of an ISO container; None for another kind of file."""
+def _remedy(content: bytes) -> str | None:
+    """What to do about a file that stands for an image, or needs a package; None for another kind of file."""
+    if content.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the image itself: git lfs pull"
     brand = content[8:12] if content[4:8] == b"ftyp" else b""
     if brand in _HEIC_BRANDS:
         return "a HEIC image, which Pillow does not read by itself: pip install pillow-heif, or save it as JPEG"

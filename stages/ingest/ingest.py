@@ -18,7 +18,7 @@ from stages.ingest.plausibility import check_boxes
 from stages.ingest.recognise import Dataset
 from stages.ingest.record import Box, Record
 from stages.ingest.settings import DatasetSettings
-from storage.errors import UserError, quoted
+from storage.errors import UserError, quoted, shortened
 from storage.run import Run
 from storage.tables import SAMPLES
 
@@ -53,7 +53,7 @@ def ingest(
     images = _choose(settings, list(dataset.reader.records()))
     for line in dataset.reader.remarks():
         tell(line)
-    how = choose_labels(settings.labels, images)
+    how = choose_labels(settings.labels, images, of_objects=dataset.of_objects)
     mapping = read_mapping(settings.mapping) if settings.mapping else None
     labels = LabelResolver(class_names, dataset.classes(), mapping, used_labels(images))
     samples = [samples_of(image, how, labels) for image in images]
@@ -71,7 +71,7 @@ def ingest(
     if all(found.size_bytes is None for found in facts):
         raise UserError(
             f"none of the {len(images)} images of {settings.path} can be found; the first, {images[0].place}: "
-            f"{facts[0].problem}; check dataset.path and dataset.images"
+            f"{shortened(str(facts[0].problem))}; check dataset.path and dataset.images"
         )
     for line in (*check_boxes(images, facts, insisted=settings.boxes is not None), *_duplicates(images, facts)):
         tell(line)
@@ -131,7 +131,7 @@ def sample_row(record: Record, row: int, facts: ImageFacts, labels: LabelResolve
         elif boxes:
             others = sorted({str(box.label) for box in boxes})
             shown = ", ".join(map(quoted, others[:5])) + (", ..." if len(others) > 5 else "")
-            reasons = [f"no box bears the label {label.name!r}, only {shown}", *left_out]
+            reasons = [f"no box bears the label {quoted(label.name)}, only {shown}", *left_out]
     return {
         "sample_id": record.sample_id,
         "row": row,
@@ -152,7 +152,7 @@ def sample_row(record: Record, row: int, facts: ImageFacts, labels: LabelResolve
 
 def _joined(reasons: Sequence[str], most: int = 10) -> str | None:
     more = [f"... and {len(reasons) - most} more"] if len(reasons) > most else []
-    return "; ".join([*reasons[:most], *more]) or None
+    return "; ".join([*map(shortened, reasons[:most]), *more]) or None
 
 
 def _box_label(name: str | None, sample: ResolvedLabel, labels: LabelResolver) -> str | None:
@@ -179,8 +179,8 @@ def _choose(settings: DatasetSettings, records: list[Record]) -> list[Record]:
         first = seen.setdefault(record.sample_id, record)
         if first is not record:
             raise UserError(
-                f"{record.place}: the image {record.sample_id} is listed a second time (first: {first.place}); "
-                "give each image one row, with all of its boxes"
+                f"{record.place}: the image {shortened(record.sample_id)} is listed a second time (first: "
+                f"{first.place}); give each image one row, with all of its boxes"
             )
     if settings.limit is None or settings.limit >= len(records):
         return records

@@ -11,13 +11,17 @@ from stages.ingest.record import Box, Record
 from stages.ingest.settings import Labels
 
 
-def choose_labels(asked: Labels, records: Sequence[Record]) -> Labels:
-    """What ``auto`` means for a dataset: ``each`` where objects have classes and no image has one, else ``image``."""
+def choose_labels(asked: Labels, records: Sequence[Record], *, of_objects: bool = False) -> Labels:
+    """What ``auto`` means for a dataset: ``each`` where objects have classes and no image has one, else ``image``.
+
+    ``of_objects``: the format has no classes of images, so that this holds even where no object is left.
+    """
     if asked != "auto":
         return asked
     if any(record.label is not None for record in records):
         return "image"
-    return "each" if any(box.label is not None for record in records for box in record.boxes) else "image"
+    named = any(box.label is not None for record in records for box in record.boxes)
+    return "each" if named or of_objects else "image"
 
 
 def samples_of(record: Record, how: Labels, labels: LabelResolver) -> list[Record]:

@@ -40,6 +40,7 @@ _BY_FILES: dict[ReaderName, _Recognises] = {
     "yolo": YoloReader,
     "manifest": ManifestReader,
 }
+_OF_OBJECTS = ("voc", "coco", "yolo", "kitti", "cvat")
 _BY_NAME: dict[str, ReaderName] = {
     ".csv": "manifest",
     ".tsv": "manifest",
@@ -61,6 +62,11 @@ class Dataset:
     reader: DatasetReader
     reason: str
     """Why it was taken for that format."""
+
+    @property
+    def of_objects(self) -> bool:
+        """Whether the format gives classes to objects and none to images."""
+        return self.settings.reader in _OF_OBJECTS
 
     def classes(self) -> tuple[DatasetClass, ...]:
         """The dataset's classes in the order of their indices: those of ``dataset.synsets``, else of its own list."""
