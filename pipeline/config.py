@@ -22,7 +22,7 @@ from stages.review.settings import ReviewSettings
 from stages.score.settings import ScoreSettings
 from storage import Run
 from storage.errors import UserError, quoted
-from storage.images import is_url
+from storage.files import is_url
 
 
 class Config(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,25 @@ from storage.errors import UserError
 STORAGE_OPTIONS = {"use_listings_cache": False}
 """Options of every fsspec file system that a run is opened with: other processes write there too, so a listing of a
 moment ago is not believed."""
+
+
+_URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*[A-Za-z][\w+.-]*://")
+
+
+def is_url(path: str) -> bool:
+    """Whether ``path`` is an fsspec URL, chained ones included; ``std::vector.jpg`` is the name of a file."""
+    return _URL.match(path) is not None
+
+
+def file_system(path: str) -> tuple[Any, str]:
+    """The fsspec file system of a local path or URL, and the path on it. fsspec itself takes any ``::`` for a chain.
+
+    Raises ValueError or ImportError for a URL that no installed package opens.
+    """
+    if not is_url(path):
+        return LocalFileSystem(), path
+    fs, bare = fsspec.core.url_to_fs(path)
+    return fs, str(bare)
 
 
 @dataclass(frozen=True)

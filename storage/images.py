@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import re
 import stat
 import struct
 import warnings
@@ -27,7 +26,9 @@ import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
+from storage.containers import Member
 from storage.errors import SightlineError, UserError
+from storage.files import file_system, is_url
 
 MAX_PIXELS = 178_956_970
 """Images above this are refused unread: Pillow's own limit for a decompression bomb, in pixels."""
@@ -45,7 +46,6 @@ _PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
-_URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*[A-Za-z][\w+.-]*://")
 _NO_FILES = {
     stat.S_ISFIFO: "named pipe",
     stat.S_ISSOCK: "socket",
@@ -152,6 +152,9 @@ def stamp_file(uri: str) -> FileStamp:
     try:
         if local is not None:
             return _stamp_local(local)
+        if member := Member.parse(uri):
+            size, info = member.stamp()
+            return FileStamp(size, _modified_ns(info))
         fs, path = _remote(uri)
         info = fs.info(path)
     except FileNotFoundError:
@@ -173,6 +176,8 @@ def read_bytes(uri: str) -> bytes:
         if local is not None:
             _stamp_local(local)
             return local.read_bytes()
+        if member := Member.parse(uri):
+            return member.read()
         fs, path = _remote(uri)
         return bytes(fs.cat_file(path))
     except FileNotFoundError:
@@ -188,22 +193,19 @@ def read_bytes(uri: str) -> bytes:
 def read_ends(uri: str, count: int) -> tuple[bytes, bytes]:
     """The first and the last ``count`` bytes of a file, however large; raises as :func:`read_bytes` does."""
     size = stamp_file(uri).size_bytes
-    fs, path = (LocalFileSystem(), uri) if local_path(uri) is not None and not is_url(uri) else _remote(uri)
+    fs, path = file_system(uri)
     try:
         return bytes(fs.cat_file(path, end=count)), bytes(fs.cat_file(path, start=max(0, size - count)))
     except Exception as error:  # each file system raises types of its own
         raise _unreadable(_said("cannot be read", error)) from error
 
 
-def is_url(path: str) -> bool:
-    """Whether ``path`` is an fsspec URL, chained ones included; ``std::vector.jpg`` is the name of a file."""
-    return _URL.match(path) is not None
-
-
 def local_path(uri: str) -> Path | None:
     """The path of an image that lies on a local disk; None for one elsewhere."""
     if not is_url(uri):
         return Path(uri)
+    if Member.parse(uri):
+        return None
     fs, path = _remote(uri)
     return Path(path) if isinstance(fs, LocalFileSystem) else None
 

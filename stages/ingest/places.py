@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
-
 from storage.errors import UserError
-from storage.images import ImageError, is_url, read_bytes
+from storage.files import file_system, is_url
+from storage.images import ImageError, read_bytes
 
 T = TypeVar("T")
 
@@ -111,8 +110,7 @@ def _base(path: str) -> str:
 def _ask(path: str, question: Callable[[Any, str], T]) -> T:
     """The answer of the file system of ``path``; UserError if it has none to give (credentials, network, package)."""
     try:
-        fs, bare = fsspec.core.url_to_fs(path) if is_url(path) else (fsspec.filesystem("file"), path)
-        return question(fs, str(bare))
+        return question(*file_system(path))
     except Exception as error:  # each file system raises types of its own
         told = " ".join(str(error).split()) or type(error).__name__
         raise UserError(

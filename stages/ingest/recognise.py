@@ -10,10 +10,13 @@ from typing import Protocol
 from stages.ingest.listing import Listing
 from stages.ingest.places import absolute, exists, is_folder
 from stages.ingest.readers.coco import CocoReader
+from stages.ingest.readers.folder import FolderReader
+from stages.ingest.readers.huggingface import HuggingfaceReader, holds_images
 from stages.ingest.readers.ilsvrc import IlsvrcReader, imagenet_reader
 from stages.ingest.readers.imagenet import is_solution, read_synsets
-from stages.ingest.readers.manifest import ManifestReader
+from stages.ingest.readers.manifest import COLUMNS, ManifestReader, has_columns
 from stages.ingest.readers.voc import VocReader
+from stages.ingest.readers.webdataset import WebdatasetReader
 from stages.ingest.readers.yolo import YoloReader
 from stages.ingest.record import DatasetClass, DatasetReader
 from stages.ingest.settings import DatasetSettings, ReaderName
@@ -25,6 +28,9 @@ READERS: dict[str, Callable[[DatasetSettings], DatasetReader]] = {
     "coco": CocoReader,
     "yolo": YoloReader,
     "manifest": ManifestReader,
+    "folder": FolderReader,
+    "huggingface": HuggingfaceReader,
+    "webdataset": WebdatasetReader,
 }
 
 
@@ -39,6 +45,8 @@ _BY_FILES: dict[ReaderName, _Recognises] = {
     "coco": CocoReader,
     "yolo": YoloReader,
     "manifest": ManifestReader,
+    "huggingface": HuggingfaceReader,
+    "webdataset": WebdatasetReader,
 }
 _OF_OBJECTS = ("voc", "coco", "yolo", "kitti", "cvat")
 _BY_NAME: dict[str, ReaderName] = {
@@ -51,6 +59,8 @@ _BY_NAME: dict[str, ReaderName] = {
     ".json": "coco",
     ".yaml": "yolo",
     ".yml": "yolo",
+    ".tar": "webdataset",
+    ".arrow": "huggingface",
 }
 
 
@@ -103,6 +113,8 @@ def recognise(path: str) -> tuple[ReaderName, str]:
     if len(found) > 1:
         told = "; ".join(f"{name}: {why}" for name, why in found.items())
         raise UserError(f"dataset.reader: {path} may be {told}; set dataset.reader to one of {', '.join(found)}")
+    if not found and (why := FolderReader.recognise(listing)):  # class folders have no file that tells
+        return "folder", why
     if not found:
         kinds = sorted({posixpath.splitext(name)[1].lower() or name for name in listing.files})
         raise UserError(
@@ -118,4 +130,6 @@ def _of_file(path: str) -> tuple[ReaderName, str]:
     if is_solution(name):
         return "imagenet", f"{name} is a solution of ILSVRC"
     extension = posixpath.splitext(name)[1].lower()
+    if extension == ".parquet" and not has_columns(path, COLUMNS) and holds_images(path):
+        return "huggingface", f"images within {name}"
     return _BY_NAME.get(extension, "manifest"), f"{name} is a file of {extension or 'no extension'}"

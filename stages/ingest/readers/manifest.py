@@ -19,7 +19,8 @@ from stages.ingest.readers.imagenet import LONGEST_CELL
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
-from storage.images import ImageError, is_url, read_bytes, read_ends
+from storage.files import is_url
+from storage.images import ImageError, read_bytes, read_ends
 
 COLUMNS = ("path", "label", "boxes")
 EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")

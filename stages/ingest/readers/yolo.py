@@ -16,7 +16,8 @@ from stages.ingest.places import absolute, exists, is_folder, join, names_in, pa
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
-from storage.images import ImageError, is_url, read_bytes
+from storage.files import is_url
+from storage.images import ImageError, read_bytes
 
 _REMEDY = "write names: [cat, dog] and train: images/train, as Ultralytics does"
 _LISTS = ("classes.txt", "obj.names", "labels/classes.txt")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +118,87 @@ def as_imagenet_in_folders(folder: Path, pictures: Sequence[Picture] = PICTURES)
     return settings
 
 
+def as_folders(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
+    write_images(folder, [replace(p, name=f"val/{p.label}/{p.name}") for p in pictures])
+    boxed = [{"path": f"val/{p.label}/{p.name}", "boxes": p.boxes} for p in pictures if p.boxes]
+    write_rows(folder / "boxes.csv", boxed)
+    return DatasetSettings("folder", str(folder))
+
+
+def as_tar(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
+    """WebDataset's form: members of one key are a sample."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(folder / "val-000000.tar", "w") as tar:
+        for number, p in enumerate(pictures):
+            boxes = json.dumps({"boxes": p.boxes}).encode()
+            for kind, content in {"jpg": encoded(p), "cls": p.label.encode(), "json": boxes}.items():
+                member = tarfile.TarInfo(f"{number:06}.{kind}")
+                member.size, member.mtime = len(content), 1_700_000_000
+                tar.addfile(member, io.BytesIO(content))
+    return DatasetSettings("webdataset", str(folder))
+
+
+def embedded(pictures: Sequence[Picture]) -> pa.Table:
+    """Pictures in a table with the schema and the metadata that Hugging Face's datasets writes."""
+    names = list(SYNSETS)
+    label = {"names": names, "_type": "ClassLabel"}
+    box = {"feature": {"dtype": "float32", "_type": "Value"}, "length": 4, "_type": "List"}
+    objects = {"bbox": {"feature": box, "_type": "List"}, "category": {"feature": label, "_type": "List"}}
+    features = {"image": {"_type": "Image"}, "label": label, "objects": objects}
+    schema = pa.schema(
+        {
+            "image": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+            "label": pa.int64(),
+            "objects": pa.struct({"bbox": pa.list_(pa.list_(pa.float32(), 4)), "category": pa.list_(pa.int64())}),
+        },
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    rows = [
+        {
+            "image": {"bytes": encoded(p), "path": p.name},
+            "label": names.index(p.label),
+            "objects": {
+                "bbox": [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in p.boxes],
+                "category": [names.index(p.label)] * len(p.boxes),
+            },
+        }
+        for p in pictures
+    ]
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def as_embedded_parquet(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    pq.write_table(embedded(pictures), folder / "data/val-00000-of-00001.parquet", row_group_size=2)
+    return DatasetSettings("huggingface", str(folder))
+
+
+def as_saved_to_disk(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
+    """What ``Dataset.save_to_disk`` writes for each split: an Arrow stream and two files about it."""
+    (folder / "val").mkdir(parents=True, exist_ok=True)
+    table = embedded(pictures)
+    path = str(folder / "val/data-00000-of-00001.arrow")
+    with pa.OSFile(path, "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    (folder / "val/state.json").write_text("{}")
+    (folder / "val/dataset_info.json").write_text("{}")
+    return DatasetSettings("huggingface", str(folder))
+
+
+def encoded(picture: Picture) -> bytes:
+    sink = io.BytesIO()
+    Image.new("RGB", picture.size, picture.colour).save(sink, "JPEG")
+    return sink.getvalue()
+
+
 FORMATS = {
     "csv": as_csv,
     "parquet": as_parquet,
     "parquet of structs": as_parquet_of_structs,
     "imagenet": as_imagenet,
     "imagenet in folders": as_imagenet_in_folders,
+    "class folders": as_folders,
+    "tar": as_tar,
+    "embedded in parquet": as_embedded_parquet,
+    "saved to disk": as_saved_to_disk,
 }

@@ -1,0 +1,114 @@
+"""The ``folder`` reader: a folder for each class, as torchvision's ImageFolder takes them."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+
+from stages.ingest.labels import WORDNET
+from stages.ingest.listing import SPLITS, Listing, is_image
+from stages.ingest.places import absolute, as_stored, exists, is_folder, join, relative
+from stages.ingest.readers.imagenet import read_synsets
+from stages.ingest.readers.manifest import EXTENSIONS, as_text, parse_boxes, read_rows
+from stages.ingest.record import Box, BoxForm, DatasetClass, Record
+from stages.ingest.settings import DatasetSettings
+from storage.errors import UserError
+
+_SYNSETS = "LOC_synset_mapping.txt"
+BOXES = "boxes"
+"""Name, without extension, of the file of boxes."""
+
+
+class FolderReader:
+    """Class folders: <class>/**/image or <split>/<class>/**/image, with boxes.csv (jsonl, parquet) if there is one.
+
+    The file of boxes has the columns ``path``, from the dataset's folder, and ``boxes`` as in a manifest. FiftyOne's
+    importer of classification trees has no boxes and reads local files alone.
+    """
+
+    def __init__(self, settings: DatasetSettings) -> None:
+        self._root = absolute(settings.path)
+        if not is_folder(self._root):
+            raise UserError(f"dataset.path: there is no folder {self._root}; give the one that holds a folder a class")
+        self._listing = Listing(self._root)
+        self._boxes = _boxes_file(self._listing)
+        self._in_splits = _are_splits(self._listing)
+        self._form: BoxForm = settings.boxes or "xyxy"
+        self._relative = bool(settings.relative)
+        self._remarks: list[str] = []
+
+    @staticmethod
+    def recognise(listing: Listing) -> str | None:
+        """Why the files below a folder are this format; None if they are not."""
+        depth = 2 if _are_splits(listing) else 1
+        classes = {posixpath.dirname(path).split("/")[depth - 1] for path in listing.images if path.count("/") >= depth}
+        bare = sum(path.count("/") < depth for path in listing.images)
+        if not classes or bare:
+            return None
+        boxes = _boxes_file(listing)
+        parts = "<split>/<class>/" if depth == 2 else "<class>/"
+        named = ", ".join(sorted(classes)[:3])
+        return f"images in {len(classes)} folders {parts} ({named} ...)" + (f" and {boxes}" if boxes else "")
+
+    def classes(self) -> tuple[DatasetClass, ...]:
+        """Folders by name, as torchvision orders them; of WordNet ids, those of the mapping if there is one."""
+        names = sorted({_class(path, self._in_splits) for path in self._listing.images} - {None}, key=str)
+        mapping = join(self._root, _SYNSETS)
+        if names and all(WORDNET.fullmatch(str(name)) for name in names) and exists(mapping):
+            return read_synsets(mapping)
+        return tuple(DatasetClass(str(name), str(name)) for name in names)
+
+    def remarks(self) -> list[str]:
+        """Rows of boxes without an image."""
+        return self._remarks
+
+    def records(self) -> Iterator[Record]:
+        """Images in the order of their paths."""
+        boxes = self._read_boxes()
+        for path in self._listing.images:
+            uri = join(self._root, path)
+            place, found = boxes.pop(path, (uri, ()))
+            yield Record(
+                sample_id=path,
+                uri=uri,
+                place=place,
+                label=_class(path, self._in_splits),
+                boxes=found,
+                split=path.partition("/")[0] if self._in_splits else None,
+                form=self._form,
+                relative=self._relative,
+            )
+        self._remarks = (
+            [f"{len(boxes)} rows of {self._boxes} have no image; the first is {min(boxes)}"] if boxes else []
+        )
+
+    def _read_boxes(self) -> dict[str, tuple[str, tuple[Box, ...]]]:
+        if self._boxes is None:
+            return {}
+        found: dict[str, tuple[str, tuple[Box, ...]]] = {}
+        for place, row in read_rows(join(self._root, self._boxes), ("path", "boxes")):
+            name = as_text(row["path"])
+            if name is None:
+                raise UserError(f"{place}: the path is empty; give the path of the image, or remove the row")
+            path = relative(as_stored(join(self._root, name)), self._root)
+            if path in found:
+                raise UserError(f"{place}: {path} a second time (first: {found[path][0]}); give each image one row")
+            found[path] = (place, parse_boxes(row["boxes"], place, self._form))
+        return found
+
+
+def _boxes_file(listing: Listing) -> str | None:
+    names = [f"{BOXES}{extension}" for extension in EXTENSIONS]
+    return next((name for name in names if name in listing.files), None)
+
+
+def _are_splits(listing: Listing) -> bool:
+    """Whether the folders that hold images are parts of a dataset, and classes lie below them."""
+    tops = {path.partition("/")[0] for path in listing.files if is_image(path)}
+    deep = all(path.count("/") >= 2 for path in listing.images)
+    return bool(tops) and deep and all(top.lower() in SPLITS for top in tops)
+
+
+def _class(path: str, in_splits: bool) -> str | None:
+    folders = posixpath.dirname(path).split("/")[1 if in_splits else 0 :]
+    return folders[0] or None if folders else None

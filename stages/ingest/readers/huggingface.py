@@ -1,0 +1,209 @@
+"""The ``huggingface`` reader: tables with the images in them, as Hugging Face's `datasets` stores them."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.ingest.boxes import as_number, read_box
+from stages.ingest.listing import Listing, split_of
+from stages.ingest.places import absolute, as_stored, exists, is_folder, join, parent
+from stages.ingest.readers.manifest import as_text
+from stages.ingest.readers.webdataset import shard_split
+from stages.ingest.record import Box, BoxForm, DatasetClass, Record
+from stages.ingest.settings import DatasetSettings
+from storage.containers import Member, open_parquet, read_arrow
+from storage.errors import UserError, quoted
+
+_REMEDY = "give a folder or file of Parquet with a column of images, or what datasets' save_to_disk wrote"
+_LABELS = ("label", "labels", "fine_label", "class", "category")
+_OBJECT_LABELS = ("categories", "category", "labels", "label", "class")
+_TABLES = r".*\.(parquet|arrow)"
+
+
+class HuggingfaceReader:
+    """Hugging Face: Parquet with embedded images, or a folder of save_to_disk; needs no package of theirs.
+
+    The image is the column of structs with ``bytes``. The label is the column ``label``, by name where the schema has
+    class names. Boxes are ``objects``, with ``bbox`` as x, y, width, height, as their documentation says, and
+    ``categories``. Images are read from their rows: nothing is unpacked.
+    """
+
+    def __init__(self, settings: DatasetSettings) -> None:
+        path = absolute(settings.path)
+        if is_folder(path):
+            self._root, self._files = path, Listing(path).named(_TABLES)
+        elif exists(path):
+            self._root, self._files = parent(path), [posixpath.basename(path)]
+        else:
+            raise UserError(f"dataset.path: there is no {path}; {_REMEDY}")
+        if not self._files:
+            raise UserError(f"dataset.path: no .parquet or .arrow below {path}; {_REMEDY}")
+        self._form: BoxForm = settings.boxes or "xywh"
+        self._relative = bool(settings.relative)
+
+    @staticmethod
+    def recognise(listing: Listing) -> str | None:
+        """Why the files below a folder are this format; None if they are not."""
+        tables = listing.named(_TABLES)
+        if not tables or listing.images or not holds_images(join(listing.root, tables[0])):
+            return None
+        return f"images within {tables[0]}" + (f" and {len(tables) - 1} more" if len(tables) > 1 else "")
+
+    def classes(self) -> tuple[DatasetClass, ...]:
+        """Names of the column of labels, or of the objects, in the order of their numbers; empty without names."""
+        features = _features(read_schema(join(self._root, self._files[0])))
+        return tuple(DatasetClass(name, name) for name in _names(features))
+
+    def remarks(self) -> list[str]:
+        """Nothing: what is missing is a sample's problem."""
+        return []
+
+    def records(self) -> Iterator[Record]:
+        """Images in the order of the files and their rows."""
+        for file in self._files:
+            path = join(self._root, file)
+            schema = read_schema(path)
+            image = image_column(schema)
+            if image is None:
+                raise UserError(f"{path} has no column of images (it has {quoted(schema.names)}); {_REMEDY}")
+            names = _names(_features(schema))
+            label = next((name for name in _LABELS if name in schema.names), None)
+            wanted = [name for name in (label, "objects") if name in schema.names]
+            split = split_of(file) or shard_split(file)
+            for row, (elsewhere, cells) in enumerate(_read(path, image, [name for name in wanted if name])):
+                member = Member("arrow" if file.endswith(".arrow") else "parquet", f"{image}/{row}", path)
+                uri = member.url if elsewhere is None else as_stored(join(parent(path), elsewhere))
+                boxes, notes = self._boxes(cells.get("objects"), names)
+                yield Record(
+                    sample_id=f"{file}/{row}",
+                    uri=uri,
+                    place=f"{path}, row {row}",
+                    label=_named(cells[label], names) if label else None,
+                    boxes=boxes,
+                    split=split,
+                    notes=notes,
+                    form=self._form,
+                    relative=self._relative,
+                )
+
+    def _boxes(self, objects: Any, names: list[str]) -> tuple[tuple[Box, ...], tuple[str, ...]]:
+        if isinstance(objects, list):  # a list of structs; else a struct of lists
+            objects = {key: [entry.get(key) for entry in objects] for key in (objects[0] if objects else ())}
+        if not isinstance(objects, Mapping):
+            return (), ()
+        given = objects.get("bbox") or []
+        key = next((name for name in _OBJECT_LABELS if name in objects), None)
+        labels = objects[key] if key else [None] * len(given)
+        boxes: list[Box] = []
+        notes: list[str] = []
+        for number, (corners, label) in enumerate(zip(given, labels, strict=True), 1):
+            numbers = [as_number(value) for value in corners or ()]
+            if len(numbers) != 4 or None in numbers:
+                notes.append(f"object {number} has no box of four numbers: {quoted(corners)}")
+            else:
+                known = [value for value in numbers if value is not None]
+                boxes.append(read_box(known, self._form, _named(label, names)))
+        return tuple(boxes), tuple(notes)
+
+
+def _read(path: str, image: str, columns: list[str]) -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """Rows of a table: ``columns``, and the path of an image whose bytes are elsewhere; its own bytes are not read."""
+    if path.endswith(".arrow"):
+        table = read_arrow(path)
+        structs = pa.types.is_struct(table.schema.field(image).type)
+        column = table[image].combine_chunks() if structs else None
+        held = column is None or column.field("bytes").null_count < len(column)
+        paths = None if held or column is None else column.field("path").to_pylist()
+        batches = table.select(columns).to_batches() if columns else [table.select([])]
+        count = table.num_rows
+    else:
+        file = open_parquet(path)
+        held = not _all_null(file.metadata, f"{image}.bytes")
+        paths = None if held else file.read(columns=[f"{image}.path"])[image].combine_chunks().field("path").to_pylist()
+        batches = file.iter_batches(columns=columns) if columns else []
+        count = file.metadata.num_rows
+    rows = (row for batch in batches for row in batch.to_pylist()) if columns else ({} for _ in range(count))
+    for number, row in enumerate(rows):
+        yield None if paths is None else paths[number], row
+
+
+def _all_null(metadata: pq.FileMetaData, column: str) -> bool:
+    """Whether a column holds nothing, as far as the statistics of its chunks say."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            if chunk.path_in_schema == column:
+                known = chunk.statistics is not None and chunk.statistics.has_null_count
+                if not known or chunk.statistics.null_count < group.num_rows:
+                    return False
+    return column in {metadata.schema.column(index).path for index in range(metadata.num_columns)}
+
+
+def read_schema(path: str) -> pa.Schema:
+    """Schema of a Parquet or Arrow file; raises UserError if it is neither."""
+    try:
+        if path.endswith(".arrow"):
+            return read_arrow(path).schema
+        return open_parquet(path).schema_arrow
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} cannot be read as a table: {quoted(str(error))}; {_REMEDY}") from None
+
+
+def image_column(schema: pa.Schema) -> str | None:
+    """The column of images: structs with ``bytes``, or else bytes themselves; the one called ``image`` first."""
+    structs = [
+        field.name for field in schema if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+    ]
+    plain = [field.name for field in schema if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)]
+    found = structs or plain
+    return "image" if "image" in found else next(iter(found), None)
+
+
+def holds_images(path: str) -> bool:
+    """Whether a file is a table with a column of images."""
+    try:
+        return image_column(read_schema(path)) is not None
+    except UserError:
+        return False
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    """What `datasets` says of the columns, in the schema's metadata."""
+    stored = (schema.metadata or {}).get(b"huggingface")
+    features = json.loads(stored).get("info", {}).get("features") if stored else None
+    return features if isinstance(features, dict) else {}
+
+
+def _names(features: Mapping[str, Any]) -> list[str]:
+    """Class names of the column of labels, else of the objects' labels."""
+    for name in _LABELS:
+        if found := _class_names(features.get(name)):
+            return found
+    objects = features.get("objects")
+    objects = objects.get("feature", objects) if isinstance(objects, dict) else objects
+    objects = objects[0] if isinstance(objects, list) and objects else objects
+    for name in _OBJECT_LABELS:
+        if isinstance(objects, dict) and (found := _class_names(objects.get(name))):
+            return found
+    return []
+
+
+def _class_names(feature: Any) -> list[str]:
+    if isinstance(feature, list) and feature:
+        feature = feature[0]
+    if isinstance(feature, dict) and feature.get("_type") in ("Sequence", "List", "LargeList"):
+        feature = feature.get("feature")
+    names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _named(value: Any, names: list[str]) -> str | None:
+    """A label by its name, where the schema names its number; -1 stands for none there."""
+    if names and isinstance(value, int):
+        return names[value] if 0 <= value < len(names) else None
+    return as_text(value)

@@ -1,0 +1,122 @@
+"""What is particular to WebDataset's tars and Hugging Face's tables."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stages.ingest.readers.huggingface import HuggingfaceReader
+from stages.ingest.readers.webdataset import WebdatasetReader, shard_split
+from stages.ingest.record import Box, Record
+from stages.ingest.settings import DatasetSettings
+from storage.errors import UserError
+from tests.stages.ingest.datasets import PICTURES, embedded, encoded
+
+JPEG = encoded(PICTURES[0])
+
+
+def tar(path: Path, **members: bytes) -> None:
+    with tarfile.open(path, "w") as file:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+
+
+def shards(folder: Path) -> list[Record]:
+    return list(WebdatasetReader(DatasetSettings("webdataset", str(folder))).records())
+
+
+class TestTars:
+    def test_of_several_images_of_a_key_the_plain_one_is_the_sample(self, tmp_path: Path) -> None:
+        tar(tmp_path / "a.tar", **{"d/1.mask.png": b"", "d/1.jpg": JPEG, "d/1.cls": b"7", "d/2.txt": b"no image"})
+        (record,) = shards(tmp_path)
+        assert (record.sample_id, record.label) == ("a.tar/d/1.jpg", "7")
+
+    @pytest.mark.parametrize("key", ["label", "class", "cls"])
+    def test_the_json_has_label_and_boxes(self, tmp_path: Path, key: str) -> None:
+        content = json.dumps({key: "cat", "boxes": [[1, 2, 3, 4]]}).encode()
+        tar(tmp_path / "a.tar", **{"1.jpg": JPEG, "1.json": content})
+        (record,) = shards(tmp_path)
+        assert (record.label, record.boxes) == ("cat", (Box(1, 2, 3, 4),))
+
+    @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff", b'{"label": ' + b"9" * 5000 + b"}"])
+    def test_a_broken_json_is_its_samples_problem(self, tmp_path: Path, content: bytes) -> None:
+        tar(tmp_path / "a.tar", **{"1.jpg": JPEG, "1.json": content, "2.jpg": JPEG})
+        broken, sound = shards(tmp_path)
+        assert str(broken.problem).startswith("its annotation cannot be read: ")
+        assert sound.problem is None
+
+    def test_a_name_that_no_url_can_hold(self, tmp_path: Path) -> None:
+        tar(tmp_path / "a.tar", **{"std::vector.jpg": JPEG})
+        (record,) = shards(tmp_path)
+        assert "holds '::', which no URL can address; rename it" in str(record.problem)
+
+    @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+    def test_a_compressed_or_damaged_tar_is_refused(self, tmp_path: Path, name: str) -> None:
+        tar(tmp_path / "plain", **{"1.jpg": JPEG})
+        (tmp_path / name).write_bytes(gzip.compress((tmp_path / "plain").read_bytes()))
+        with pytest.raises(UserError, match=r"is no tar that can be read in place: .*without compression"):
+            shards(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("name", "split"),
+        [
+            ("train-000001.tar", "train"),
+            ("x/val_00.tar", "val"),
+            ("imagenet-train-000.tar", None),
+            ("000.tar", None),
+            ("test-00000-of-00002.parquet", "test"),
+        ],
+    )
+    def test_a_shards_name_begins_with_its_split(self, name: str, split: str | None) -> None:
+        assert shard_split(name) == split
+
+
+def tables(folder: Path, table: pa.Table, name: str = "t.parquet", **settings: Any) -> list[Record]:
+    pq.write_table(table, folder / name)
+    return list(HuggingfaceReader(DatasetSettings("huggingface", str(folder), **settings)).records())
+
+
+class TestTables:
+    def test_a_table_of_objects_alone_has_labels_on_boxes(self, tmp_path: Path) -> None:
+        first, *_ = tables(tmp_path, embedded(PICTURES).drop_columns(["label"]))
+        assert (first.label, first.boxes) == (None, (Box(5, 6, 25, 26, "n02"),))
+
+    def test_objects_may_be_a_list_of_structs(self, tmp_path: Path) -> None:
+        table = pa.table(
+            {
+                "image": [{"bytes": JPEG, "path": None}],
+                "objects": [[{"bbox": [1, 2, 3, 4], "label": "cat"}, {"bbox": [1, 2, 3], "label": "cat"}]],
+            }
+        )
+        (record,) = tables(tmp_path, table)
+        assert record.boxes == (Box(1, 2, 4, 6, "cat"),)
+        assert record.notes == ("object 2 has no box of four numbers: [1, 2, 3]",)
+
+    def test_minus_one_is_no_label(self, tmp_path: Path) -> None:
+        table = embedded(PICTURES).set_column(1, "label", pa.array([-1, 0, 9]))
+        assert [record.label for record in tables(tmp_path, table)] == [None, "n01", None]
+
+    def test_images_that_are_paths(self, tmp_path: Path) -> None:
+        kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        table = pa.table({"image": pa.array([{"bytes": None, "path": "x/a.jpg"}], kind), "label": ["cat"]})
+        (record,) = tables(tmp_path, table)
+        assert (record.uri, record.label) == (f"{tmp_path}/x/a.jpg", "cat")
+
+    def test_a_table_without_images_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"t\.parquet has no column of images \(it has \['label'\]\)"):
+            tables(tmp_path, pa.table({"label": ["cat"]}))
+
+    def test_a_damaged_table_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
+        with pytest.raises(UserError, match=r"t\.parquet cannot be read as a table: "):
+            list(HuggingfaceReader(DatasetSettings("huggingface", str(tmp_path))).records())
