@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
-from stages.geometry import Boxes
+from stages.geometry import EIGHT_NEIGHBOURS, Boxes
 from stages.score.ratio import Maps, Values, mass, ratio
 
 POINTING_TOLERANCE = 15.0
 """Distance from a box at which ``pointing_hit_tol`` still counts the map's maximum as inside, view px."""
+LARGEST_PLATEAU = 0.05
+"""Share of the view that tied maxima may cover and still be a place."""
 
 
 def pad_boxes(boxes: Sequence[Boxes]) -> Boxes:
@@ -50,29 +53,38 @@ def pixel_f1(maps: Maps, coverage: Maps) -> Values:
 def pointing_distance(maps: Maps, boxes: Boxes) -> Values:
     """Distance of the map's maximum from the nearest box, view px; 0 where it lies in one.
 
-    Measured from the centre of the pixel. Ties: a bilinear map is flat near the view's edge, so several pixels may
-    share the maximum; the farthest counts, so that no map hits by pointing everywhere. A constant map points nowhere:
-    undefined.
+    The maximum is a place, not a pixel: upsampling repeats the border cells of a grid, so a map that is highest there
+    has a plateau of tied maxima at the view's edge. The largest connected plateau counts (pixels touch by sides and
+    corners; of plateaus alike in size, the farthest), and its distance is the least within which at least half of its
+    pixels lie, each measured from its centre. Undefined where that plateau covers more than ``LARGEST_PLATEAU`` of the
+    view: such a map, a constant one among them, points nowhere.
     """
     count, height, width = maps.shape
-    flat = maps.reshape(count, height * width)
-    highest = flat.max(axis=1)
-    defined = (highest > flat.min(axis=1)) & ~np.isnan(boxes).all(axis=(1, 2))
-    owner, pixel = np.divmod(np.flatnonzero((flat == highest[:, None]) & defined[:, None]), height * width)
-    x, y = pixel % width + 0.5, pixel // width + 0.5
-    nearest = np.full(len(owner), np.inf)
-    for box in range(boxes.shape[1]):
-        x0, y0, x1, y1 = boxes[owner, box].T
-        across = np.maximum(np.maximum(x0 - x, x - x1), 0)
-        down = np.maximum(np.maximum(y0 - y, y - y1), 0)
-        nearest = np.fmin(nearest, np.hypot(across, down))
-    farthest = np.where(defined, 0.0, np.nan)
-    np.maximum.at(farthest, owner, nearest)
-    return farthest
+    distance = np.full(count, np.nan)
+    with_box = ~np.isnan(boxes).all(axis=(1, 2))
+    for index in np.flatnonzero(with_box & np.isfinite(maps).all(axis=(1, 2))):
+        plateaus, _ = ndimage.label(maps[index] == maps[index].max(), structure=EIGHT_NEIGHBOURS)
+        sizes = np.bincount(plateaus.ravel())[1:]
+        if sizes.max() <= LARGEST_PLATEAU * height * width:
+            largest = 1 + np.flatnonzero(sizes == sizes.max())
+            distance[index] = max(_half_within(plateaus == plateau, boxes[index]) for plateau in largest)
+    return distance
+
+
+def _half_within(region: NDArray[np.bool_], boxes: Boxes) -> float:
+    """Least distance, px, from the boxes (K, 4) within which at least half of the pixels of a region (H, W) lie."""
+    row, column = np.nonzero(region)
+    x, y = column + 0.5, row + 0.5
+    x0, y0, x1, y1 = boxes.T[:, :, None]
+    across = np.maximum(np.maximum(x0 - x, x - x1), 0)
+    down = np.maximum(np.maximum(y0 - y, y - y1), 0)
+    nearest = np.fmin.reduce(np.hypot(across, down), axis=0)
+    return float(np.sort(nearest)[(len(nearest) - 1) // 2])
 
 
 def pointing_hit(distance: ArrayLike, tolerance: float = 0.0) -> Values:
-    """Pointing game (SP): 1 where the map's maximum lies in a box or up to ``tolerance`` px from one, else 0."""
+    """Pointing game (SP): 1 where at least half of the map's maximum lies in a box or up to ``tolerance`` px from one,
+    else 0; NaN where the distance is."""
     away = np.asarray(distance, dtype=np.float64)
     return np.where(np.isnan(away), np.nan, away <= tolerance)
 

@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from stages.explain.opticam.opticam import upsample
 from stages.geometry import ViewTransform, largest_component_box
 from stages.score.localization import (
     box_area_frac,
@@ -169,18 +171,57 @@ class TestPointing:
     def test_a_maximum_inside_is_a_hit(self, spots: np.ndarray) -> None:
         assert pointing_hit(pointing_distance(spots, pad_boxes([np.array([BOX])]))).tolist() == [1]
 
-    def test_tied_maxima_hit_only_if_all_lie_inside(self) -> None:
-        maps = blank()
-        maps[0, 2, 2] = maps[0, 2, 3] = 1
+    def test_a_plateau_of_tied_maxima_hits_if_at_least_half_of_it_lies_inside(self) -> None:
         boxes = pad_boxes([np.array([BOX])])
+        maps = blank()
+        maps[0, 1:3, 2] = 1  # a pixel above the box, .5 px from it, and one in it
         assert pointing_hit(pointing_distance(maps, boxes)).tolist() == [1]
-        maps[0, 0, 2] = 1  # centre 1.5 px above the box
-        assert pointing_distance(maps, boxes).tolist() == [1.5]
+        maps[0, 0, 2] = 1  # one more above: 1.5, .5 and 0 px; the second of the three
+        assert pointing_distance(maps, boxes).tolist() == [0.5]
 
-    def test_a_map_that_is_all_ones_but_one_pixel_does_not_hit(self) -> None:
+    def test_the_largest_plateau_is_the_maximum(self) -> None:
+        maps = blank()
+        maps[0, 0, 0] = maps[0, 7, 7] = 1
+        maps[0, 2, 3] = maps[0, 3, 4] = 1  # pixels that touch by a corner are one place
+        assert pointing_hit(pointing_distance(maps, pad_boxes([np.array([BOX])]))).tolist() == [1]
+
+    def test_a_plateau_of_more_than_a_twentieth_of_the_view_is_no_place(self) -> None:
+        boxes = pad_boxes([np.array([BOX])])
+        maps = blank()
+        maps[0, 2, 2:5] = 1  # 3 of 64 pixels
+        assert pointing_hit(pointing_distance(maps, boxes)).tolist() == [1]
+        maps[0, 2, 5] = 1
+        assert np.isnan(pointing_distance(maps, boxes)).all()
+
+    def test_a_map_that_is_all_ones_but_one_pixel_points_nowhere(self) -> None:
         fake = np.ones((1, 8, 8), dtype=np.float32)
         fake[0, 0, 0] = 0
-        assert pointing_hit(pointing_distance(fake, pad_boxes([np.array([BOX])]))).tolist() == [0]
+        assert np.isnan(pointing_distance(fake, pad_boxes([np.array([BOX])]))).all()
+
+    def test_a_border_cell_of_a_grid_is_a_place_of_which_the_box_may_miss_a_pixel(self) -> None:
+        # Cell (3, 6) of a 7 x 7 grid in a view of 224 px: columns 208 to 223 repeat its centre, and rows 111 and 112
+        # are as near to it. The box ends between the last two columns of pixel centres: 15 of 16 columns lie inside.
+        grid = torch.zeros(1, 7, 7)
+        grid[0, 3, 6] = 1
+        maps = upsample(grid, (224, 224)).numpy()
+        assert np.argwhere(maps[0] == maps.max()).tolist() == [[y, x] for y in (111, 112) for x in range(208, 224)]
+        squash = ViewTransform.make("squash", 448, 224, size=224, resize=224)
+        in_view = squash.boxes_to_view([[300, 50, 445.6, 200]])
+        assert in_view.tolist() == [[150, 50, 222.8, 200]]
+        assert pointing_hit(pointing_distance(maps, pad_boxes([in_view]))).tolist() == [1]
+
+    def test_of_a_corner_cell_half_must_lie_in_what_a_crop_leaves_of_the_box(self) -> None:
+        # The corner cell's plateau is 16 x 16 px. The crop cuts 16 px off each side of an image of 256 px, so a box
+        # from x = 223 begins at 207 of the view and holds all of it, one from 232 holds the right half, and one from
+        # 233 holds 7 of 16 columns, whose eighth-nearest column ends half a pixel before it.
+        grid = torch.zeros(1, 7, 7)
+        grid[0, 6, 6] = 1
+        maps = upsample(grid, (224, 224)).numpy()
+        crop = ViewTransform.make("resize_crop", 256, 256, size=224, resize=256)
+        for left, wanted in ((223, 0.0), (232, 0.0), (233, 0.5)):
+            boxes = crop.visible_boxes([[left, 100, 256, 256]])
+            assert boxes.tolist() == [[left - 16, 84, 224, 224]]
+            assert pointing_distance(maps, pad_boxes([boxes])).tolist() == [wanted]
 
     def test_a_constant_map_or_no_box_is_undefined_not_a_miss(self, spots: np.ndarray) -> None:
         none = pad_boxes([np.empty((0, 4))])
