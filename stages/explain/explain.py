@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -90,6 +91,8 @@ class _Worker:
     opticam: OptiCam
     batch: int
     """Images at a time: what the settings say or the device holds, halved where that was too many."""
+    lock: Lock = field(default_factory=Lock)
+    """Held while the network is in use: threads of a worker share it, and a hook would see the passes of the others."""
 
 
 @lru_cache(maxsize=1)
@@ -116,7 +119,8 @@ def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardRepo
         sized = replace(plan, explain=replace(plan.explain, batch_size=batch_size))
         return _explain_samples(sized, worker.opticam, rows, samples.to_pylist(), kept)
 
-    output, worker.batch = halving(explain, worker.batch)
+    with worker.lock:
+        output, worker.batch = halving(explain, worker.batch)
     if kept is None:
         run.discard_part(part)
         for target, maps in output.maps.items():

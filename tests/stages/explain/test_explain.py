@@ -1,14 +1,19 @@
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
+
 import numpy as np
 import pytest
 import torch
 
 from stages.explain import OptiCam
+from stages.explain.explain import explain_shard
 from stages.explain.network.device import CPU_BATCH
 from stages.explain.network.model import IMAGENET_MEAN, IMAGENET_STD
 from stages.explain.network.view import render_view
-from stages.explain.plan import EXPLAIN_VERSION, pending_shards
+from stages.explain.plan import EXPLAIN_VERSION, pending_shards, shard_samples
 from storage import Run
-from tests.stages.explain.networks import tiny
+from tests.stages.explain.networks import TinyNet, tiny
 from tests.stages.explain.shards import (
     COUNT,
     VIEW,
@@ -349,3 +354,24 @@ def test_a_batch_size_of_zero_takes_what_suits_the_device(images, tmp_path):
     run, _ = explain(str(tmp_path / "auto"), samples, settings(batch_size=0))
     other, _ = explain(str(tmp_path / "sixteen"), samples, settings(batch_size=CPU_BATCH))
     assert rows_by_key(run) == rows_by_key(other)
+
+
+def test_shards_in_threads_of_one_worker_get_the_bytes_that_they_get_alone(images, tmp_path, monkeypatch, whole):
+    samples = samples_of(images, range(COUNT))
+    run, plan = planned(str(tmp_path), samples)
+    shards = [(plan, index, shard_samples(plan, samples, index)) for index in range(3)]
+    explain_shard(*shards[2])  # loads the network, which the threads then share
+    meeting = Barrier(2)
+
+    def forward(self, x):
+        """Wait for the other thread after the layer that is hooked, unless it does not come."""
+        features = self.features(x)
+        with suppress(BrokenBarrierError):
+            meeting.wait(1)
+        return self.head(self.pool(features).flatten(1))
+
+    monkeypatch.setattr(TinyNet, "forward", forward)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(explain_shard, *zip(*shards[:2], strict=True)))
+    assert maps_by_key(run) == maps_by_key(whole)
+    assert rows_by_key(run) == rows_by_key(whole)
