@@ -107,10 +107,18 @@ def _wait_for_workers(client: Any) -> None:
             f"cluster: the scheduler at {client.scheduler.address} has no workers; start some with "
             f"`dask worker {client.scheduler.address}` on machines that have Sightline and see the images"
         ) from None
+    except OSError as error:
+        raise SightlineError(
+            f"cluster: the scheduler at {client.scheduler.address} ended ({type(error).__name__}); start it and its "
+            "workers again, then the same command goes on"
+        ) from error
 
 
 def _check_environments(client: Any, say: Callable[[str], None]) -> None:
-    """Refuse workers without Sightline or with other code of it; name packages of other versions."""
+    """Refuse a scheduler or workers without Sightline or with other code of it; name packages of other versions.
+
+    The scheduler needs the code too, since Dask unpickles the tasks there.
+    """
     own = environment()
     try:
         found = client.sync(client.run, environment, on_error="return", callback_timeout=_WORKERS_WITHIN_S)
@@ -119,23 +127,31 @@ def _check_environments(client: Any, say: Callable[[str], None]) -> None:
             f"cluster: not all workers at {client.scheduler.address} answer ({type(error).__name__}); the dashboard "
             "shows when each was last seen: end those that hang, then run again"
         ) from error
-    differing: dict[str, list[str]] = {}
-    for worker, other in found.items():
+    try:
+        scheduler = client.run_on_scheduler(environment)
+    except Exception as error:
+        scheduler = error
+    for what, where, other in [
+        ("scheduler", client.scheduler.address, scheduler),
+        *(("worker", worker, other) for worker, other in found.items()),
+    ]:
         if isinstance(other, BaseException):
             raise UserError(
-                f"cluster: the worker at {worker} cannot import Sightline ({other}); install the same version there, "
-                "and start `dask worker` from that environment"
+                f"cluster: the {what} at {where} cannot import Sightline ({other}); install the same version there, "
+                f"and start `dask {what}` from that environment"
             )
         if other["sightline"] != own["sightline"]:
             raise UserError(
-                f"cluster: the worker at {worker} has other code of Sightline (digest {other['sightline']}, here "
-                f"{own['sightline']}); install the same version there, and start the worker again"
+                f"cluster: the {what} at {where} has other code of Sightline (digest {other['sightline']}, here "
+                f"{own['sightline']}); install the same version there, and start `dask {what}` again"
             )
-        for name in own:
-            if other[name] != own[name]:
-                differing.setdefault(f"{name} {other[name]} (here {own[name]})", []).append(worker)
-    for difference, workers in differing.items():
-        say(f"{len(workers)} of {len(found)} workers have {difference}, for example {workers[0]}: maps may differ")
+    for name in own:
+        for version in {other[name] for other in found.values()} - {own[name]}:
+            workers = [worker for worker, other in found.items() if other[name] == version]
+            say(
+                f"{len(workers)} of {len(found)} workers have {name} {version or 'missing'} (here "
+                f"{own[name] or 'missing'}), for example {workers[0]}: maps may differ"
+            )
 
 
 def _over_memory(event: dict[str, Any]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
 from collections.abc import Iterator
 
+from pipeline.environment import version
 from storage.errors import UserError
 
 _PACKAGES = ("torch", "torchvision", "zarr", "pyarrow", "distributed", "duckdb", "fiftyone")
@@ -26,9 +26,9 @@ def examine() -> Iterator[str]:
     import torch
 
     yield f"python      {platform.python_version()} on {platform.platform()}"
-    yield "packages    " + ", ".join(f"{name} {_version(name) or 'MISSING'}" for name in _PACKAGES)
+    yield "packages    " + ", ".join(f"{name} {version(name) or 'MISSING'}" for name in _PACKAGES)
     for name, extra in _EXTRAS.items():
-        if _version(name) is None:
+        if version(name) is None:
             yield f"extra       {name} is not installed: pip install -e '.[{extra}]' where you need it"
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     yield f"devices     {os.cpu_count()} cores; " + (", ".join(devices) if devices else "no GPU that torch can use")
@@ -36,13 +36,6 @@ def examine() -> Iterator[str]:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     yield f"browser     {browser or 'no Chromium; only the browser test needs one'}"
     yield f"weights     {_weights()}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _database() -> str:

@@ -8,28 +8,28 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "zarr", "pyarrow", "distributed")
-"""Whose versions can change a result, or whether a worker understands its driver."""
+_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "zarr", "pyarrow", "distributed")
+"""Whose versions can change a map, or whether a worker and its driver understand each other."""
 
 _OURS = ("pipeline", "stages", "storage")
 
 
-def environment() -> dict[str, str]:
-    """Name -> version, of Python and the packages that matter; ``sightline`` is a digest of its code.
-
-    Raises ImportError if another thing of the same name hides one of Sightline's packages.
-    """
-    python = ".".join(platform.python_version_tuple()[:2])
-    versions = {name: _version(name) for name in PACKAGES}
-    return {"sightline": _code(), "python": python, **versions}
-
-
-def _version(package: str) -> str:
-    """The public version: ``+cpu`` and ``+cu132`` are builds of the same code."""
+def version(package: str) -> str | None:
+    """The version of an installed package; None if it is not installed."""
     try:
-        return importlib.metadata.version(package).partition("+")[0]
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "missing"
+        return None
+
+
+def environment() -> dict[str, str | None]:
+    """Versions of Python and the packages that matter by name; under ``sightline`` a digest of its code.
+
+    Builds of a version (``+cpu``, ``+cu132``) count as the same. Raises ImportError if a folder of the same name hides
+    one of Sightline's packages.
+    """
+    versions = {name: found.partition("+")[0] if (found := version(name)) else None for name in _PACKAGES}
+    return {"sightline": _code(), "python": ".".join(platform.python_version_tuple()[:2]), **versions}
 
 
 def _code() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from rich.markup import escape
 from pipeline.bounded_map import bounded_map
 from pipeline.cluster import connect
 from pipeline.config import Config
+from pipeline.environment import version
 from pipeline.progress import Progress
 from stages.audit.audit import audit
 from stages.audit.truth import read_truth
@@ -264,10 +264,10 @@ def _method(plan: ExplainPlan, config: Config) -> str:
 def _tell_of_others(others: OtherMethods, console: Console) -> None:
     for method, count in others.removed.items():
         what = "the network, layer, view, images or classes changed since it was run"
-        console.print(f"         {count} shards of {method} removed: {what}")
+        _tell(console, f"{count} shards of {method} removed: {what}")
     for method, count in others.cleared.items():
         what = "boxes changed; its probes of the boxes are empty until it is run again"
-        console.print(f"         {count} shards of {method}: {what}")
+        _tell(console, f"{count} shards of {method}: {what}")
 
 
 def _optimizer(plan: ExplainPlan) -> str:
@@ -299,7 +299,7 @@ def _info(
     )
     return RunInfo(
         config=config.model_dump(mode="json"),
-        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         weights_digest=plan.weights_digest,
         layer=str(plan.layer),
         optimizer=_optimizer(plan) if optimizes(plan.explain.method) else run.info.optimizer,
@@ -315,10 +315,3 @@ def _dataset_digest(samples: pa.Table) -> str:
 
     columns = samples.select(["sample_id", "digest", "label", "boxes"]).to_pylist()
     return hashlib.sha256(repr(columns).encode()).hexdigest()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

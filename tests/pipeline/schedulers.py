@@ -17,13 +17,20 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def dask_cluster(
-    folder: Path, *, python: str = sys.executable, path: str = str(ROOT), nanny: bool = True, **environment: str
+    folder: Path,
+    *,
+    python: str = sys.executable,
+    path: str = str(ROOT),
+    scheduler_path: str = str(ROOT),
+    nanny: bool = True,
+    **environment: str,
 ) -> Iterator[tuple[str, int]]:
-    """Address and process id of a scheduler; ``python``, ``PYTHONPATH=path`` and ``environment`` are its worker's."""
-    there = {"PYTHONPATH": str(ROOT)}  # the scheduler unpickles what it is asked to compute
-    with dask(
-        folder / "scheduler", sys.executable, there, "scheduler", "--host", "127.0.0.1", "--port", "0"
-    ) as scheduler:
+    """Address and process id of a scheduler with one worker.
+
+    ``python`` is for both; ``path`` is the worker's PYTHONPATH, and ``environment`` more of its variables.
+    """
+    listen = ("--host", "127.0.0.1", "--port", "0")
+    with dask(folder / "scheduler", python, {"PYTHONPATH": scheduler_path}, "scheduler", *listen) as scheduler:
         address = _address(scheduler, folder / "scheduler" / "output")
         variables = {"PYTHONPATH": path, "SCHEDULER": str(scheduler.pid), **environment}
         kind = "--nanny" if nanny else "--no-nanny"

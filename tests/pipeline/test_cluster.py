@@ -150,14 +150,13 @@ def test_a_worker_with_other_code_is_refused(tmp_path):
         pass
 
 
-def test_a_worker_that_cannot_import_sightline_is_named(tmp_path):
+@pytest.mark.parametrize(("what", "path"), [("worker", "path"), ("scheduler", "scheduler_path")])
+def test_a_process_that_cannot_import_sightline_is_named(tmp_path, what, path):
     (tmp_path / "other" / "pipeline").mkdir(parents=True)
-    (tmp_path / "other" / "pipeline" / "__init__.py").touch()
+    (tmp_path / "other" / "pipeline" / "__init__.py").write_text("raise ImportError('another package')")
     with (
-        dask_cluster(tmp_path, path=str(tmp_path / "other")) as (address, _),
-        pytest.raises(
-            UserError, match=r"the worker at tcp://\S+ cannot import Sightline \(ModuleNotFoundError.*pipeline"
-        ),
+        dask_cluster(tmp_path, **{path: str(tmp_path / "other")}) as (address, _),
+        pytest.raises(UserError, match=rf"the {what} at tcp://\S+ cannot import Sightline \(.*another package"),
         remote(address),
     ):
         pass
@@ -166,7 +165,7 @@ def test_a_worker_that_cannot_import_sightline_is_named(tmp_path):
 def test_a_package_of_another_version_is_named(tmp_path, monkeypatch, capsys):
     versions = environment.environment()
     with dask_cluster(tmp_path) as (address, _):
-        monkeypatch.setattr(environment, "_version", lambda name: "2.0" if name == "torch" else versions[name])
+        monkeypatch.setattr(environment, "version", lambda name: "2.0+cpu" if name == "torch" else versions[name])
         with remote(address):
             pass
     (line,) = capsys.readouterr().out.splitlines()
@@ -197,7 +196,7 @@ def test_dask_worker_works_from_an_editable_install(editable, tmp_path):
     config = write_config(
         tmp_path, write_manifest(tmp_path, write_images(tmp_path, range(3))), cluster={"workers": None, "threads": None}
     )
-    with dask_cluster(tmp_path, python=editable, path="") as (address, _):
+    with dask_cluster(tmp_path, python=editable, path="", scheduler_path="") as (address, _):
         done = subprocess.run(
             [
                 editable,
