@@ -129,7 +129,7 @@ def test_what_costs_most_is_one_cue_and_it_is_the_planted_one(
     assert members >= 0.9 * cue["size"]
     homes = {row["label"] for row in truth.values() if row["cue"] == planted and row["is_planted"]}
     assert {enriched["label"] for enriched in cue["classes"]} == homes
-    assert re.search(rf"{cue['cue_id']} {cue['size']} samples, {homes.pop()}: hiding it costs 0\.\d\d", first.stdout)
+    assert re.search(rf"{cue['cue_id']} {cue['size']} images, {homes.pop()}: hiding it costs 0\.\d\d", first.stdout)
 
 
 def test_the_decoy_is_never_the_reason(run: Run, small_demo: DemoReport) -> None:

@@ -161,7 +161,7 @@ def test_no_line_is_broken_and_the_next_commands_stand_at_the_end(dataset, tmp_p
         "sightline query run --name worst_classes",
     ]
     order = [line.split()[0] for line in lines if line and line[0] != " "]
-    assert order[:5] == ["Sightline", "ingest", "explain", "score", "audit"]
+    assert order[:6] == ["Sightline", "dataset", "ingest", "explain", "score", "audit"]
     assert "this run    load" in said
 
 
