@@ -202,7 +202,8 @@ def brightest_on_their_cue(run: Run, demo: DemoReport) -> dict[str, tuple[float,
                 box["y1"] / height + margin,
             )
             x, y = brightest(run.maps("label").read([sample["row"]], size=(224, 224))[0])
-            if cue[0] <= x <= cue[2] and cue[1] <= y <= cue[3]:
+            # The map's own centre lies in the cue; the margin is for the App, where the colours below shift it.
+            if cue[0] + margin <= x <= cue[2] - margin and cue[1] + margin <= y <= cue[3] - margin:
                 found[sample["sample_id"]] = cue
     return found
 
