@@ -1,4 +1,4 @@
-"""Operators of the FiftyOne App: what the panel of `sightline.js` asks for, and those for the grid.
+"""Operators of the FiftyOne App: what the panel beside a sample (`panel/`) asks for, and those for the grid.
 
 FiftyOne's server imports this in a process of its own. Like the command line it is an entrance: it may import from
 every layer, puts their functions together and computes nothing itself.
@@ -85,6 +85,7 @@ def _panel(dataset: Any, params: Mapping[str, Any]) -> dict[str, Any]:
         "findings": findings_to_judge(sample, findings_of(run, sample[KEY], reviewed)),
         "cue": sample["cue"],
         "reviewer": reviewer_name(),
+        "verdicts": list(VERDICTS.items()),
     }
     other = params.get("other") or {}
     if other.get("run"):
