@@ -209,7 +209,11 @@ REVIEWS = pa.schema(
         _KEYS[0],
         _KEYS[2],
         _text("rule", "Rule of the finding that was judged."),
-        _text("verdict", "What the reviewer said.", "confirmed | false_alarm | fix_box | fix_label | unsure"),
+        _text(
+            "verdict",
+            "What the reviewer said; withdrawn: the verdict before was taken back.",
+            "confirmed | false_alarm | fix_box | fix_label | unsure | withdrawn",
+        ),
         _text("label", "With fix_label: the right class; null if the reviewer did not say."),
         _field(
             "boxes",
@@ -220,7 +224,15 @@ REVIEWS = pa.schema(
         ),
         _text("note", "Free text."),
         _text("reviewer", "Who."),
-        _field("time", pa.timestamp("us", tz="UTC"), "When."),
+        _field("time", pa.timestamp("us", tz="UTC"), "When, by the clock of the machine."),
+        _field(
+            "number",
+            pa.int64(),
+            "Counts the verdicts in the order in which they were given. Of one sample_id, target, rule and reviewer "
+            "the highest number counts, of equal numbers the last by time. Null, of an earlier version, is 0.",
+            "",
+            ">= 0",
+        ),
     ]
 )
 

@@ -19,7 +19,7 @@ from stages.review.dataset.select import selected
 from stages.review.dataset.verdict_fields import bring_back, declare_verdicts, find_reviews
 from stages.review.dataset.views import lay_out, save_views, save_workspace
 from stages.review.settings import ReviewSettings, RuleText, Selection
-from stages.review.verdicts.table import append_reviews, read_reviews, standing
+from stages.review.verdicts.table import append_reviews, last_words, read_reviews
 from storage.errors import UserError
 from storage.run import Run
 
@@ -91,7 +91,7 @@ def load(
         dataset.create_index("priority")
     report = _bring_up_to_date(dataset, fields, contents, records(contents, heatmaps))
     declare_verdicts(dataset, contents.class_names)
-    bring_back(dataset, standing(read_reviews(run)))
+    bring_back(dataset, last_words(read_reviews(run)))
     save_embeddings(dataset, run, contents)
     lay_out(dataset, fields, opacity=settings.heatmap_opacity)
     save_views(dataset, rules, contents.cues, evidence=contents.evidence, selected=selection is not None)

@@ -13,7 +13,7 @@ import pytest
 from stages.review.app.database import database
 from stages.review.app.serve import open_app
 from stages.review.settings import ReviewSettings
-from stages.review.verdicts.table import read_reviews
+from stages.review.verdicts.table import read_reviews, standing
 from storage.run import Run
 from tests.e2e.browser import (
     browser_page,
@@ -203,7 +203,7 @@ EXPECTED = {
 
 
 def stored(run: Run) -> set[tuple[str, str, str, str | None]]:
-    reviews = read_reviews(run)
+    reviews = standing(read_reviews(run)).values()
     assert {review.reviewer for review in reviews} <= {"ann"}
     return {(review.sample_id, review.rule, review.verdict, review.note) for review in reviews}
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import fiftyone as fo
 from fiftyone import ViewField
+from pymongo import WriteConcern
 
 from stages.review.dataset.fields import KEY
 from stages.review.verdicts.boxes import Box, same_boxes
-from stages.review.verdicts.table import Key, Review, latest, now, of_sample
+from stages.review.verdicts.table import WITHDRAWN, Key, Review, latest, now, of_sample
 from storage.errors import UserError
 
 VERDICTS = "verdicts"
@@ -79,8 +80,8 @@ def give(
     """Give a verdict on a finding, in place of the one that the reviewer gave on it before.
 
     The same verdict again changes nothing. ``target`` None is that of the sample's finding. ``label`` is the right
-    class, with fix_label. Of verdicts that are given on one sample at once, none is lost. Raises UserError for an
-    unknown sample, finding or verdict.
+    class, with fix_label. Of verdicts that are given on one sample at once, none is lost; when this returns, MongoDB's
+    journal on the disk has it. Raises UserError for an unknown sample, finding or verdict.
     """
     sample = _sample(dataset, sample_key)
     if target is None:
@@ -108,7 +109,7 @@ def give(
         }
     }
     # Replaced by the server in one step: FiftyOne's own save writes the whole list back as this process last read it.
-    dataset._sample_collection.update_one(
+    _journalled(dataset).update_one(
         {"_id": sample._id},
         [
             {
@@ -127,7 +128,7 @@ def withdraw(dataset: Any, review: Review) -> None:
     """Take a verdict out of the dataset again; nothing happens if it is not there."""
     sample = _sample(dataset, review.sample_id)
     finding = {"target": review.target, "rule": review.rule, "reviewer": review.reviewer}
-    dataset._sample_collection.update_one(
+    _journalled(dataset).update_one(
         {"_id": sample._id}, {"$pull": {VERDICTS: finding}, "$currentDate": {"last_modified_at": True}}
     )
     sample.reload()
@@ -184,24 +185,26 @@ def find_reviews(dataset: Any) -> Found:
     return Found(reviews, without_verdict)
 
 
-def bring_back(dataset: Any, counting: Mapping[Key, Review]) -> int:
-    """Write verdicts that count into the dataset where it has others or none: after an import, or in a new database.
+def bring_back(dataset: Any, last: Mapping[Key, Review]) -> int:
+    """Write what was said last into the dataset where it has other verdicts or none: after an import, or in a new
+    database. Verdicts that were withdrawn are taken out.
 
     Boxes that a fix_box came with are drawn again where the sample has none. Returns how many samples were written.
     """
-    stored = of_sample(counting.values())
+    stored = of_sample(last.values())
     samples = dataset.select_by(KEY, list(stored))
     paths = [KEY, VERDICTS, f"{CORRECTED}.detections", "metadata.width", "metadata.height"]
     verdicts: dict[str, list[Any]] = {}
     corrected: dict[str, Any] = {}
     for key, documents, drawn, width, height in zip(*samples.values(paths), strict=True):
         there = {review.key: review for review in (_review(key, document) for document in documents or ())}
-        wanted = there | {review.key: replace(review, boxes=None) for review in stored[key]}
-        if any(name not in there or not there[name].says(review) for name, review in wanted.items()):
+        said = there | {review.key: replace(review, boxes=None) for review in stored[key]}
+        wanted = {name: review for name, review in said.items() if review.verdict != WITHDRAWN}
+        if wanted.keys() != there.keys() or any(not there[name].says(review) for name, review in wanted.items()):
             verdicts[key] = [fo.DynamicEmbeddedDocument(**_document(review)) for review in wanted.values()]
-        last = latest(review for review in stored[key] if review.boxes is not None)
-        if last is not None and not drawn:
-            corrected[key] = _detections(last.boxes or (), (width, height))
+        corrector = latest(review for review in stored[key] if review.boxes is not None)
+        if corrector is not None and not drawn:
+            corrected[key] = _detections(corrector.boxes or (), (width, height))
     for path, values in ((VERDICTS, verdicts), (CORRECTED, corrected)):
         if values:
             dataset.set_values(path, values, key_field=KEY, expand_schema=False, validate=False)
@@ -216,6 +219,12 @@ def _touched(samples: Any) -> Iterator[tuple[str, tuple[Box, ...] | None, Any, d
     paths += ["metadata.width", "metadata.height", "last_modified_at"]
     for key, documents, corrected, truth, width, height, modified in zip(*touched.values(paths), strict=True):
         yield key, _drawn(corrected, truth, (width, height)), documents, modified
+
+
+def _journalled(dataset: Any) -> Any:
+    """The collection of the dataset's samples; a write to it returns when it is in the journal on the disk."""
+    samples = dataset._sample_collection
+    return samples.with_options(write_concern=WriteConcern(**{**samples.write_concern.document, "j": True}))
 
 
 def _sample(dataset: Any, sample_key: str) -> Any:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stages.review.dataset.contents import Finding
 from stages.review.dataset.fields import KEY
 from stages.review.dataset.verdict_fields import give, verdicts_of, withdraw
-from stages.review.verdicts.table import Review, read_reviews
+from stages.review.verdicts.table import WITHDRAWN, Review, append_reviews, now
 from stages.words import p
 from storage.errors import UserError
 from storage.run import Run
@@ -59,6 +59,7 @@ def remember_reviewer(name: str) -> None:
 
 def judge(
     dataset: Any,
+    run: Run,
     samples: Iterable[Any],
     verdict: str,
     *,
@@ -69,7 +70,8 @@ def judge(
 ) -> list[Judged]:
     """Give a verdict on the finding of ``rule`` in each sample; None: on the worst finding of each.
 
-    Samples without such a finding are left out; raises UserError if that leaves none.
+    When this returns, the verdicts are on the disk twice: in the database and in the run's table ``reviews``. Samples
+    without such a finding are left out; raises UserError if that leaves none, or the run cannot be written.
     """
     samples = list(samples)
     judged = []
@@ -88,7 +90,18 @@ def judge(
         if len(samples) == 1:
             raise UserError(f"{samples[0][KEY]} has no {what} to judge")
         raise UserError(f"none of the {len(samples)} samples has a {what} to judge")
+    _store(run, [one.review for one in judged])
     return judged
+
+
+def _store(run: Run, reviews: list[Review]) -> None:
+    try:
+        append_reviews(run, reviews, just_now=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot store a verdict in {run.url}: {error.strerror or error}; make it writable with room to spare, "
+            "then give the verdict again"
+        ) from error
 
 
 def findings_to_judge(sample: Any, found: Iterable[Finding]) -> list[dict[str, Any]]:
@@ -114,13 +127,13 @@ def findings_to_judge(sample: Any, found: Iterable[Finding]) -> list[dict[str, A
 
 
 def take_back(dataset: Any, run: Run, judged: Judged) -> None:
-    """Put the verdict back that there was before, or none.
-
-    Raises UserError where there was none before and the run has stored this one: what is stored stays.
-    """
+    """Put the verdict back that there was before, or none. The table ``reviews`` keeps what was taken back, too."""
     review, before = judged.review, judged.before
-    if before is not None:
-        give(
+    if before is None:
+        _store(run, [replace(review, verdict=WITHDRAWN, label=None, note=None, time=now())])
+        withdraw(dataset, review)
+    else:
+        given = give(
             dataset,
             review.sample_id,
             rule=review.rule,
@@ -130,12 +143,7 @@ def take_back(dataset: Any, run: Run, judged: Judged) -> None:
             label=before.label,
             note=before.note,
         )
-    elif any(stored.key == review.key for stored in read_reviews(run)):
-        raise UserError(
-            f"the verdict on {review.sample_id} is stored in the run already, and what is stored stays; give another"
-        )
-    else:
-        withdraw(dataset, review)
+        _store(run, [given])
 
 
 def as_json(judged: Judged) -> dict[str, Any]:

@@ -121,6 +121,7 @@ class Judge(foo.Operator):
             dataset = ctx.dataset
             (judged,) = judge(
                 dataset,
+                run_of(dataset),
                 [dataset[given["sample"]]],
                 given["verdict"],
                 reviewer=reviewer_name(),
@@ -199,6 +200,7 @@ class Verdict(foo.Operator):
             samples = _chosen(ctx)
             judged = judge(
                 ctx.dataset,
+                run_of(ctx.dataset),
                 samples,
                 verdict,
                 reviewer=reviewer_name(),

@@ -8,20 +8,23 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stages.review.verdicts.boxes import Box, same_boxes
 from storage.errors import UserError
 from storage.run import Run
-from storage.tables import REVIEWS
+from storage.tables import REVIEWS, decode
 
 VERDICTS = {
     "confirmed": "the finding is right, and it is the model that is at fault",
@@ -34,6 +37,14 @@ VERDICTS = {
 
 RIGHT = ("confirmed", "fix_box", "fix_label")
 """Verdicts that say of a finding that it was worth a look: the model, the boxes or the label are at fault."""
+
+WITHDRAWN = "withdrawn"
+"""In place of a verdict: the reviewer took the last one back, and says nothing of the finding any more."""
+
+COPIES = "reviews.copies"
+"""Folder of the run with the table ``reviews`` as it was before each of the last changes, named by its rows."""
+
+KEPT_COPIES = 3
 
 REQUIRED = ("sample_id", "rule", "verdict", "reviewer")
 OPTIONAL = ("target", "label", "note", "boxes", "time")
@@ -55,7 +66,7 @@ class Review:
     """Which class's map the finding is about: label, predicted ..."""
     rule: str
     verdict: str
-    """One of :data:`VERDICTS`."""
+    """One of :data:`VERDICTS`, or :data:`WITHDRAWN`."""
     reviewer: str
     label: str | None = None
     """With fix_label: the right class; None if the reviewer did not say."""
@@ -64,12 +75,14 @@ class Review:
     note: str | None = None
     time: datetime = field(default_factory=now)
     """With a time zone."""
+    number: int = field(default=0, compare=False)
+    """Place in the order in which the run's verdicts were given; :func:`append_reviews` assigns it."""
 
     def __post_init__(self) -> None:
         for name in ("sample_id", "target", "rule", "reviewer"):
             if not getattr(self, name).strip():
                 raise UserError(f"a verdict needs a {name}")
-        if self.verdict not in VERDICTS:
+        if self.verdict not in VERDICTS and self.verdict != WITHDRAWN:
             near = get_close_matches(self.verdict, VERDICTS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"verdicts are {', '.join(VERDICTS)}"
             raise UserError(f"no verdict {self.verdict!r}; {hint}")
@@ -80,8 +93,13 @@ class Review:
 
     @property
     def key(self) -> Key:
-        """Of one key the last verdict by time counts."""
+        """Of one key the last verdict counts."""
         return self.sample_id, self.target, self.rule, self.reviewer
+
+    @property
+    def order(self) -> tuple[int, datetime]:
+        """Sorts verdicts from the first that was given to the last, also where the clock was set back in between."""
+        return self.number, self.time
 
     def says(self, other: Review) -> bool:
         """Whether both say the same of the same finding, whenever it was."""
@@ -93,25 +111,31 @@ class Review:
 
 
 def read_reviews(run: Run) -> list[Review]:
-    """All verdicts of a run in the order they came in, those that were replaced included; empty if it has none."""
-    if not run.has_table("reviews"):
-        return []
-    return [_of_row(row) for row in run.table("reviews").to_pylist()]
+    """All verdicts of a run in the order they came in, those that were replaced included; empty if it has none.
+
+    Raises UserError for a table that is damaged; it names the copy to go back to.
+    """
+    return [_of_row(row) for row in _table(run).to_pylist()]
+
+
+def last_words(reviews: Iterable[Review]) -> dict[Key, Review]:
+    """Of each key what was said last, verdicts that were withdrawn included; of equal order, what came in last."""
+    last: dict[Key, Review] = {}
+    for review in reviews:
+        before = last.get(review.key)
+        if before is None or review.order >= before.order:
+            last[review.key] = review
+    return last
 
 
 def standing(reviews: Iterable[Review]) -> dict[Key, Review]:
-    """The verdicts that count: of each key the last by time, of equal times the one that came in last."""
-    counts: dict[Key, Review] = {}
-    for review in reviews:
-        before = counts.get(review.key)
-        if before is None or review.time >= before.time:
-            counts[review.key] = review
-    return counts
+    """The verdicts that count: of each key the last, unless it was withdrawn."""
+    return {key: review for key, review in last_words(reviews).items() if review.verdict != WITHDRAWN}
 
 
 def latest(reviews: Iterable[Review]) -> Review | None:
-    """The last by time; None of none."""
-    return max(reviews, key=lambda review: review.time, default=None)
+    """The last that was given; None of none."""
+    return max(reviews, key=lambda review: review.order, default=None)
 
 
 def of_sample(reviews: Iterable[Review]) -> dict[str, Sequence[Review]]:
@@ -122,32 +146,77 @@ def of_sample(reviews: Iterable[Review]) -> dict[str, Sequence[Review]]:
     return dict(found)
 
 
-def append_reviews(run: Run, given: Iterable[Review]) -> int:
+def append_reviews(run: Run, given: Iterable[Review], *, just_now: bool = False) -> int:
     """Append to the table ``reviews`` what it does not say yet; nothing is ever taken out. Returns how many were new.
 
-    A verdict is not new if it says what the verdict that counts says already, or if it is in the table to the time.
-    Processes that append to one run on a local disk wait for each other.
+    A verdict is not new if it says what the last one of its key says already, or if the table has it to the time.
+    Verdicts take their place among the stored ones by their time; those that were given ``just_now`` come after all of
+    them, whatever the clock says. The table is on the disk when this returns, and its last states are kept in
+    :data:`COPIES`. Processes that append to one run on a local disk wait for each other.
     """
     given = sorted(given, key=lambda review: review.time)
     if not given:
         return 0
     with _alone(run):
-        stored = read_reviews(run)
-        counts = standing(stored)
-        known = {(review.key, review.time) for review in stored}
+        table = _table(run)
+        number = _numbering(table, just_now)
+        samples = pa.array({review.sample_id for review in given})
+        stored = [_of_row(row) for row in table.filter(pc.is_in(table["sample_id"], samples)).to_pylist()]
+        last = last_words(stored)
         new: list[Review] = []
         for review in given:
-            before = counts.get(review.key)
-            if (review.key, review.time) in known or (before is not None and before.says(review)):
+            before = last.get(review.key)
+            known = any(review.time == other.time and review.says(other) for other in (*stored, *new))
+            if (known and not just_now) or (before is not None and before.says(review)):
                 continue
+            review = replace(review, number=number(review.time))
             new.append(review)
-            known.add((review.key, review.time))
-            if before is None or review.time >= before.time:
-                counts[review.key] = review
+            if before is None or review.order >= before.order:
+                last[review.key] = review
         if new:
-            rows = [_row(review) for review in (*stored, *new)]
-            run.write_table("reviews", pa.Table.from_pylist(rows, schema=REVIEWS))
+            _keep_copy(run, len(table))
+            added = pa.Table.from_pylist([_row(review) for review in new], schema=REVIEWS)
+            run.write_table("reviews", pa.concat_tables([table, added], promote_options="default"))
     return len(new)
+
+
+def _numbering(table: pa.Table, just_now: bool) -> Callable[[datetime], int]:
+    """The number of a verdict that is appended now, by its time."""
+    numbers = table["number"].fill_null(0).to_pylist() if "number" in table.column_names else [0] * len(table)
+    if just_now:
+        following = max(numbers, default=-1) + 1
+        return lambda _time: following
+    ordered = sorted(zip(table["time"].to_pylist(), numbers, strict=True))
+    times = [time for time, _ in ordered]
+    highest = list(accumulate((number for _, number in ordered), max, initial=0))
+    return lambda time: highest[bisect_right(times, time)]
+
+
+def _table(run: Run) -> pa.Table:
+    if not run.has_table("reviews"):
+        return REVIEWS.empty_table()
+    content = run.directory.read("reviews.parquet")
+    try:
+        return decode(content)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{run.directory.url_of('reviews.parquet')} is damaged: {error}; {_remedy(run)}") from None
+
+
+def _remedy(run: Run) -> str:
+    for name in reversed(run.directory.names(COPIES)):
+        with suppress(pa.ArrowException, OSError):
+            rows = len(decode(run.directory.read(f"{COPIES}/{name}")))
+            return f"copy {run.directory.url_of(f'{COPIES}/{name}')}, its first {rows} verdicts, in its place"
+    return f"bring it back from a copy of yours ({run.directory.url_of(COPIES)} has none that can be read)"
+
+
+def _keep_copy(run: Run, rows: int) -> None:
+    """Keep the table as it is, with so many rows, beside the states before it; the oldest of them goes."""
+    if not rows:
+        return
+    run.directory.write(f"{COPIES}/{rows:09d}.parquet", run.directory.read("reviews.parquet"))
+    for name in run.directory.names(COPIES)[:-KEPT_COPIES]:
+        run.directory.remove(f"{COPIES}/{name}")
 
 
 def read_csv(path: Path, sizes: Mapping[str, tuple[int | None, int | None]]) -> list[Review]:
@@ -247,7 +316,8 @@ def _to_milliseconds(time: datetime) -> datetime:
 
 def _of_row(row: dict[str, Any]) -> Review:
     boxes = None if row["boxes"] is None else tuple(map(Box.of, row["boxes"]))
-    return Review(**{**row, "boxes": boxes, "time": row["time"].astimezone(UTC)})
+    number = row.get("number") or 0
+    return Review(**{**row, "boxes": boxes, "time": row["time"].astimezone(UTC), "number": number})
 
 
 def _row(review: Review) -> dict[str, Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stages.review.app.collect import collect_from
+from stages.review.dataset import verdict_fields
+from stages.review.dataset.verdict_fields import give
 from stages.review.panel.judging import (
     as_json,
     findings_to_judge,
@@ -21,7 +26,7 @@ from stages.review.panel.judging import (
 from stages.review.panel.portrait import findings_of
 from stages.review.review import load
 from stages.review.settings import ReviewSettings
-from stages.review.verdicts.table import read_reviews
+from stages.review.verdicts.table import now, read_reviews, standing
 from storage.errors import UserError
 from storage.run import Run
 from tests.stages.review.synthetic import Planted, make_run
@@ -47,8 +52,8 @@ def said(dataset: Any) -> dict[str, list[tuple[str, str, str]]]:
 
 
 def test_a_verdict_is_on_the_worst_finding_of_each_sample(loaded: tuple[Any, Run]) -> None:
-    dataset, _ = loaded
-    judged = judge(dataset, dataset, "confirmed", reviewer="ann", note="the tripod")
+    dataset, run = loaded
+    judged = judge(dataset, run, dataset, "confirmed", reviewer="ann", note="the tripod")
     assert {(one.review.sample_id, one.review.rule) for one in judged} == {
         ("both.png", "relies_on_outside"),  # evidence, though less severe
         ("one.png", "misses_box"),
@@ -58,8 +63,8 @@ def test_a_verdict_is_on_the_worst_finding_of_each_sample(loaded: tuple[Any, Run
 
 
 def test_or_on_the_finding_that_is_named(loaded: tuple[Any, Run]) -> None:
-    dataset, _ = loaded
-    judge(dataset, dataset, "false_alarm", reviewer="ann", rule="misses_box")
+    dataset, run = loaded
+    judge(dataset, run, dataset, "false_alarm", reviewer="ann", rule="misses_box")
     assert said(dataset) == {
         "both.png": [("misses_box", "false_alarm", "ann")],
         "one.png": [("misses_box", "false_alarm", "ann")],
@@ -76,49 +81,99 @@ def test_or_on_the_finding_that_is_named(loaded: tuple[Any, Run]) -> None:
     ],
 )
 def test_nothing_to_judge_is_told(loaded: tuple[Any, Run], keys: list[str], rule: str | None, told: str) -> None:
-    dataset, _ = loaded
+    dataset, run = loaded
     with pytest.raises(UserError, match=told):
-        judge(dataset, dataset.select_by("sample_key", keys), "unsure", reviewer="ann", rule=rule)
+        judge(dataset, run, dataset.select_by("sample_key", keys), "unsure", reviewer="ann", rule=rule)
 
 
 def test_what_was_said_before_comes_back_with_undo(loaded: tuple[Any, Run]) -> None:
     dataset, run = loaded
     sample = dataset.one({"sample_key": "one.png"})
-    (first,) = judge(dataset, [sample], "confirmed", reviewer="ann")
-    judge(dataset, [sample], "unsure", reviewer="bob")
-    (second,) = judge(dataset, [sample], "false_alarm", reviewer="ann")
+    (first,) = judge(dataset, run, [sample], "confirmed", reviewer="ann")
+    judge(dataset, run, [sample], "unsure", reviewer="bob")
+    (second,) = judge(dataset, run, [sample], "false_alarm", reviewer="ann")
     # The browser keeps what can be taken back.
     take_back(dataset, run, of_json(json.loads(json.dumps(as_json(second)))))
     assert sorted(said(dataset)["one.png"]) == [("misses_box", "confirmed", "ann"), ("misses_box", "unsure", "bob")]
     take_back(dataset, run, of_json(as_json(first)))
     assert said(dataset)["one.png"] == [("misses_box", "unsure", "bob")]
+    assert [(one.verdict, one.reviewer) for one in standing(read_reviews(run)).values()] == [("unsure", "bob")]
+    assert [(one.verdict, one.reviewer) for one in read_reviews(run)] == [
+        ("confirmed", "ann"),
+        ("unsure", "bob"),
+        ("false_alarm", "ann"),
+        ("confirmed", "ann"),
+        ("withdrawn", "ann"),
+    ]
+
+
+def test_what_was_taken_back_stays_so_in_every_database(loaded: tuple[Any, Run]) -> None:
+    dataset, run = loaded
+    sample = dataset.match({"sample_key": "one.png"})
+    (judged,) = judge(dataset, run, sample, "confirmed", reviewer="ann")
+    take_back(dataset, run, judged)
+    # As a database that was copied before the undo.
+    give(dataset, "one.png", rule="misses_box", verdict="confirmed", reviewer="ann", time=judged.review.time)
+    load(run, ReviewSettings())
+    assert said(dataset)["one.png"] == []
+    assert collect_from(dataset, run).appended == 0
+
+
+def test_a_verdict_is_in_the_run_as_soon_as_it_is_given(loaded: tuple[Any, Run]) -> None:
+    dataset, run = loaded
+    judge(dataset, run, dataset, "confirmed", reviewer="ann")
+    assert {(one.sample_id, one.verdict) for one in read_reviews(run)} == {
+        ("both.png", "confirmed"),
+        ("one.png", "confirmed"),
+    }
+    assert collect_from(dataset, run).appended == 0
+
+
+def test_the_last_verdict_counts_though_the_clock_was_set_back(
+    loaded: tuple[Any, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, run = loaded
+    sample = dataset.match({"sample_key": "one.png"})
+    judge(dataset, run, sample, "confirmed", reviewer="ann")
+    an_hour_ago = now() - timedelta(hours=1)
+    monkeypatch.setattr(verdict_fields, "now", lambda: an_hour_ago)
+    judge(dataset, run, dataset.match({"sample_key": "one.png"}), "false_alarm", reviewer="ann")
     collect_from(dataset, run)
-    assert [(one.verdict, one.reviewer) for one in read_reviews(run)] == [("unsure", "bob")]
+    load(run, ReviewSettings())
+    assert [one.verdict for one in standing(read_reviews(run)).values()] == ["false_alarm"]
+    assert said(dataset)["one.png"] == [("misses_box", "false_alarm", "ann")]
+
+
+def test_a_run_that_cannot_be_written_is_told_in_a_line(
+    loaded: tuple[Any, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, run = loaded
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    sample = dataset.match({"sample_key": "one.png"})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match="No space left on device; make it writable"):
+            judge(dataset, run, sample, "confirmed", reviewer="ann")
+    judge(dataset, run, dataset.match({"sample_key": "one.png"}), "confirmed", reviewer="ann")
+    assert [one.verdict for one in read_reviews(run)] == ["confirmed"], "given again, it is stored once"
 
 
 def test_what_others_have_stored_is_no_hindrance_to_undo(loaded: tuple[Any, Run]) -> None:
     dataset, run = loaded
     sample = dataset.match({"sample_key": "one.png"})
-    judge(dataset, sample, "unsure", reviewer="bob")
-    collect_from(dataset, run)
-    (judged,) = judge(dataset, dataset.match({"sample_key": "one.png"}), "confirmed", reviewer="ann")
+    judge(dataset, run, sample, "unsure", reviewer="bob")
+    (judged,) = judge(dataset, run, dataset.match({"sample_key": "one.png"}), "confirmed", reviewer="ann")
     take_back(dataset, run, judged)
     assert said(dataset)["one.png"] == [("misses_box", "unsure", "bob")]
-
-
-def test_what_the_run_has_stored_cannot_be_taken_back_to_nothing(loaded: tuple[Any, Run]) -> None:
-    dataset, run = loaded
-    (judged,) = judge(dataset, dataset.match({"sample_key": "one.png"}), "confirmed", reviewer="ann")
-    collect_from(dataset, run)
-    with pytest.raises(UserError, match="stored in the run already"):
-        take_back(dataset, run, judged)
-    assert said(dataset)["one.png"] == [("misses_box", "confirmed", "ann")]
 
 
 def test_the_findings_to_judge_carry_reasons_and_what_was_said(loaded: tuple[Any, Run]) -> None:
     dataset, run = loaded
     sample = dataset.one({"sample_key": "both.png"})
-    judge(dataset, [sample], "fix_label", reviewer="ann", label="owl")
+    judge(dataset, run, [sample], "fix_label", reviewer="ann", label="owl")
     first, second = findings_to_judge(sample, findings_of(run, "both.png", "opti_cam"))
     assert (first["rule"], first["reason"], first["severity"]) == (
         "relies_on_outside",
