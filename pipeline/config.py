@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,30 +132,31 @@ def _known_keys(section: str | None) -> list[str]:
     return [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
 
 
-def _resolve_source(source: str, resolved: Callable[[str], str]) -> str:
-    """A model's source with the path in it, if it has one, taken from the config's folder."""
+def resolve_source(source: str, folder: Path) -> str:
+    """A model's source with the path in it, if it has one, taken from ``folder``."""
     kind, _, name = source.partition(":")
     file, colon, factory = name.rpartition(":")
     if kind == "python" and file.endswith(".py"):
-        return f"python:{resolved(file)}{colon}{factory}"
+        return f"python:{_resolve(file, folder)}{colon}{factory}"
     if kind in ("timm", "huggingface") and name.startswith((".", "/", "~")):
-        return f"{kind}:{resolved(name)}"
+        return f"{kind}:{_resolve(name, folder)}"
     return source
 
 
-def _resolve_paths(config: Config, folder: Path) -> Config:
-    def resolved(value: str) -> str:
-        if is_url(value):
-            return value
-        try:
-            return str(folder / Path(value).expanduser())
-        except RuntimeError as error:
-            raise UserError(f"{quoted(value)}: {error}; write the whole path") from None
+def _resolve(value: str, folder: Path) -> str:
+    if is_url(value):
+        return value
+    try:
+        return str(folder / Path(value).expanduser())
+    except RuntimeError as error:
+        raise UserError(f"{quoted(value)}: {error}; write the whole path") from None
 
-    changes: dict[str, Any] = {"run": resolved(config.run)}
+
+def _resolve_paths(config: Config, folder: Path) -> Config:
+    changes: dict[str, Any] = {"run": _resolve(config.run, folder)}
     for section, names in _PATHS.items():
         settings = getattr(config, section)
-        given = {name: resolved(value) for name in names if (value := getattr(settings, name))}
+        given = {name: _resolve(value, folder) for name in names if (value := getattr(settings, name))}
         changes[section] = replace(settings, **given)
-    changes["model"] = replace(changes["model"], source=_resolve_source(config.model.source, resolved))
+    changes["model"] = replace(changes["model"], source=resolve_source(config.model.source, folder))
     return config.model_copy(update=changes)
