@@ -5,6 +5,7 @@ import signal
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -107,20 +108,60 @@ def stop_once(folder, number):
     """The process of the last task stops in the middle of it, the first time."""
     marker = Path(folder) / "stopped"
     if number == 5 and not marker.exists():
-        marker.touch()
+        marker.write_text(str(os.getpid()))
         os.kill(os.getpid(), signal.SIGSTOP)
     return number
 
 
 def test_a_worker_that_hangs_is_replaced_and_its_task_tried_again(client, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_LIMIT_AT_LEAST_S", 2)
-    monkeypatch.setattr(module, "_RESULT_WITHIN_S", 2)
-    said = []
+    monkeypatch.setattr(module, "_TIMES_THE_MEDIAN", 0)
     tasks = ((number, (str(tmp_path), number)) for number in range(6))
-    assert sorted(bounded_map(client, stop_once, tasks, say=said.append)) == [(n, n) for n in range(6)]
-    assert (tmp_path / "stopped").exists()
-    assert "it is started anew, and its tasks are tried again" in said[0]
+    assert sorted(bounded_map(client, stop_once, tasks, say=print)) == [(n, n) for n in range(6)]
     client.wait_for_workers(WORKERS, timeout=60)
+    assert int((tmp_path / "stopped").read_text()) not in client.run(os.getpid).values()
+
+
+class Scheduler:
+    """What the map asks of a client; ``held`` are the tasks that each worker has."""
+
+    status, scheduler = "running", SimpleNamespace(address="tcp://scheduler")
+
+    def __init__(self):
+        self.held, self.restarted = {}, []
+
+    def processing(self):
+        return self.held
+
+    def sync(self, function, **_):
+        return function()
+
+    def restart_workers(self, workers, **_):
+        self.restarted += workers
+
+
+@pytest.mark.parametrize(("pace", "limit"), [([1, 40, 90], 400), ([1, 2, 90], 300)])
+def test_a_worker_has_ten_times_the_median_task_and_five_minutes_at_least_then_twice_that(monkeypatch, pace, limit):
+    clock = SimpleNamespace(now=0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    client, said = Scheduler(), []
+    watch = module._Watch(client, said.append)
+
+    def restarted(now, **held):
+        clock.now, client.held = now, held
+        watch.look()
+        return client.restarted
+
+    assert restarted(0, quick="a", hung="b") == []
+    assert restarted(9000, quick="a", hung="b") == []  # no task has ended, so there is no pace
+    watch.pace += pace
+    assert restarted(9010, quick="c", hung="d") == []
+    assert restarted(9010 + limit, quick="e", hung="d") == []
+    assert restarted(9020 + limit, quick="f", hung="d") == ["hung"]
+    assert said[0].startswith(f"the worker at hung has ended nothing for {10 + limit} s, where others take {pace[1]} s")
+    assert restarted(9030 + limit, quick="g", anew="d") == ["hung"]
+    assert restarted(9030 + 3 * limit, quick="h", anew="d") == ["hung"]
+    assert restarted(9040 + 3 * limit, quick="i", anew="d") == ["hung", "anew"]
 
 
 def kill_itself(number):
