@@ -197,7 +197,7 @@ def _end(client: Any, cluster: Any, say: Callable[[str], None]) -> None:
 
 
 def _end_with_the_driver() -> None:
-    """On a worker, ignore Ctrl-C, which a terminal sends to it too: the driver ends it, and that is no news."""
+    """On a worker, ignore Ctrl-C, because the driver stops the worker, and log no closed connection that follows."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.getLogger("distributed.worker").addFilter(_is_news)
 

@@ -128,8 +128,8 @@ def _plan(
     console.print(f"[green]explain[/]  {_method(plan, config)}")
     _tell_of_others(others, console)
     changed = others.methods | ({plan.explain.method} if pending else set())
-    # An interrupted run must not show new maps beside old verdicts: what follows from the maps goes first. Cues stay,
-    # for their names; without findings nobody shows them.
+    # Derived tables are deleted before maps change, so that an interrupted run never shows old findings beside new
+    # maps. `cues` stays: the next audit reuses its ids.
     if changed:
         run.discard_table("metrics")
     if (config.audit.method or default_method([*run.methods(), plan.explain.method])) in changed:
@@ -179,7 +179,7 @@ def _explain_pending(client: Any, config: Config, samples: pa.Table, outcomes: _
 
 @dataclass
 class _Outcomes:
-    """What became of the pending shards, and what follows from failures."""
+    """Counts of the pending shards by outcome, and whether failures end the run."""
 
     plan: ExplainPlan
     pending: list[int]
@@ -187,7 +187,7 @@ class _Outcomes:
     failures: dict[int, BaseException] = field(default_factory=dict)
 
     def add(self, index: int, outcome: ShardReport | BaseException) -> None:
-        """Take the outcome of a shard; a mistake of the user's is raised, since it meets every shard."""
+        """Count the outcome of a shard; a UserError is raised, since every other shard would meet it too."""
         if isinstance(outcome, UserError):
             raise outcome
         if isinstance(outcome, BaseException):

@@ -17,7 +17,7 @@ LONGEST = 300
 
 
 class SightlineError(Exception):
-    """A fault: something that should not happen, told with the place where it did."""
+    """A fault of Sightline or of the machine, not of the user's input; the message names the place."""
 
 
 class UserError(SightlineError):

@@ -34,7 +34,7 @@ MAX_PIXELS = 178_956_970
 """Images above this are refused unread: Pillow's own limit for a decompression bomb, in pixels."""
 
 EXIF_DAMAGED = "the EXIF data are damaged; the image is taken as upright"
-"""What is noted of an image whose orientation cannot be known."""
+"""The note on an image whose EXIF orientation cannot be read."""
 
 # Pillow's warning of damaged EXIF does not name the file, and comes once; `examine_image` tells it of each image.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")

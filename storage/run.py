@@ -42,7 +42,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Explained:
-    """The last explain stage of a run that computed something: its speed is the run's."""
+    """The last explain stage of a run that computed something; the summary takes images a second from it."""
 
     images: int = 0
     seconds: float = 0.0

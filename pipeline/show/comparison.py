@@ -18,7 +18,7 @@ _WIDEST = 200
 
 
 def comparison_json(comparison: Comparison) -> str:
-    """Everything, the lists of samples included; undefined is null."""
+    """The whole comparison as JSON, lists of samples included; an undefined number is null."""
     return json.dumps(asdict(comparison), indent=2, ensure_ascii=False, allow_nan=False)
 
 

@@ -120,7 +120,7 @@ def _print_faithfulness(summary: Summary, info: RunInfo, console: Console) -> No
 
 
 def _print_sanity(summary: Summary, console: Console) -> None:
-    """What `sightline sanity` said; nothing where nobody asked it."""
+    """The lines of the last sanity check; none where `sightline sanity` was not run."""
     styles = {"passes": "green", "FAULT": "red", "outdated": "yellow"}
     for verdict in summary.sanity:
         said = f"[{styles[verdict.word]}]{verdict.word}[/]  {escape(str(verdict))}"

@@ -73,7 +73,7 @@ def _spearman(report: SanityReport, name: str) -> Similarity | None:
 
 
 def _left(report: SanityReport) -> str:
-    """What random weights leave of the maps, beside what would be a fault."""
+    """The similarity that maps of random weights keep, beside the threshold of a fault."""
     levels = [check.metrics["spearman"] for check in report.checks if check.check == "weights"]
     said = "the maps depend on the network: with all weights random "
     if levels[-1].median is None:

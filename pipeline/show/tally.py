@@ -15,7 +15,7 @@ from stages.words import number, percent, with_interval
 
 
 def tally_json(tally: Tally) -> str:
-    """Everything; undefined is null."""
+    """The whole tally as JSON; an undefined number is null."""
     return json.dumps(asdict(tally), indent=2, ensure_ascii=False, allow_nan=False)
 
 

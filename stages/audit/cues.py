@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MOST = 5000
 """Samples with a drop that are clustered, the largest drops first: time and memory grow with the square."""
 CONTRAST = (100, 1000)
-"""At least and at most so many samples without a drop stand beside them; in between, as many as they are."""
+"""Contrast samples for HDBSCAN: as many as the samples with a drop, but between these two numbers."""
 NEIGHBOURS = 3
 """A place is as dense as its third neighbour is near: ``min_samples`` of HDBSCAN."""
 TIGHTNESS = 0.25

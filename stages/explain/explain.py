@@ -126,7 +126,7 @@ def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardRepo
         for target, maps in output.maps.items():
             run.maps(target, plan.explain.method, mode="r+").write(rows.start, maps)
     output.rows.sort(key=lambda row: (row["row"], row["target"]))
-    # Of what this task made, not of what is on disk now: another task may have written there since.
+    # The checksum of the maps that this task made, not of those on disk: another task may have written there since.
     made = combined_checksum(plan, output.maps if kept is None else kept.maps)
     run.write_part(part, pa.Table.from_pylist(output.rows, schema=EXPLAIN), fingerprints.metadata(rows, made))
     return ShardReport(
@@ -271,7 +271,7 @@ def _explain_batch(
     seeds = [int(item.view.sample["digest"][:15], 16) for item in items]
     seeds += seeds[:1] * (size - len(seeds))
 
-    # Grad-CAM is no second opinion on itself: a constant map proposes nothing.
+    # For method grad_cam there is no second locator; a constant map switches it off.
     second = torch.zeros_like(maps)
     if plan.explain.method != "grad_cam":
         second = upsample(opticam.grad_cam(images, targets), view_size)
@@ -279,7 +279,7 @@ def _explain_batch(
     transforms = [item.view.transform for item in items]
     explained = Explained(images, features, targets, maps, second, coverage, has_box, seeds, own, transforms)
     probes = evidence(opticam.probabilities, explained, plan.layer.grid, plan.explain)
-    # A network that turned to NaN half-way has a best iterate, but not one to believe.
+    # Where the network returned NaN half-way there is a best iterate, but it cannot be trusted.
     grids_out = made.grid[: len(items)].float().cpu().numpy().copy()
     grids_out[[word == "non_finite" for word in own]] = np.nan
     for place, item in enumerate(items):

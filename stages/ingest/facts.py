@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What the file of a sample says; None for what it does not."""
+    """Facts of a sample's file; None for a fact that could not be read."""
 
     digest: str | None = None
     size_bytes: int | None = None
@@ -37,7 +37,7 @@ def read_all(
     known: Mapping[str, Row],
     progress: Callable[[int, int], object] | None,
 ) -> Iterator[ImageFacts]:
-    """Facts of each record's image, in order, read by threads. ``known`` are rows of the last time, by URI."""
+    """Facts of each record's image, in order, read by threads. ``known`` are rows of the previous run, by URI."""
     befores = [known.get(record.uri) for record in records]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="ingest") as pool:
         for start in range(0, len(records), _AT_ONCE):
@@ -49,7 +49,8 @@ def read_all(
 
 
 def read_facts(record: Record, before: Row | None = None) -> ImageFacts:
-    """Facts of a record's image. ``before``, a row of the last time, is believed if the file is the same since."""
+    """Facts of a record's image. ``before``, a row of the previous run, is reused if the file's size and modification
+    time are the same."""
     if record.problem is not None:
         return ImageFacts(problem=record.problem)
     facts = ImageFacts()

@@ -184,14 +184,15 @@ def _choose(settings: DatasetSettings, records: list[Record]) -> list[Record]:
             )
     if settings.limit is None or settings.limit >= len(records):
         return records
-    # Each image draws its lot by name: the choice does not depend on the order, and a higher limit only adds.
+    # Each image gets a random number from its name, so the choice does not depend on the order, and a higher limit only
+    # adds images.
     lots = sorted(seen, key=lambda name: hashlib.sha256(f"{settings.seed}:{name}".encode()).digest())
     chosen = set(lots[: settings.limit])
     return [record for record in records if record.sample_id in chosen]
 
 
 def _duplicates(images: Sequence[Record], facts: Sequence[ImageFacts]) -> list[str]:
-    """A line where image files have the same bytes: what counts twice weighs twice."""
+    """A line about image files with the same bytes, each of which counts in every rate."""
     counts = Counter(found.digest for found in facts if found.digest is not None)
     repeats = sum(count - 1 for count in counts.values())
     if not repeats:

@@ -17,7 +17,7 @@ WORDNET = re.compile(r"n\d{8}")
 
 _REMEDY = "correct the label, list the class in model.classes, or say which one it is in dataset.mapping"
 _HINTS = 50
-"""Labels without a class for which the nearest names are looked for; beyond, that takes longer than it helps."""
+"""The nearest names are looked up for at most this number of labels without a class."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class LabelResolver:
         return tuple(self._name_at(index, entry) for index, entry in self._classes.values())
 
     def remarks(self) -> list[str]:
-        """How labels were taken, where that is a reading of numbers or places and not of names."""
+        """A sentence on how labels were matched, where it was by number or by place in a list and not by name."""
         if self.are_indices and not self._unnamed():
             last = len(self._class_names) - 1
             return [f"labels are numbers, taken as the model's outputs, 0 to {last}; dataset.mapping says otherwise"]

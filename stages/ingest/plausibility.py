@@ -1,4 +1,4 @@
-"""Whether a dataset's boxes can be what they are read as. Judged over all of them: a row alone may just be bad.
+"""Whether a dataset's boxes fit the form that they are read in. All boxes are judged together: one row may just be bad.
 
 Nothing is corrected here. Where only another reading is possible the dataset is refused, with the key that reads it so;
 where it is likely, a line says so.
@@ -17,9 +17,9 @@ from stages.ingest.record import Box, BoxForm, Record
 from storage.errors import UserError, quoted
 
 FEW = 5
-"""Boxes below which a form is not doubted: they may be bad rows."""
+"""A form is doubted from this number of boxes on; fewer may be bad rows."""
 ALIKE = 10
-"""Boxes, each of an image of its own, from which on it is told that all are the same."""
+"""From this number of images on, boxes that are all the same are reported."""
 
 _TOLERANCE = 0.01
 """How far a box may pass the border of its image and still fit, as a share of the side."""

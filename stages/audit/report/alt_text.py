@@ -1,4 +1,4 @@
-"""What the pictures of the page show, in words, for those who cannot see them."""
+"""Alternative texts: what the pictures of the page show, in words."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from stages.words import q
 
 # Legible on white and on the dark page alike.
 BLUE, RED = "#3d85c6", "#d9480f"
-# Stand-ins for the page's colours, which are another in the dark and on paper.
+# Placeholders for the page's colours, which differ between its light, dark and printed forms.
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
 _PAGE_COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)"}
 

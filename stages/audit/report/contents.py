@@ -145,7 +145,7 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
     cards = _Cards(Pictures(run, method), rows, sum(map(len, chosen.values())) + len(exemplars), progress)
     images = {(finding["rule"], finding["sample_id"]) for finding in findings}
     counts = Counter(rule for rule, _ in images)
-    # What counts comes first: pictures that no longer fit are those of descriptions.
+    # Flags first: where the page is full, pictures of descriptions are left out.
     order = [rule for rule in rules if rule.kind == "evidence"], [rule for rule in rules if rule.kind != "evidence"]
     flags = _galleries(order[0], chosen, counts, settings.thresholds(), cards)
     cue_galleries = tuple(

@@ -26,7 +26,7 @@ Method = Literal[
 ]
 
 NULLS: tuple[Method, ...] = ("uniform", "fake_cam", "center")
-"""Methods that look at neither image nor network: what a method has to beat."""
+"""Null maps: methods that use neither image nor network; a method that tells something scores above them."""
 
 CENTER_SIGMA = 0.25
 """Standard deviation of the Gaussian of ``center``, as a share of the view's side."""

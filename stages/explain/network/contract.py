@@ -117,7 +117,7 @@ def check_contract(
 
 @torch.no_grad()
 def _check_forward(trial: _Trial, prepare: Callable[[Tensor], Tensor]) -> Any:
-    """That one image goes in, and two do; what is returned for one."""
+    """Check that the network takes one image, and two; returns its output for one."""
     _check_signature(trial)
     size = int(trial.inputs.shape[2])
     try:
@@ -160,7 +160,7 @@ def _fitting_size(network: nn.Module, prepare: Callable[[Tensor], Tensor]) -> in
 
 
 def _check_graph(trial: _Trial) -> tuple[Tensor, Tensor]:
-    """That outputs are finite and have a gradient; they, and the input that they hang on."""
+    """Check that outputs are finite and have a gradient; returns the outputs and their input."""
     watched = trial.inputs.clone().requires_grad_()
     try:
         with torch.enable_grad():
@@ -191,7 +191,7 @@ def _check_graph(trial: _Trial) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _check_repeatable(trial: _Trial, values: Tensor) -> None:
-    """That outputs depend on their image and on nothing else."""
+    """Check that an output depends on its own image and on nothing else."""
     if not near(values, trial.values(trial.inputs), SAME):
         a, b = (recorded(trial.network, trial.inputs) for _ in range(2))
         cause = first_difference(a, b, lambda x, y: near(x, y))
@@ -210,7 +210,7 @@ def _check_repeatable(trial: _Trial, values: Tensor) -> None:
 
 @torch.no_grad()
 def _check_sight(trial: _Trial, logits: Tensor) -> None:
-    """That two images differ in their logits."""
+    """Check that the logits of two images differ."""
     if _halves_alike(logits):
         cause = first_call(
             recorded(trial.network, trial.inputs),
@@ -228,8 +228,8 @@ def _halves_alike(batch: Tensor) -> bool:
 
 
 def _check_slope(trial: _Trial, logits: Tensor, watched: Tensor) -> None:
-    """That the gradient at the input is a number, and not 0."""
-    # In a direction of chance: the sum of all classes may well be constant.
+    """Check that the gradient at the input is finite and not 0."""
+    # In a random direction of the outputs: the sum over all classes may be constant.
     direction = torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(0))
     try:
         (slope,) = torch.autograd.grad((logits * direction).sum(), watched, allow_unused=True)

@@ -44,7 +44,7 @@ class ViewSettings:
 
     @property
     def known_geometry(self) -> Geometry:
-        """The geometry; raises ValueError for ``auto``, in whose place the loaded classifier's view stands."""
+        """The geometry; raises ValueError for ``auto``, which the view of the loaded classifier replaces."""
         if self.geometry == "auto":
             raise ValueError("the view is auto: take that of the loaded classifier")
         return self.geometry

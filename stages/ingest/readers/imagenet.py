@@ -55,7 +55,7 @@ class ImagenetReader:
         return read_synsets(self._synsets)
 
     def remarks(self) -> list[str]:
-        """Nothing: what is missing is a sample's problem."""
+        """None: a missing image is a problem of its sample."""
         return []
 
     def records(self) -> Iterator[Record]:

@@ -62,7 +62,7 @@ class ManifestReader:
         return ()
 
     def remarks(self) -> list[str]:
-        """Nothing: a manifest says all in its rows."""
+        """None: every problem of a manifest is one of its rows."""
         return []
 
     def records(self) -> Iterator[Record]:

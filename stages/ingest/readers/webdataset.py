@@ -53,7 +53,7 @@ class WebdatasetReader:
         return ()
 
     def remarks(self) -> list[str]:
-        """Nothing: what is missing is a sample's problem."""
+        """None: a missing image is a problem of its sample."""
         return []
 
     def records(self) -> Iterator[Record]:

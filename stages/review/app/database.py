@@ -256,14 +256,14 @@ def _stop(directory: Path) -> None:
 
 def _is_alive(pid: int) -> bool:
     try:
-        # In a container nobody may reap the daemon: then it stays a zombie, which is dead enough.
+        # In a container nobody may reap the daemon; it then stays a zombie, which counts as ended.
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
 
 def _last_error(log: Path) -> str:
-    """The last error that mongod logged; empty if it never came to that (a missing library, say)."""
+    """The last error that mongod logged; empty if it logged none, for example because a library is missing."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     for line in reversed(lines):
         try:

@@ -25,7 +25,7 @@ TARGETS = ("label", "predicted")
 NOT_SHOWN = ("unreadable", "removed")
 
 ROUNDING = 0.01
-"""Less of an image than this, px, is not lost by a view but by rounding."""
+"""A view that leaves out less than this, px, shows the whole image but for rounding."""
 
 _KEYS = ("sample_id", "row", "target", "method")
 
@@ -173,7 +173,7 @@ def findings_in(table: pa.Table) -> list[tuple[str, Finding]]:
 
 
 def priority(findings: Iterable[Finding]) -> float:
-    """What to look at first: any evidence comes before all that is only described."""
+    """How early a sample is shown: samples with evidence come before those with descriptions alone."""
     findings = list(findings)
     if any(found.is_evidence for found in findings):
         return 1 + worst_evidence(findings)

@@ -26,7 +26,7 @@ PLAIN = ("real", "integer", "flag", "text", "texts")
 """Kinds of fields whose values MongoDB keeps as they are."""
 
 PEOPLES = ("_id", "tags")
-"""Parts of a label that are not loaded: FiftyOne gives the one, people the other."""
+"""Parts of a stored label that loading leaves alone: FiftyOne gives its id, people its tags."""
 
 _CLASSIFICATION = fo.Classification().to_dict()
 _DETECTIONS = fo.Detections().to_dict()

@@ -30,7 +30,7 @@ TSNE_MOST = 2000
 
 TSNE_FEWEST = 10
 FITTED = 20_000
-"""Vectors that principal components are computed from; of more, a choice does as well."""
+"""Principal components are computed from at most this number of vectors, a seeded choice."""
 
 BLOCK = 4096
 """Rows that are in memory as float32 at once."""

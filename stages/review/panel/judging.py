@@ -147,7 +147,7 @@ def take_back(dataset: Any, run: Run, judged: Judged) -> None:
 
 
 def as_json(judged: Judged) -> dict[str, Any]:
-    """What :func:`of_json` reads, and a person is told."""
+    """JSON of a judged finding, which :func:`of_json` reads and the App shows."""
     return {
         "review": _document(judged.review),
         "before": None if judged.before is None else _document(judged.before),

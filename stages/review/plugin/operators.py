@@ -193,7 +193,7 @@ class Verdict(foo.Operator):
         )
 
     def execute(self, ctx: Any) -> None:
-        """Give it, and say on how many."""
+        """Give the verdict, and say on how many samples."""
 
         def work() -> None:
             rule, verdict = ctx.params.get("rule"), ctx.params["verdict"]

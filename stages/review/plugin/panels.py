@@ -32,7 +32,7 @@ class Findings(foo.Panel):
         )
 
     def on_load(self, ctx: Any) -> None:
-        """Count."""
+        """Count the findings and what of them is reviewed."""
         found = reviewed_findings(ctx.dataset)
         ctx.panel.state.views = [NOT_REVIEWED, DISAGREE, *(one.listed.view for one in found)]
         rows = [{"finding": name, "reviewed": ""} for name in (NOT_REVIEWED, DISAGREE)]

@@ -51,7 +51,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Tally:
-    """All of it."""
+    """Counts of verdicts, precision by rule, agreement by pair of reviewers."""
 
     stored: int
     """Rows of the table ``reviews``."""
