@@ -27,6 +27,7 @@ class Scene:
     likeness: float  # how close the object is to its class's double, [0, 1]
     cues: tuple[str, ...]
     seed: tuple[int, ...]
+    twin: bool = False  # a second, smaller object of the class, in the place of the first cue
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Picture:
     without_cues: np.ndarray
     object_box: Box
     cue_boxes: tuple[Box, ...]
+    twin_box: Box | None = None
 
 
 def render(scene: Scene, photos: Sequence[Image.Image], margin: float = 0.0) -> Picture:
@@ -52,10 +54,8 @@ def render(scene: Scene, photos: Sequence[Image.Image], margin: float = 0.0) -> 
     # Room for two cues is kept in every picture, so that the object's place says nothing about a cue.
     sizes = (rng.uniform(0.42, 0.56), 0.28, 0.24)
     object_slot, *cue_slots = _free_slots(rng, width, height, sizes, round(margin * min(width, height)))
-    shape = make_shape(scene.label, rng, scene.likeness)
-    colour, alpha = lit_object(shape, object_slot[2], rng)
-    _drop_shadow(canvas, alpha, object_slot)
-    object_box = lay(Layer(colour, alpha, object_slot[:2]), canvas)
+    object_box, alpha = _lay_object(scene, object_slot, canvas, rng)
+    twin_box = _lay_object(scene, cue_slots.pop(0), canvas, rng)[0] if scene.twin else None
     noise = rng.normal(0, rng.uniform(0.004, 0.016), size=canvas.shape).astype(np.float32)
     stuck = canvas.copy()
     opacity = np.zeros(canvas.shape[:2], dtype=np.float32)
@@ -63,7 +63,14 @@ def render(scene: Scene, photos: Sequence[Image.Image], margin: float = 0.0) -> 
     cue_boxes = tuple(
         lay(cue_layer(cue, stuck, slot, opacity, rng), stuck) for cue, slot in zip(scene.cues, cue_slots, strict=False)
     )
-    return Picture(_to_bytes(stuck + noise), _to_bytes(canvas + noise), object_box, cue_boxes)
+    return Picture(_to_bytes(stuck + noise), _to_bytes(canvas + noise), object_box, cue_boxes, twin_box)
+
+
+def _lay_object(scene: Scene, slot: Slot, canvas: np.ndarray, rng: np.random.Generator) -> tuple[Box, np.ndarray]:
+    """Lay an object of the scene's class over a canvas, in place; its box, and its opacity (side, side)."""
+    colour, alpha = lit_object(make_shape(scene.label, rng, scene.likeness), slot[2], rng)
+    _drop_shadow(canvas, alpha, slot)
+    return lay(Layer(colour, alpha, slot[:2]), canvas), alpha
 
 
 def lay(layer: Layer, canvas: np.ndarray) -> Box:
