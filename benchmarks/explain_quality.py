@@ -38,7 +38,6 @@ from stages.explain.network.view import ViewSettings
 from stages.explain.other_methods import settle_other_methods
 from stages.explain.plan import (
     create_map_arrays,
-    discard_misplaced_parts,
     make_plan,
     pending_shards,
     shard_samples,
@@ -72,7 +71,6 @@ def explain_method(run: Run, classifier: Classifier, options: Options, samples: 
     )
     plan = make_plan(run, classifier, options.model, options.view, settings, samples.num_rows)
     create_map_arrays(run, plan)
-    discard_misplaced_parts(run, plan)
     settle_other_methods(run, plan, samples)
     pending = pending_shards(run, plan, samples)
     total = sum(len(plan.shard(index)) for index in pending)

@@ -62,14 +62,17 @@ def make_run(directory: Path, samples: int, channels: int, seed: int = 0, shard:
     """A run of ``samples`` images with every table, map and vector that the App's dataset is made of."""
     generator = np.random.default_rng(seed)
     run = Run.create(str(directory / "runs" / f"load-{samples}"))
-    sizes = _draw(directory / "images", samples, generator)
+    sizes = draw_pictures(directory / "images", samples, generator)
     label = generator.integers(0, CLASSES, samples).astype(np.int32)
     predicted = np.where(generator.random(samples) < 0.8, label, (label + 1) % CLASSES).astype(np.int32)
     keys = [f"images/{row:06d}.jpg" for row in range(samples)]
     run.write_table("samples", _samples(directory, keys, sizes, label, generator))
     for index, start in enumerate(range(0, samples, shard)):
         rows = np.arange(start, min(start + shard, samples))
-        own, other = (_measured(keys, rows, sizes, classes, predicted, generator) for classes in (label, predicted))
+        own, other = (
+            measured_columns(keys[start : start + shard], rows, sizes[rows], classes[rows], predicted[rows], generator)
+            for classes in (label, predicted)
+        )
         same = (label == predicted)[rows]
         for name, schema in (("explain", EXPLAIN), ("scores", SCORES)):
             tables = []
@@ -80,7 +83,7 @@ def make_run(directory: Path, samples: int, channels: int, seed: int = 0, shard:
                 }
                 shown["target"] = pa.array([target] * len(rows))
                 if name == "explain":
-                    shown |= _vectors(len(rows), channels, image=target == "label", generator=generator)
+                    shown |= vectors(len(rows), channels, image=target == "label", generator=generator)
                 tables.append(pa.table({column: shown[column] for column in schema.names}, schema=schema))
             run.write_part(Part(name, "opti_cam", index), pa.concat_tables(tables), {})
     for target, classes in (("label", label), ("predicted", predicted)):
@@ -109,7 +112,7 @@ def change(run: Run, share: float = CHANGED) -> int:
     return changed
 
 
-def _draw(folder: Path, samples: int, generator: np.random.Generator) -> NDArray[np.int64]:
+def draw_pictures(folder: Path, samples: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """Files of the samples, links to a few pictures; returns (width, height) of each, (samples, 2) px."""
     (folder / "pictures").mkdir(parents=True)
     sizes = [SIZES[index % len(SIZES)] for index in range(PICTURES)]
@@ -157,7 +160,7 @@ def _samples(
     return pa.table(columns, schema=SAMPLES)
 
 
-def _measured(
+def measured_columns(
     keys: list[str],
     rows: NDArray[np.int64],
     sizes: NDArray[np.int64],
@@ -165,16 +168,16 @@ def _measured(
     predicted: NDArray[np.int32],
     generator: np.random.Generator,
 ) -> dict[str, Any]:
-    """Columns of ``explain`` and ``scores`` for one target, vectors left out."""
+    """Columns of ``explain`` and ``scores`` of some rows, one entry of each argument a row; vectors are left out."""
     count = len(rows)
-    region = _regions(sizes[rows], generator)
+    region = _regions(sizes, generator)
     columns: dict[str, Any] = {
-        "sample_id": pa.array([keys[row] for row in rows]),
+        "sample_id": pa.array(keys),
         "row": rows,
         "method": pa.array(["opti_cam"] * count),
-        "class_index": classes[rows],
-        "pred_index": predicted[rows],
-        "pred_crop_outside": predicted[rows],
+        "class_index": classes,
+        "pred_index": predicted,
+        "pred_crop_outside": predicted,
         "status": pa.array(["ok"] * count),
         "reason": pa.nulls(count, pa.string()),
         "hide_locator": pa.array(["opti_cam"] * count),
@@ -200,13 +203,13 @@ def _regions(sizes: NDArray[np.int64], generator: np.random.Generator) -> pa.Arr
     return pa.StructArray.from_arrays([pa.array(edges[:, index]) for index in range(4)], fields=list(REGION))
 
 
-def _vectors(count: int, channels: int, *, image: bool, generator: np.random.Generator) -> dict[str, pa.Array]:
-    def vectors() -> pa.Array:
+def vectors(count: int, channels: int, *, image: bool, generator: np.random.Generator) -> dict[str, pa.Array]:
+    def drawn() -> pa.Array:
         values = generator.random(count * channels, dtype=np.float32).astype(np.float16)
         return pa.ListArray.from_arrays(np.arange(0, len(values) + 1, channels, dtype=np.int32), pa.array(values))
 
     nothing = pa.nulls(count, EXPLAIN.field("image_features").type)
-    return {"outside_features": vectors(), "image_features": vectors() if image else nothing}
+    return {"outside_features": drawn(), "image_features": drawn() if image else nothing}
 
 
 def _audit(run: Run, keys: list[str], generator: np.random.Generator) -> None:
@@ -252,7 +255,7 @@ def load_once(run: str, database: str) -> None:
         server = psutil.Process(int((Path(database) / "mongod.pid").read_text()))
         before = server.cpu_times()
         reports: list[Any] = []
-        with _peak(psutil.Process()) as process, _peak(server) as mongod:
+        with peak_memory(psutil.Process()) as process, peak_memory(server) as mongod:
             began, cpu = time.perf_counter(), time.process_time()
             load(Run.open(run), settings, tell=reports.append)
             wall, cpu = time.perf_counter() - began, time.process_time() - cpu
@@ -275,7 +278,7 @@ def load_once(run: str, database: str) -> None:
 
 
 @contextmanager
-def _peak(process: psutil.Process) -> Iterator[list[float]]:
+def peak_memory(process: psutil.Process) -> Iterator[list[float]]:
     """Peak of the resident memory within the block, GB, looked at ten times a second."""
     peak, done = [process.memory_info().rss / 1e9], threading.Event()
 

@@ -31,7 +31,6 @@ from stages.explain.other_methods import OtherMethods, settle_other_methods
 from stages.explain.plan import (
     ExplainPlan,
     create_map_arrays,
-    discard_misplaced_parts,
     make_plan,
     pending_shards,
     shard_samples,
@@ -120,7 +119,6 @@ def _plan(
         device = {"local": "cpu", "cuda": "cuda", "address": "auto"}[config.cluster.resolved()]
         plan = make_plan(run, classifier, config.model, config.view, config.explain, samples.num_rows, device)  # type: ignore[arg-type]
         create_map_arrays(run, plan)
-        discard_misplaced_parts(run, plan)
         others = settle_other_methods(run, plan, samples)
         if retry_failed:
             _forget_failures(run, plan, samples)

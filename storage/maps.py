@@ -147,6 +147,15 @@ class MapStore:
         array.attrs.update(asdict(attributes))
         return cls(array)
 
+    @staticmethod
+    def fits(directory: Directory, attributes: MapAttributes, grid: tuple[int, int]) -> bool:
+        """Whether the array of the attributes' target and method is there with this grid, so that its maps stay."""
+        try:
+            store = MapStore.open(directory, attributes.target, attributes.method)
+        except UserError:
+            return False
+        return store.shape[1:] == grid
+
     @classmethod
     def open(cls, directory: Directory, target: str, method: str, *, mode: str = "r") -> MapStore:
         """Open an existing array; raises UserError if the run has none of that name."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
@@ -21,6 +23,12 @@ from storage.tables import PARTED, SCHEMAS, decode, encode
 
 DEFAULT_METHOD = "opti_cam"
 """The method that is audited and shown where nobody chose one, if the run has it."""
+
+ROWS_DIGEST = "rows_digest"
+"""Key of a part's metadata: SHA-256 of its rows, so that its footer tells it from another version of the part."""
+
+_FOOTERS_AT_ONCE = 32
+"""Requests at a time: on an object store, almost all of the time of one is waiting."""
 
 _ORDER = ("method", "row", "target")
 """How the rows of a table in parts are sorted."""
@@ -202,8 +210,10 @@ class Run:
                         yield Part(table, name, int(file.removeprefix("part-").removesuffix(".parquet")))
 
     def write_part(self, part: Part, table: pa.Table, metadata: dict[str, str]) -> None:
-        """Commit a part: its rows, and in its metadata what it vouches for."""
-        self.directory.write(part.path, encode(table, SCHEMAS[part.table], metadata))
+        """Commit a part: its rows, and in its metadata what it vouches for, with a digest of the rows."""
+        schema = SCHEMAS[part.table]
+        digest = hashlib.sha256(encode(table, schema)).hexdigest()
+        self.directory.write(part.path, encode(table, schema, {**metadata, ROWS_DIGEST: digest}))
 
     def read_part(
         self, part: Part, columns: Sequence[str] | None = None, where: pc.Expression | None = None
@@ -223,11 +233,22 @@ class Run:
             return None
         return {key.decode(): value.decode() for key, value in stored.items() if not key.startswith(b"ARROW")}
 
+    def footers(self, table: str, method: str | None = None) -> dict[Part, dict[str, str]]:
+        """What the committed parts of a table vouch for, of one method or of all: read many at a time."""
+        parts = list(self.parts(table, method))
+        with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="footers") as pool:
+            found = pool.map(self.part_metadata, parts)
+            return {part: vouched for part, vouched in zip(parts, found, strict=True) if vouched is not None}
+
     def discard_part(self, part: Part) -> None:
         """Remove a part, before what it vouches for is changed."""
         self.directory.remove(part.path)
 
     # Maps
+
+    def fits_maps(self, attributes: MapAttributes, *, grid: tuple[int, int]) -> bool:
+        """Whether :meth:`create_maps` keeps the maps of the attributes' target and method."""
+        return MapStore.fits(self.directory, attributes, grid)
 
     def create_maps(self, attributes: MapAttributes, *, rows: int, grid: tuple[int, int]) -> MapStore:
         """The map array of the attributes' target and method, for writing; made, or grown to ``rows``."""

@@ -37,10 +37,9 @@ def settle_other_methods(run: Run, plan: ExplainPlan, samples: pa.Table) -> Othe
     probes of the boxes and keep the rest; the maps are not made again when the method is next run.
     """
     settled = OtherMethods()
-    for part in list(run.parts("explain")):
+    for part, metadata in run.footers("explain").items():
         if part.method == plan.explain.method:
             continue
-        metadata = run.part_metadata(part) or {}
         start, _, stop = metadata.get("rows", "0:0").partition(":")
         own = samples.slice(int(start), int(stop) - int(start))
         if metadata.get("basis") != plan.basis(own):

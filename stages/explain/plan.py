@@ -150,7 +150,10 @@ def make_plan(
 
 
 def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
-    """Make the arrays of the plan's targets, or grow them; attributes say what they are once this is done."""
+    """Make the arrays of the plan's targets, or grow them; attributes say what they are once this is done.
+
+    Parts of the method go before an array is made anew, since they vouch for maps that it does not have.
+    """
     iterates = optimizes(plan.explain.method)
     for target in plan.explain.targets:
         attributes = MapAttributes(
@@ -168,6 +171,9 @@ def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
             fill=plan.explain.fill if iterates else None,
             class_names=plan.class_names,
         )
+        if not run.fits_maps(attributes, grid=plan.store_shape):
+            for part in list(run.parts("explain", plan.explain.method)):
+                run.discard_part(part)
         run.create_maps(attributes, rows=plan.rows, grid=plan.store_shape)
 
 
@@ -190,32 +196,29 @@ def make_opticam(
 
 
 def pending_shards(run: Run, plan: ExplainPlan, samples: pa.Table) -> list[int]:
-    """Shards whose part is missing, out of date, or does not match the maps it vouches for."""
-    return [index for index in range(plan.shards) if not is_done(run, plan, index, shard_samples(plan, samples, index))]
+    """Shards whose part is missing or out of date, as the footers of the parts say.
 
-
-def discard_misplaced_parts(run: Run, plan: ExplainPlan) -> None:
-    """Remove parts with rows outside their shard: cut to another ``shard_size``, they would repeat today's rows."""
-    for part in list(run.parts("explain", plan.explain.method)):
-        rows = plan.shard(part.index)
-        if any(row not in rows for row in run.read_part(part)["row"].to_pylist()):
+    Parts with rows outside their shard are removed: cut to another ``shard_size``, they would repeat today's rows.
+    """
+    committed = {}
+    for part, vouched in run.footers("explain", plan.explain.method).items():
+        start, _, stop = vouched.get("rows", "").partition(":")
+        shard = plan.shard(part.index)
+        if start and shard.start <= int(start) and int(stop) <= shard.stop:
+            committed[part.index] = vouched["probes_fingerprint"]
+        else:
             run.discard_part(part)
+    return [
+        index
+        for index in range(plan.shards)
+        if index not in committed or committed[index] != plan.fingerprints(shard_samples(plan, samples, index)).probes
+    ]
 
 
 def shard_samples(plan: ExplainPlan, samples: pa.Table, index: int) -> pa.Table:
     """The samples of a shard, of a table sorted by row in which row k is the k-th."""
     rows = plan.shard(index)
     return samples.slice(rows.start, len(rows))
-
-
-def is_done(run: Run, plan: ExplainPlan, index: int, samples: pa.Table) -> bool:
-    """Whether a shard is committed with today's fingerprints and its maps are what was committed."""
-    metadata = run.part_metadata(plan.part(index))
-    return (
-        metadata is not None
-        and metadata.get("probes_fingerprint") == plan.fingerprints(samples).probes
-        and metadata.get("maps_checksum") == maps_checksum(run, plan, plan.shard(index))
-    )
 
 
 def maps_checksum(run: Run, plan: ExplainPlan, rows: range) -> str | None:

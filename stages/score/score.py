@@ -26,7 +26,7 @@ from stages.score.ratio import Maps, Values
 from stages.score.settings import ScoreSettings
 from storage import MapStore, Run, SightlineError
 from storage.columns import columns_of
-from storage.run import Part
+from storage.run import ROWS_DIGEST, Part
 from storage.samples import own_boxes
 from storage.tables import SCORES, decode
 
@@ -110,9 +110,13 @@ def score(
             run.discard_part(part)
     statuses: Counter[str] = Counter()
     scored = 0
+    stores = {
+        method: {target: run.maps(target, method) for target in run.targets(method)}
+        for method in {part.method for part in explained}
+    }
     pool = ThreadPoolExecutor(workers or _cores(), thread_name_prefix="score")
     try:
-        waiting = [pool.submit(score_part, run, part, samples, settings) for part in explained]
+        waiting = [pool.submit(_score_part, run, part, samples, settings, stores[part.method]) for part in explained]
         for done, future in enumerate(as_completed(waiting), start=1):
             counted = future.result()
             if counted is not None:
@@ -133,24 +137,38 @@ def score(
     )
 
 
-def score_part(run: Run, explained: Part, samples: pa.Table, settings: ScoreSettings) -> Counter[str] | None:
-    """Score one part of ``explain`` and commit it; None if its scores are up to date.
+def _score_part(
+    run: Run, explained: Part, samples: pa.Table, settings: ScoreSettings, all_stores: dict[str, MapStore]
+) -> Counter[str] | None:
+    """Score one part of ``explain`` and commit it; None if its scores are up to date, as the footers of both say.
 
-    ``samples`` is the run's table. Returns the number of rows by status.
+    ``samples`` is the run's table, row k the k-th; ``all_stores`` are the method's maps by target. Returns the number
+    of rows by status.
     """
+    part = Part("scores", explained.method, explained.index)
+    stored, vouched = run.part_metadata(part), run.part_metadata(explained) or {}
+    known = {"rows", ROWS_DIGEST} <= vouched.keys()  # a part of an earlier version has to be read
+    if known:
+        start, stop = map(int, vouched["rows"].split(":"))
+        views = {target: asdict(_view(store)) for target, store in all_stores.items()}
+        fingerprint = _fingerprint(vouched[ROWS_DIGEST], samples.slice(start, stop - start), views, settings)
+        if stored is not None and stored.get("fingerprint") == fingerprint:
+            return None
     content = run.directory.read(explained.path)
     rows = decode(content).sort_by([("row", "ascending"), ("target", "ascending")])
-    part = Part("scores", explained.method, explained.index)
-    stored = run.part_metadata(part)
     if not rows.num_rows:  # every sample of the shard has left the dataset
         if stored is not None:
             run.discard_table("metrics")
             run.discard_part(part)
         return None
     own = _samples_of(samples, rows["row"].unique(), explained)
-    stores = {target: run.maps(target, explained.method) for target in rows["target"].unique().to_pylist()}
+    stores = {
+        target: all_stores.get(target) or run.maps(target, explained.method)
+        for target in rows["target"].unique().to_pylist()
+    }
     view = _view_of(stores, explained)
-    fingerprint = _fingerprint(content, own, view, settings)
+    if not known:
+        fingerprint = _fingerprint(hashlib.sha256(content).hexdigest(), own, asdict(view), settings)
     if stored is not None and stored.get("fingerprint") == fingerprint:
         return None
     counts: _Counts = defaultdict(lambda: dict.fromkeys(BOX_METRICS, NOTHING_FOUND))
@@ -178,23 +196,25 @@ def _samples_of(samples: pa.Table, rows: pa.Array, part: Part) -> pa.Table:
     return samples.take(places)
 
 
+def _view(store: MapStore) -> _View:
+    view = store.attributes
+    return _View(view.geometry, view.size, view.resize or view.size)
+
+
 def _view_of(stores: dict[str, MapStore], part: Part) -> _View:
-    views = {
-        _View(view.geometry, view.size, view.resize or view.size)
-        for view in (store.attributes for store in stores.values())
-    }
+    views = {_view(store) for store in stores.values()}
     if len(views) != 1:
         raise SightlineError(f"{part.path}: its targets' maps differ in geometry: {sorted(map(str, views))}")
     return views.pop()
 
 
-def _fingerprint(explain: bytes, samples: pa.Table, view: _View, settings: ScoreSettings) -> str:
-    """Digest of everything the scores of a part are made from."""
+def _fingerprint(explain: str, samples: pa.Table, view: dict[str, Any], settings: ScoreSettings) -> str:
+    """Digest of everything the scores of a part are made from; ``explain`` is that of the part of explain."""
     made_from = {
         "version": SCORE_VERSION,
-        "explain": hashlib.sha256(explain).hexdigest(),
+        "explain": explain,
         "samples": samples.to_pylist(),
-        "view": asdict(view),
+        "view": view,
         "settings": asdict(settings),
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()

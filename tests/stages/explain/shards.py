@@ -18,7 +18,6 @@ from stages.explain.network.view import ViewSettings
 from stages.explain.plan import (
     ExplainPlan,
     create_map_arrays,
-    discard_misplaced_parts,
     make_plan,
     pending_shards,
     shard_samples,
@@ -150,7 +149,6 @@ def planned(
     classifier = load_classifier(source, VIEW.size)
     plan = make_plan(run, classifier, source, VIEW, explain or settings(), samples.num_rows, "cpu")
     create_map_arrays(run, plan)
-    discard_misplaced_parts(run, plan)
     return run, plan
 
 

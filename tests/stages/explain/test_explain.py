@@ -1,3 +1,4 @@
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Barrier, BrokenBarrierError
@@ -12,7 +13,7 @@ from stages.explain.network.device import CPU_BATCH
 from stages.explain.network.model import IMAGENET_MEAN, IMAGENET_STD
 from stages.explain.network.view import render_view
 from stages.explain.plan import EXPLAIN_VERSION, pending_shards, shard_samples
-from storage import Run
+from storage import MapStore, Run
 from tests.stages.explain.networks import TinyNet, tiny
 from tests.stages.explain.shards import (
     COUNT,
@@ -188,15 +189,23 @@ def test_other_settings_weights_or_views_make_everything_pending(images, tmp_pat
     assert pending_shards(run, plan, samples) == []
 
 
-def test_maps_that_are_not_what_was_committed_make_their_shard_pending(images, tmp_path):
+def test_maps_that_are_gone_are_made_again(images, tmp_path):
     samples = samples_of(images, range(40))
     run, _ = explain(str(tmp_path), samples)
     wanted = maps_by_key(run)
-    store = run.maps("predicted", mode="r+")
-    store.write(33, store.read([33]) + np.float32(0.5))
+    shutil.rmtree(tmp_path / "maps.zarr")
     run, reports = explain(str(tmp_path), samples)
-    assert [report.index for report in reports] == [1]
+    assert [report.index for report in reports] == [0, 1]
     assert maps_by_key(run) == wanted
+
+
+def test_what_is_done_is_known_from_the_footers_alone(images, tmp_path, monkeypatch):
+    samples = samples_of(images, range(40))
+    run, _ = explain(str(tmp_path), samples)
+    monkeypatch.setattr(MapStore, "read", None)
+    monkeypatch.setattr(Run, "read_part", None)
+    _, plan = planned(str(tmp_path), samples)
+    assert pending_shards(run, plan, samples) == []
 
 
 def test_appended_samples_keep_the_maps_of_the_full_shards(images, tmp_path):
@@ -213,7 +222,8 @@ def test_another_shard_size_repeats_no_row(images, tmp_path, whole, first, then)
     samples = samples_of(images, range(COUNT))
     explain(str(tmp_path), samples, settings(shard_size=first))
     # Interrupted before anything of the new size is done, no row may be there twice.
-    run, _ = planned(str(tmp_path), samples, settings(shard_size=then))
+    run, plan = planned(str(tmp_path), samples, settings(shard_size=then))
+    assert pending_shards(run, plan, samples) == list(range(plan.shards))
     rows_by_key(run)
     run, _ = explain(str(tmp_path), samples, settings(shard_size=then))
     assert rows_by_key(run) == rows_by_key(whole)

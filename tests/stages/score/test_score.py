@@ -11,6 +11,7 @@ import pytest
 from stages.score.score import score
 from stages.score.settings import ScoreSettings
 from storage import Run, SightlineError
+from storage.files import Directory
 from storage.run import Part
 from storage.tables import SAMPLES, SCORES
 from tests.stages.score.runs import PROBES, SIDE, box, commit, explained, make_run, peak, sample
@@ -219,6 +220,17 @@ class TestParts:
         report = score(run, ScoreSettings())
         assert (report.parts, report.skipped) == (0, 2)
         assert digests(run) == before
+
+    def test_what_is_done_is_known_from_the_footers_alone(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        for index, rows in enumerate(("0:64", "64:80")):
+            part = Part("explain", "opti_cam", index)
+            run.write_part(part, run.read_part(part), {"rows": rows})
+        score(run, ScoreSettings())
+        read = Directory.read
+        monkeypatch.setattr(
+            Directory, "read", lambda where, path: pytest.fail(path) if "part-" in path else read(where, path)
+        )
+        assert score(run, ScoreSettings()).skipped == 2
 
     def test_threads_do_not_change_the_bytes(self, run: Run) -> None:
         score(run, ScoreSettings(), workers=1)
