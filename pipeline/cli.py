@@ -66,6 +66,9 @@ def run(
     limit: Annotated[int | None, typer.Option(help="Run on a seeded sample of N images.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed samples again.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any sample failed.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run a classifier that would be right if it were fed another way.")
+    ] = False,
 ) -> None:
     """Run the pipeline: ingest, explain, score, audit. What is already done is not done again.
 
@@ -77,7 +80,7 @@ def run(
 
     overrides = [*(sets or []), *([f"dataset.limit={limit}"] if limit is not None else [])]
     settings = load_config(_config_of(config, data, model, name), overrides)
-    done = run_pipeline(settings, console, retry_failed=retry_failed)
+    done = run_pipeline(settings, console, retry_failed=retry_failed, force=force)
     print_summary(done, console, shown_path(done.url))
     if strict:
         statuses = done.table("explain", ["status"])["status"].to_pylist()
@@ -114,7 +117,34 @@ def init(
 ) -> None:
     """Write a commented config for a dataset, runs/NAME.yaml, and compute nothing. A file that is there stays."""
     path = _config_of(None, data, model, name)
-    console.print(f"next       sightline run {escape(str(path))}")
+    console.print(f"next     sightline check {escape(str(path))}, then sightline run {escape(str(path))}")
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(help="The pipeline's YAML file.")] = Path("pipeline.yaml"),
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of the config; repeatable.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the same as HTML, with pictures, to this file.")] = None,
+) -> None:
+    """Look before a run: what a config makes of its dataset and model, on a seeded sample of 200 images.
+
+    Runs the model forward as configured, then with other normalisations, views and class orders, and says where one
+    of these is clearly better, with the key to set. Then boxes, classes, and what the run will take. Writes no run.
+    """
+    from pipeline.check import check as look
+    from pipeline.config import load_config
+    from pipeline.show.check import check_page, print_sections, sections
+    from storage.files import Directory
+
+    settings = load_config(config, sets or [])
+    checked = look(settings, console)
+    found = list(sections(checked, settings.cluster))
+    print_sections(found, console)
+    if html is not None:
+        Directory(str(html.parent)).write(html.name, check_page(str(config), found, checked).encode())
+        console.print(f"\n[green]check[/]    {escape(str(html))}")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pipeline.environment import environment
+from stages.explain.network.device import Device
 from storage.errors import SightlineError, UserError
 
 _MOST_WORKERS = 8
@@ -58,6 +59,12 @@ class ClusterSettings:
 
         has_package = importlib.util.find_spec("dask_cuda") is not None
         return "cuda" if torch.cuda.is_available() and has_package else "local"
+
+    @property
+    def device(self) -> Device:
+        """Where this process computes as the workers would."""
+        devices: dict[str, Device] = {"local": "cpu", "cuda": "cuda", "address": "auto"}
+        return devices[self.resolved()]
 
     def layout(self) -> tuple[int, int]:
         """(workers, threads a worker) on this machine's cores and memory."""

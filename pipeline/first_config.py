@@ -18,6 +18,7 @@ RUNS = Path("runs")
 
 _TEMPLATE = """\
 # Sightline's config of the run {name}. Edit it, then: sightline run {config}
+# To look before: sightline check {config}
 # Relative paths are taken from this file's folder. Every key: docs/reference.md
 
 run: {run}

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.bounded_map import bounded_map
+from pipeline.check import load, try_images
 from pipeline.cluster import connect
 from pipeline.config import Config
 from pipeline.environment import version
@@ -26,7 +27,7 @@ from stages.audit.audit import audit
 from stages.audit.truth import read_truth
 from stages.explain.explain import ShardReport, explain_shard
 from stages.explain.methods.methods import NULLS, optimizes
-from stages.explain.network.model import Classifier, load_classifier
+from stages.explain.network.model import Classifier
 from stages.explain.other_methods import OtherMethods, settle_other_methods
 from stages.explain.plan import (
     ExplainPlan,
@@ -35,6 +36,7 @@ from stages.explain.plan import (
     pending_shards,
     shard_samples,
 )
+from stages.explain.trial.trial import choose_images
 from stages.ingest.ingest import ingest, name_outputs
 from stages.ingest.recognise import Dataset, open_dataset
 from stages.score.score import score
@@ -42,10 +44,12 @@ from storage import Run
 from storage.errors import SightlineError, UserError
 from storage.run import Explained, Part, RunInfo, default_method
 
-STAGES = ("load", "ingest", "plan", "workers", "explain", "score", "audit")
+STAGES = ("load", "ingest", "check", "plan", "workers", "explain", "score", "audit")
 """What a run takes its time for, in order: ``workers`` is the start of the cluster."""
 
 _FAILED = ("unreadable", "non_finite")
+_TRIED = 64
+"""Images of the trial before a run's first map: at most 6 forward passes each, as many as a few maps take."""
 _HOPELESS = 3
 """Failed shards without one that succeeded, after which a run gives up."""
 
@@ -68,10 +72,11 @@ class Timings:
             self.seconds[stage] = round(time.perf_counter() - began, 3)
 
 
-def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False) -> Run:
+def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False, force: bool = False) -> Run:
     """Run ingest, explain, score and audit on ``config``; only what is missing or out of date is computed.
 
-    Raises UserError for a mistake in the config or the dataset, SightlineError if a shard fails for good.
+    Raises UserError for a mistake in the config or the dataset and, unless ``force``, for what cannot be right (see
+    :class:`~stages.explain.trial.trial.Trial`); SightlineError if a shard fails for good.
     """
     timings = Timings()
     if config.dataset.truth:
@@ -80,16 +85,17 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     dataset = open_dataset(config.dataset)
     console.print(f"[green]dataset[/]  {escape(str(dataset))}")
     with timings.measure("load"), console.status(f"loading {config.model.source}"):
-        auto = config.view.geometry == "auto"
-        classifier = load_classifier(config.model, None if auto else config.view.size)
-    if auto:
-        config = config.model_copy(update={"view": classifier.view})
-    for note in (*classifier.notes, *((f"the view is that of its weights: {classifier.view}",) if auto else ())):
+        classifier, view = load(config)
+    auto = config.view.geometry == "auto"
+    config = config.model_copy(update={"view": view})
+    for note in (*classifier.notes, *((f"the view is that of its weights: {view}",) if auto else ())):
         console.print(f"[green]model[/]    {escape(note)}")
     run = Run.create(config.run)  # not before the config has proved to be a sound one
     classifier.class_names = name_outputs(dataset, classifier.class_names)
 
     samples = _ingest(dataset, run, classifier, console, timings)
+    if not run.methods():
+        _check(config, classifier, samples, force, console, timings)
     plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
     reports = _explain(config, plan, samples, pending, console, timings)
     _score(config, run, console, timings)
@@ -105,6 +111,20 @@ def _ingest(dataset: Dataset, run: Run, classifier: Classifier, console: Console
     return samples
 
 
+def _check(
+    config: Config, classifier: Classifier, samples: pa.Table, force: bool, console: Console, timings: Timings
+) -> None:
+    """Before the first map: is the classifier right on a few images, or would it be if it were fed another way?"""
+    rows = samples.select(["uri", "digest", "status", "class_index"]).to_pylist()
+    with timings.measure("check"):
+        trial = try_images(classifier, config, choose_images(rows, _TRIED, config.dataset.seed), console)
+    if trial is None or trial.warning is None:
+        return
+    if trial.cannot_be_right and not force:
+        raise UserError(f"{trial.warning}; `sightline check CONFIG` shows more, and --force runs it as it is")
+    console.print(f"[yellow]check[/]    {escape(trial.warning)}")
+
+
 def _plan(
     config: Config,
     run: Run,
@@ -116,8 +136,9 @@ def _plan(
 ) -> tuple[ExplainPlan, list[int]]:
     """The plan and its pending shards, with all removed from the run that these make out of date."""
     with timings.measure("plan"):
-        device = {"local": "cpu", "cuda": "cuda", "address": "auto"}[config.cluster.resolved()]
-        plan = make_plan(run, classifier, config.model, config.view, config.explain, samples.num_rows, device)  # type: ignore[arg-type]
+        plan = make_plan(
+            run, classifier, config.model, config.view, config.explain, samples.num_rows, config.cluster.device
+        )
         create_map_arrays(run, plan)
         others = settle_other_methods(run, plan, samples)
         if retry_failed:

@@ -35,6 +35,11 @@ def fisher_greater(successes: int, n: int, other_successes: int, other_n: int) -
     return float(stats.fisher_exact(table, alternative="greater").pvalue)
 
 
+def mcnemar(only_a: int, only_b: int) -> float | None:
+    """Exact two-sided McNemar p of the discordant pairs: a binomial test of 1/2; None without any."""
+    return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else None
+
+
 def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjusted p-values (false-discovery rate) in the order given; a None was not tested and stays None."""
     tested = [p for p in p_values if p is not None]

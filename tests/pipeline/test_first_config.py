@@ -79,7 +79,7 @@ def test_yolo_is_run_without_a_config_a_sample_for_each_class(command, cells):
 def test_init_writes_a_config_and_computes_nothing(command, cells, tmp_path):
     status, out, _ = command("init", cells, "--model", "timm:resnet50")
     assert status == 0
-    assert "next       sightline run runs/cells-resnet50.yaml" in out
+    assert "sightline check runs/cells-resnet50.yaml, then sightline run runs/cells-resnet50.yaml" in out
     config = load_config("runs/cells-resnet50.yaml")
     assert config.run == str(tmp_path / "here/runs/cells-resnet50")
     assert (config.dataset.reader, config.dataset.path) == ("yolo", str(cells))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from stages.statistics import benjamini_hochberg, bootstrap, fisher_greater, rank_correlation, wilson
+from stages.statistics import benjamini_hochberg, bootstrap, fisher_greater, mcnemar, rank_correlation, wilson
 
 
 def test_wilson_of_eight_in_ten_is_the_textbook_interval() -> None:
@@ -124,6 +124,20 @@ def test_bootstrap_of_a_median_ends_where_the_exact_distribution_does() -> None:
     for level in (at_most[low - 1], at_most[low], at_most[high - 1], at_most[high]):
         assert min(abs(level - 0.025), abs(level - 0.975)) > 0.0025  # 20,000 draws know a level to .0011
     assert bootstrap(values, resamples=20_000) == (values[low], values[high])
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "p"),
+    [
+        (1, 5, 2 * (1 + 6) / 64),  # two tails of six coin tosses with at most one head
+        (5, 1, 2 * (1 + 6) / 64),
+        (0, 5, 2 / 32),
+        (3, 3, 1.0),
+        (0, 0, None),
+    ],
+)
+def test_mcnemar_is_the_sign_test_of_the_discordant_pairs(only_a: int, only_b: int, p: float | None) -> None:
+    assert mcnemar(only_a, only_b) == (p if p is None else pytest.approx(p))
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from stages.statistics import bootstrap
+from stages.statistics import bootstrap, mcnemar
 
 Interval = tuple[float, float]
 
@@ -116,11 +115,6 @@ def accuracy_change(right: Sequence[tuple[bool, bool]]) -> AccuracyChange:
         only_b=only_b,
         p=mcnemar(only_a, only_b),
     )
-
-
-def mcnemar(only_a: int, only_b: int) -> float | None:
-    """Exact two-sided McNemar p of the discordant pairs: a binomial test of 1/2; None without any."""
-    return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else None
 
 
 def map_agreement(

@@ -21,15 +21,20 @@ LISTED_CLASSES = 50
 """Classes in the table; a query has the rest."""
 
 
-def render(contents: Contents) -> str:
-    """The page; the same contents give the same bytes."""
-    environment = Environment(
+def environment_of_pages() -> Environment:
+    """What the templates of this package are rendered with."""
+    return Environment(
         loader=PackageLoader("stages.audit.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def render(contents: Contents) -> str:
+    """The page; the same contents give the same bytes."""
+    environment = environment_of_pages()
     environment.filters |= {
         "percent": percent,
         "interval": _unbroken_interval,

@@ -6,23 +6,8 @@ from stages.audit.compare.paired import (
     Agreement,
     accuracy_change,
     map_agreement,
-    mcnemar,
     score_change,
 )
-
-
-@pytest.mark.parametrize(
-    ("only_a", "only_b", "p"),
-    [
-        (1, 5, 2 * (1 + 6) / 64),  # two tails of six coin tosses with at most one head
-        (5, 1, 2 * (1 + 6) / 64),
-        (0, 5, 2 / 32),
-        (3, 3, 1.0),
-        (0, 0, None),
-    ],
-)
-def test_mcnemar_is_the_sign_test_of_the_discordant_pairs(only_a: int, only_b: int, p: float | None) -> None:
-    assert mcnemar(only_a, only_b) == (p if p is None else pytest.approx(p))
 
 
 def test_accuracy_is_of_the_same_samples_on_both_sides() -> None:

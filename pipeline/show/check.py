@@ -1,0 +1,173 @@
+"""What ``sightline check`` found, as sections that are printed or become an HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.check import Checked
+from pipeline.cluster import ClusterSettings
+from stages.audit.report import environment_of_pages
+from stages.audit.report.pictures import compose, encode
+from stages.explain.trial.trial import Trial
+from stages.words import percent
+from storage.images import ImageError
+from storage.samples import own_boxes, read_unchanged
+
+SHOWN_CLASSES = 20
+PICTURES = 12
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with lines and perhaps a table below it."""
+
+    title: str
+    lines: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    warns: bool = False
+    """Whether the lines say that something is wrong."""
+
+
+def sections(found: Checked, cluster: ClusterSettings) -> Iterator[Section]:
+    """The page of a check, from what was found wrong to what the run will cost."""
+    if found.trial is not None and (told := found.trial.warning):
+        yield Section("Look at this first", [told], warns=True)
+    statuses = ", ".join(f"{count} {status}" for status, count in found.statuses.most_common())
+    images = len({row["uri"] for row in found.samples})
+    yield Section(
+        "Dataset",
+        [str(found.dataset), f"{found.images} images; {images} were read, {statuses}", *found.remarks],
+    )
+    yield Section("Model", [*found.classifier.notes, f"it is shown {found.view}", *_normalization(found)])
+    known = found.classes
+    yield Section(
+        "Classes",
+        [f"{len(known)} labels in the sample, {len(found.classifier.class_names)} classes of the model"],
+        ("label", "output of the model", "samples"),
+        [
+            (name, "none" if index is None else f"{index}: {found.classifier.class_names[index]}", str(count))
+            for name, index, count in known[:SHOWN_CLASSES]
+        ],
+    )
+    yield _accuracy(found.trial)
+    if (boxes := found.boxes) is not None:
+        cut = "cuts" if found.view.geometry == "resize_crop" else "would cut"
+        yield Section(
+            "Boxes",
+            [
+                f"{boxes.count} boxes of the samples' own classes; together they cover {percent(boxes.covered, 0)} of "
+                "their image (median)",
+                f"{boxes.crop} {cut} away more than half of {percent(boxes.cut)} of them",
+            ],
+        )
+    if found.cost is not None:
+        yield _cost(found, cluster)
+
+
+def print_sections(found: Sequence[Section], console: Console) -> None:
+    """Print sections one below the other."""
+    for section in found:
+        style = "bold red" if section.warns else "bold"
+        console.print(f"\n[{style}]{escape(section.title)}[/]")
+        for line in section.lines:
+            console.print(f"  {escape(line)}")
+        if section.rows:
+            table = Table(box=None, pad_edge=True)
+            for name in section.columns:
+                table.add_column(name, overflow="fold")
+            for row in section.rows:
+                table.add_row(*map(escape, row))
+            console.print(table)
+
+
+def check_page(title: str, found: Sequence[Section], checked: Checked) -> str:
+    """The same as one HTML page, with pictures."""
+    template = environment_of_pages().get_template("check.html")
+    return template.render(title=title, sections=found, pictures=list(_pictures(checked)))
+
+
+def _accuracy(trial: Trial | None) -> Section:
+    if trial is None:
+        return Section("Accuracy", ["no image of the sample has a class of the model"])
+    whole = trial.configured
+    lines = [f"{whole} as configured; an image is right if the predicted class is one of its labels'"]
+    if not trial.others:
+        lines.append("too few are wrong for another normalisation, view or class order to be clearly better")
+    return Section(
+        "Accuracy",
+        lines,
+        ("instead", "accuracy", "alone right", "alone wrong", "McNemar p"),
+        [
+            (
+                outcome.reading.name,
+                percent(outcome.right / outcome.n) if outcome.n else "",
+                str(outcome.gained),
+                str(outcome.lost),
+                "" if outcome.p is None else f"{outcome.p:.2g}",
+            )
+            for outcome in sorted(trial.others, key=lambda outcome: -outcome.right)
+        ],
+    )
+
+
+def _cost(found: Checked, cluster: ClusterSettings) -> Section:
+    cost = found.cost
+    assert cost is not None
+    images = len({row["uri"] for row in found.samples})
+    samples = round(found.images * len(found.samples) / images)
+    workers = cluster.layout()[0] if cluster.resolved() == "local" else 1
+    seconds = samples * cost.seconds / workers
+    each = f"{cost.seconds:.2g} s a sample on one worker ({cost.device}), timed on {cost.timed}"
+    return Section(
+        "What the run will take",
+        [
+            f"layer {cost.layer}, maps of {cost.grid[0]} x {cost.grid[1]}",
+            f"time: about {_duration(seconds)} of explain for {samples} samples with {workers} "
+            f"worker{'s' if workers > 1 else ''}; {each}",
+            f"memory: this process took {cost.memory / 2**30:.1f} GiB with {cost.timed} images at a time",
+            f"disk: {samples * cost.disk / 1e6:.1f} MB of maps and features before compression",
+        ],
+    )
+
+
+def _normalization(found: Checked) -> list[str]:
+    mean, std = (numbers.flatten().tolist() for numbers in (found.classifier.mean, found.classifier.std))
+    return [f"its input is normalised by mean {[round(n, 4) for n in mean]}, std {[round(n, 4) for n in std]}"]
+
+
+def _pictures(found: Checked) -> Iterator[dict[str, Any]]:
+    predicted = found.trial.predicted if found.trial is not None else {}
+    made = 0
+    for place, shown in enumerate(found.shown):
+        if made == PICTURES:
+            return
+        row = shown.sample
+        try:
+            picture = compose(read_unchanged(row), None, None, own_boxes(row))
+        except ImageError:
+            continue
+        made += 1
+        caption = f"labelled {row['label']}"
+        if place in predicted:
+            caption += f", taken for {found.classifier.class_names[predicted[place]]}"
+        yield {
+            "uri": encode(picture),
+            "width": picture.width,
+            "height": picture.height,
+            "name": row["sample_id"],
+            "caption": caption,
+            "alt": f"{row['sample_id']}, {caption}, {len(own_boxes(row))} boxes",
+        }
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

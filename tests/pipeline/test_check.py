@@ -1,0 +1,88 @@
+"""`sightline check`, and the trial before a run's first map."""
+
+import shutil
+
+import pytest
+
+from storage import Run
+from tests.pipeline.datasets import write_config, write_manifest
+from tests.stages.explain.trial.pictures import GRAYS, grays
+
+NETWORK = "python:tests.stages.explain.trial.pictures:brightness"
+
+
+@pytest.fixture
+def configured(tmp_path):
+    """Writes a config of a network that sees four brightnesses of pixels in [-1, 1]."""
+
+    def configured(classes=tuple(GRAYS), mean=0.5, **sections):
+        rows = grays(tmp_path / "images", each=4)
+        names = [f"images/{row['uri'].rpartition('/')[2]}" for row in rows]
+        manifest = write_manifest(tmp_path, names, [name[7:].partition("_")[0] for name in names])
+        (tmp_path / "classes.txt").write_text("\n".join(classes) + "\n")
+        model = {"source": NETWORK, "classes": "classes.txt", "mean": [mean] * 3, "std": [0.5] * 3}
+        return write_config(tmp_path, manifest, model=model, cluster={"workers": 1}, **sections)
+
+    return configured
+
+
+SHIFTED = (*tuple(GRAYS)[1:], "dark")
+
+
+def test_a_sound_config_is_shown_with_its_classes_boxes_and_cost_and_leaves_nothing(command, configured, tmp_path):
+    config = configured()
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    status, out, err = command("check", config)
+    assert status == 0, err
+    said = " ".join(out.split())
+    assert "Look at this first" not in said
+    assert "manifest: dataset.reader says so 16 images; 16 were read, 16 ok" in said
+    assert "4 labels in the sample, 4 classes of the model" in said
+    assert "dark 0: dark 4" in said
+    assert "100.0% [80.6, 100.0] (16 of 16) as configured" in said
+    # A box of 20 x 15 in 40 x 30; the crop of 32 after 37 px sees columns 5.7 to 34.3 and rows 2.0 to 28.0 of it.
+    assert "16 boxes of the samples' own classes; together they cover 25% of their image" in said
+    assert "would cut away more than half of 0.0% of them" in said
+    assert "of explain for 16 samples with 1 worker" in said
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_the_page_of_a_check_has_the_warning_and_the_pictures_and_asks_no_server(command, configured, tmp_path):
+    status, out, err = command("check", configured(classes=SHIFTED), "--html", tmp_path / "check.html")
+    assert status == 0, err
+    assert "Look at this first" in out
+    page = (tmp_path / "check.html").read_text()
+    assert "set model.classes: the same names in alphabetical order" in page
+    assert page.count('src="data:image/jpeg;base64,') == 12
+    assert "labelled dark, taken for dim" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_run_that_cannot_be_right_stops_before_its_first_map_and_force_overrules(command, configured, tmp_path):
+    config = configured(classes=SHIFTED)
+    status, _, err = command("run", config)
+    assert status == 2
+    assert err.startswith("error: accuracy is 0.0% [0.0, 19.4] (0 of 16) as configured, and 100.0%")
+    assert "--force runs it as it is" in err
+    assert err.count("\n") == 1
+    assert not Run.open(str(tmp_path / "run")).methods()
+    status, out, err = command("run", config, "--force")
+    assert status == 0, err
+    assert "check    accuracy is 0.0%" in out
+    status, out, _ = command("run", config)  # it has maps now, and nothing is tried again
+    assert status == 0
+    assert "check    " not in out
+
+
+def test_a_run_is_quiet_about_a_config_that_is_right(command, configured):
+    status, out, err = command("run", configured())
+    assert status == 0, err
+    assert "check    " not in out
+
+
+def test_what_cannot_be_run_cannot_be_checked(command, configured, tmp_path):
+    config = configured()
+    shutil.rmtree(tmp_path / "images")
+    status, _, err = command("check", config)
+    assert status == 2
+    assert "none of the 16 images" in err
