@@ -52,6 +52,9 @@ class Outcome:
     """Images that it alone has right."""
     lost: int = 0
     """Images that the configured reading alone has right."""
+    chance: float | None = None
+    """Share that would be right if its predictions were dealt to the images at random; None where the images have one
+    class."""
 
     @property
     def p(self) -> float | None:
@@ -59,9 +62,20 @@ class Outcome:
         return mcnemar(self.lost, self.gained)
 
     @property
+    def by_chance(self) -> bool:
+        """Whether it is right no more often than chance: one-sided binomial p above .05."""
+        if self.chance is None or not self.n:
+            return False
+        return bool(stats.binomtest(self.right, self.n, self.chance, alternative="greater").pvalue > 0.05)
+
+    @property
     def clearly_better(self) -> bool:
-        """Whether it is better than the configured reading by more than 5 points, with p < .01."""
-        return self.p is not None and self.p < SURE and self.gained - self.lost > MUCH * self.n
+        """Whether it is better than the configured reading by more than 5 points, with p < .01, and better than chance.
+
+        A network that gives every image one class is right more often if that output is named after a frequent class.
+        """
+        much = self.gained - self.lost > MUCH * self.n
+        return self.p is not None and self.p < SURE and much and not self.by_chance
 
     def __str__(self) -> str:
         ends = interval(wilson(self.right, self.n), 100, 1)
@@ -73,8 +87,6 @@ class Trial:
     """What the forward passes on a sample showed. An image is right if the predicted class is one of its labels'."""
 
     configured: Outcome
-    chance: float | None
-    """Share that would be right if predictions had nothing to do with labels; None where the images have one class."""
     predicted: Mapping[int, int]
     """Predicted class, as configured, by the image's place; of images that can be shown."""
     others: tuple[Outcome, ...] = ()
@@ -87,17 +99,9 @@ class Trial:
         return max(found, key=lambda outcome: outcome.right, default=None)
 
     @property
-    def by_chance(self) -> bool:
-        """Whether the accuracy as configured is no more than chance: one-sided binomial p above .05."""
-        if self.chance is None:
-            return False
-        tested = stats.binomtest(self.configured.right, self.configured.n, self.chance, alternative="greater")
-        return bool(tested.pvalue > 0.05)
-
-    @property
     def cannot_be_right(self) -> bool:
         """Whether the classifier is right by chance alone as configured, and not so under an alternative."""
-        return self.by_chance and self.better is not None
+        return self.configured.by_chance and self.better is not None
 
     @property
     def warning(self) -> str | None:
@@ -106,10 +110,10 @@ class Trial:
         if (better := self.better) is not None:
             how = f"with {better.reading.name} (McNemar p {better.p:.1g})"
             return f"{said}, and {better} {how}: set {better.reading.remedy}"
-        if self.by_chance and self.others:
+        if self.configured.by_chance and self.others:
             return (
-                f"{said}, and chance gives {percent(self.chance)}; no usual normalisation, view or order of classes is "
-                "better: are these the weights, and these the labels?"
+                f"{said}, and chance gives {percent(self.configured.chance)}; no usual normalisation, view or order of "
+                "classes is better: are these the weights, and these the labels?"
             )
         return None
 
@@ -142,20 +146,20 @@ def try_readings(
     if not predicted:
         return None
     right = _right(images, predicted)
-    whole = Outcome(usual, sum(right.values()), len(right))
-    chance = _chance([images[place] for place in predicted], list(predicted.values()))
+    whole = Outcome(usual, sum(right.values()), len(right), chance=_chance(images, predicted))
     others = []
     if whole.n - whole.right >= FEWEST:
-        readings = list(alternatives(classifier, view))
+        # Images of one class say nothing of the order of the classes.
+        readings = [it for it in alternatives(classifier, view) if it.order is None or whole.chance is not None]
         made.total += len({reading.inputs for reading in readings} - {usual.inputs}) * len(images)
         for reading in readings:
-            its = _right(images, made.predict(reading))
+            guessed = made.predict(reading)
+            its = _right(images, guessed)
             pairs = Counter((right[place], its[place]) for place in right.keys() & its.keys())
-            n = pairs.total()
-            others.append(
-                Outcome(reading, pairs[True, True] + pairs[False, True], n, pairs[False, True], pairs[True, False])
-            )
-    return Trial(whole, chance, predicted, tuple(others))
+            gained, lost = pairs[False, True], pairs[True, False]
+            both = pairs[True, True]
+            others.append(Outcome(reading, both + gained, pairs.total(), gained, lost, _chance(images, guessed)))
+    return Trial(whole, predicted, tuple(others))
 
 
 class _Passes:
@@ -206,10 +210,10 @@ def _right(images: Sequence[Shown], predicted: Mapping[int, int]) -> dict[int, b
     return {place: index in images[place].classes for place, index in predicted.items()}
 
 
-def _chance(images: Sequence[Shown], predicted: Sequence[int]) -> float | None:
+def _chance(images: Sequence[Shown], predicted: Mapping[int, int]) -> float | None:
     """Expected share of right ones if predictions were dealt to the images at random, as in Cohen's kappa."""
-    labelled = Counter(index for shown in images for index in shown.classes)
+    labelled = Counter(index for place in predicted for index in images[place].classes)
     if len(labelled) < 2:
         return None
-    guessed = Counter(predicted)
-    return min(1.0, sum(count * labelled[index] for index, count in guessed.items()) / len(images) ** 2)
+    guessed = Counter(predicted.values())
+    return min(1.0, sum(count * labelled[index] for index, count in guessed.items()) / len(predicted) ** 2)

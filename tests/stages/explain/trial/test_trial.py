@@ -37,7 +37,7 @@ def better(trial: Trial) -> Outcome:
 def test_a_classifier_that_is_fed_as_it_was_made_for_is_not_complained_about(tmp_path: Path) -> None:
     trial = tried(grays(tmp_path))
     assert (trial.configured.right, trial.configured.n) == (40, 40)
-    assert trial.chance == pytest.approx(1 / 4)
+    assert trial.configured.chance == pytest.approx(1 / 4)
     assert trial.warning is None
     assert trial.others == ()  # nothing can be clearly better, so nothing else was computed
 
@@ -114,14 +114,27 @@ def test_labels_that_have_nothing_to_do_with_the_pictures_are_told_and_do_not_st
         row["class_index"] = number % 4
     trial = tried(samples)
     assert trial.configured.right == 10  # 0 4 8, 13 17, 22 26, 31 35 39
-    assert trial.by_chance
+    assert trial.configured.by_chance
     assert not trial.cannot_be_right
     assert "are these the weights, and these the labels?" in str(trial.warning)
 
 
+def test_a_network_that_gives_one_class_alone_is_not_mended_by_naming_it_after_the_most_frequent(
+    tmp_path: Path,
+) -> None:
+    network = Brightness()
+    network.head.weight.data.zero_()
+    network.head.bias.data.copy_(torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    samples = grays(tmp_path)[:15]  # ten are class 0, five class 1, and all are taken for class 1
+    trial = tried(samples, names=("night", "dusk", "rain", "noon"), network=network)
+    assert max(outcome.right for outcome in trial.others) == 10
+    assert trial.better is None
+    assert "chance gives 33.3%" in str(trial.warning)
+
+
 def test_images_of_one_class_say_nothing_of_chance(tmp_path: Path) -> None:
     trial = tried(grays(tmp_path, shown=("dim",)))
-    assert trial.chance is None
+    assert trial.configured.chance is None
     assert trial.warning is None
 
 
