@@ -14,6 +14,7 @@ from stages.ingest.readers.folder import FolderReader
 from stages.ingest.readers.huggingface import HuggingfaceReader, holds_images
 from stages.ingest.readers.ilsvrc import IlsvrcReader, imagenet_reader
 from stages.ingest.readers.imagenet import is_solution, read_synsets
+from stages.ingest.readers.importers import CvatReader, KittiReader
 from stages.ingest.readers.manifest import COLUMNS, ManifestReader, has_columns
 from stages.ingest.readers.voc import VocReader
 from stages.ingest.readers.webdataset import WebdatasetReader
@@ -31,6 +32,8 @@ READERS: dict[str, Callable[[DatasetSettings], DatasetReader]] = {
     "folder": FolderReader,
     "huggingface": HuggingfaceReader,
     "webdataset": WebdatasetReader,
+    "kitti": KittiReader,
+    "cvat": CvatReader,
 }
 
 
@@ -47,6 +50,8 @@ _BY_FILES: dict[ReaderName, _Recognises] = {
     "manifest": ManifestReader,
     "huggingface": HuggingfaceReader,
     "webdataset": WebdatasetReader,
+    "kitti": KittiReader,
+    "cvat": CvatReader,
 }
 _OF_OBJECTS = ("voc", "coco", "yolo", "kitti", "cvat")
 _BY_NAME: dict[str, ReaderName] = {

@@ -8,6 +8,8 @@ from typing import Any
 
 import fiftyone as fo
 from fiftyone.utils.coco import COCODetectionDatasetExporter
+from fiftyone.utils.cvat import CVATImageDatasetExporter
+from fiftyone.utils.kitti import KITTIDetectionDatasetExporter
 from fiftyone.utils.voc import VOCDetectionDatasetExporter
 from fiftyone.utils.yolo import YOLOv5DatasetExporter
 
@@ -70,4 +72,14 @@ def as_yolo(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSett
     return DatasetSettings("yolo", str(folder))
 
 
-WRITTEN = {"voc": as_voc, "coco": as_coco, "yolo": as_yolo}
+def as_kitti(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
+    export(KITTIDetectionDatasetExporter(str(folder / "val"), export_media=True), originals(folder, pictures), pictures)
+    return DatasetSettings("kitti", str(folder))
+
+
+def as_cvat(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
+    export(CVATImageDatasetExporter(str(folder / "val"), export_media=True), originals(folder, pictures), pictures)
+    return DatasetSettings("cvat", str(folder))
+
+
+WRITTEN = {"voc": as_voc, "coco": as_coco, "yolo": as_yolo, "kitti": as_kitti, "cvat": as_cvat}

@@ -1,0 +1,153 @@
+"""The ``kitti`` and ``cvat`` readers: FiftyOne's own importers, which need no database; local folders alone."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from typing import Any
+
+from stages.ingest.boxes import as_number
+from stages.ingest.listing import Listing, split_of
+from stages.ingest.places import absolute, exists, is_folder, join, parent, relative
+from stages.ingest.record import Box, DatasetClass, Record
+from stages.ingest.settings import DatasetSettings
+from storage.errors import UserError, quoted
+from storage.files import is_url
+from storage.images import ImageError, read_ends
+
+_KITTI_LABELS = r"(.*/)?(labels|label_2)/[^/]*\.txt"
+_KITTI_FIELDS = (15, 16)
+"""Words of a line: type, truncated, occluded, alpha, 4 of the box, 7 in space, and perhaps a score."""
+_NO_OBJECT = "DontCare"
+"""KITTI's label of regions in which nothing was labelled."""
+
+
+class _Imported:
+    """Records of what an importer yields: the image's path, its size, and its objects, boxes in shares of the image."""
+
+    def __init__(self, settings: DatasetSettings) -> None:
+        path = absolute(settings.path)
+        if is_url(path):
+            raise UserError(f"dataset.path: {path} is no local folder, and FiftyOne's importers read no other; copy it")
+        if not exists(path):
+            raise UserError(f"dataset.path: there is no {path}; give the dataset's folder")
+        self._root = path if is_folder(path) else parent(path)
+        self._path = path
+        self._images = absolute(settings.images) if settings.images else None
+
+    def classes(self) -> tuple[DatasetClass, ...]:
+        """Nothing: the format's list, where it has one, is of labels without an order."""
+        return ()
+
+    def remarks(self) -> list[str]:
+        """Nothing: what is wrong with an image is its own problem."""
+        return []
+
+    def _records(self, importer: Any, places: dict[str, str], split: str | None) -> Iterator[Record]:
+        """``places`` says where an image's stem, or else the empty one, is annotated."""
+        try:
+            with importer:
+                for uri, metadata, label in importer:
+                    # An importer of several kinds of annotation gives a dict of them.
+                    found = label.get("detections") if isinstance(label, dict) else label
+                    name = posixpath.basename(uri)
+                    stem = posixpath.splitext(name)[0]
+                    place = places.get(stem) or f"{places.get('', self._root)}, image {quoted(name)}"
+                    size = (metadata.width, metadata.height) if metadata is not None else None
+                    boxes = [] if found is None else [_box(entry) for entry in found.detections]
+                    boxes = [box for box in boxes if box.label != _NO_OBJECT]
+                    yield Record(
+                        sample_id=relative(uri, self._root),
+                        uri=uri,
+                        place=place,
+                        label=None,
+                        boxes=tuple(boxes),
+                        split=split,
+                        notes=() if boxes else ("the image has no annotation",),
+                        relative=True,
+                        size=size,
+                    )
+        except Exception as error:  # each importer raises what its parser does
+            told = " ".join(str(error).split())[:200]
+            raise UserError(f"{self._path}: FiftyOne's importer cannot read it ({told}); repair the file") from error
+
+
+class KittiReader(_Imported):
+    """KITTI detection: ``labels/x.txt`` beside ``data/``, or ``label_2/`` beside ``image_2/``, below splits or not."""
+
+    @staticmethod
+    def recognise(listing: Listing) -> str | None:
+        """Why the files below a folder are this format; None if they are not."""
+        for path in listing.named(_KITTI_LABELS):
+            if words := _head(join(listing.root, path)).partition("\n")[0].split():
+                # YOLO's polygons of seven corners have as many words, but begin with the class's number.
+                fits = len(words) in _KITTI_FIELDS and [as_number(word) is None for word in words].index(False) == 1
+                return f"{path} with {len(words)} words a line" if fits else None
+        return None
+
+    def records(self) -> Iterator[Record]:
+        """Images that have labels, folder by folder."""
+        from fiftyone.utils.kitti import KITTIDetectionDatasetImporter
+
+        labels = Listing(self._root).named(_KITTI_LABELS)
+        if not labels:
+            raise UserError(f"dataset.path: no labels/*.txt or label_2/*.txt below {self._root}; give their folder")
+        for folder in sorted({posixpath.dirname(path) for path in labels}):
+            images = "image_2" if posixpath.basename(folder) == "label_2" else "data"
+            importer = KITTIDetectionDatasetImporter(
+                dataset_dir=self._root,
+                data_path=self._images or join(self._root, join(posixpath.dirname(folder), images)),
+                labels_path=join(self._root, folder),
+                include_all_data=True,
+            )
+            inside = [path for path in labels if posixpath.dirname(path) == folder]
+            places = {posixpath.splitext(posixpath.basename(path))[0]: join(self._root, path) for path in inside}
+            yield from self._records(importer, places, split_of(inside[0]))
+
+
+class CvatReader(_Imported):
+    """CVAT for images: an XML of ``<image>``, beside the images or above them."""
+
+    @staticmethod
+    def recognise(listing: Listing) -> str | None:
+        """Why the files below a folder are this format; None if they are not."""
+        found = _cvat_files(listing)
+        return f"{', '.join(found)} of CVAT" if found else None
+
+    def records(self) -> Iterator[Record]:
+        """Images in the order of the XML."""
+        from fiftyone.utils.cvat import CVATImageDatasetImporter
+
+        files = _cvat_files(Listing(self._root)) if is_folder(self._path) else [relative(self._path, self._root)]
+        if not files:
+            raise UserError(f"dataset.path: no XML of CVAT below {self._root}; export as 'CVAT for images'")
+        for file in files:
+            folder = join(self._root, posixpath.dirname(file)) if posixpath.dirname(file) else self._root
+            beside = next((join(folder, name) for name in ("data", "images") if is_folder(join(folder, name))), folder)
+            path = join(self._root, file)
+            importer = CVATImageDatasetImporter(
+                dataset_dir=folder, data_path=self._images or beside, labels_path=path, include_all_data=True
+            )
+            yield from self._records(importer, {"": path}, split_of(file))
+
+
+def _cvat_files(listing: Listing) -> list[str]:
+    return [path for path in listing.named(r".*\.xml") if _is_cvat(join(listing.root, path))]
+
+
+def _is_cvat(path: str) -> bool:
+    head = _head(path)
+    return "<annotations>" in head and ("<image " in head or "<meta>" in head)
+
+
+def _head(path: str) -> str:
+    """The first 4096 bytes of a file as text; empty if it cannot be read."""
+    try:
+        return read_ends(path, 4096)[0].decode(errors="replace")
+    except ImageError:
+        return ""
+
+
+def _box(detection: Any) -> Box:
+    x, y, width, height = detection.bounding_box
+    return Box(x, y, x + width, y + height, str(detection.label))
