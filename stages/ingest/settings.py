@@ -15,7 +15,6 @@ ReaderName = Literal[
     "coco",
     "yolo",
     "folder",
-    "fiftyone",
     "huggingface",
     "webdataset",
     "kitti",
@@ -33,8 +32,7 @@ class DatasetSettings:
     reader: ReaderName = "auto"
     """Format of the dataset; ``auto``: recognised by its files, and the run says by which."""
     path: str = ""
-    """The dataset's folder or its file: a manifest, a COCO JSON, a YOLO ``data.yaml``, a tar or Parquet file ...; or
-    ``fiftyone://NAME`` and ``fiftyone://NAME/VIEW``."""
+    """The dataset's folder or its file: a manifest, a COCO JSON, a YOLO ``data.yaml``, a tar or Parquet file ..."""
     images: str | None = None
     """Folder of the images, where it is not the dataset's own or beside its annotations."""
     labels: Labels = "auto"
