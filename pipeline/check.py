@@ -12,6 +12,7 @@ from rich.console import Console
 
 from pipeline.config import Config
 from pipeline.progress import Progress
+from pipeline.show.console import styled
 from stages.explain.network.device import pick_device
 from stages.explain.network.model import Classifier, load_classifier
 from stages.explain.network.view import ViewSettings
@@ -74,7 +75,7 @@ def check(config: Config, console: Console) -> Checked:
     Raises UserError as a run would, for what cannot be run at all.
     """
     dataset = open_dataset(config.dataset)
-    with console.status(f"loading {config.model.source}"):
+    with console.status(styled("loading {}", config.model.source)):
         classifier, view = load(config)
     images = _count(dataset, config)
     config = config.model_copy(update={"view": view})

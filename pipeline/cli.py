@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
+from pipeline.show.console import plain_console, styled
 from storage.errors import SightlineError, UserError
 
 app = typer.Typer(
@@ -21,9 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-# Lines are never broken by us: a terminal wraps them itself, and in a file they stay whole.
-console = Console(soft_wrap=True, highlight=False)
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
+console = plain_console()
+errors = plain_console(stderr=True)
 
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Directory or URL of a run.")]
 
@@ -33,16 +31,16 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        errors.print(f"[red]error:[/] {escape(str(error))}")
+        errors.print(styled("[red]error:[/] {}", error))
         sys.exit(2)
     except SightlineError as error:
-        errors.print(f"[red]fault:[/] {escape(str(error))}")
+        errors.print(styled("[red]fault:[/] {}", error))
         sys.exit(1)
     except OSError as error:
         if error.strerror is None:
             raise
         place = f": {error.filename}" if error.filename else ""
-        errors.print(f"[red]fault:[/] {escape(error.strerror + place)}")
+        errors.print(styled("[red]fault:[/] {}", error.strerror + place))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -103,7 +101,7 @@ def _config_of(config: Path | None, data: str | None, model: str | None, name: s
         raise UserError("--data needs --model, such as --model timm:resnet50; `sightline init` writes a config to edit")
     path, new = first_config(data, model, name)
     said = "new; edit it for a checkpoint, classes, a split" if new else "as it is there"
-    console.print(f"[green]config[/]   {escape(str(path))} ({said})")
+    console.print(styled("[green]config[/]   {} ({})", path, said))
     return path
 
 
@@ -117,7 +115,7 @@ def init(
 ) -> None:
     """Write a commented config for a dataset, runs/NAME.yaml, and compute nothing. A file that is there stays."""
     path = _config_of(None, data, model, name)
-    console.print(f"next     sightline check {escape(str(path))}, then sightline run {escape(str(path))}")
+    console.print(f"next     sightline check {path}, then sightline run {path}")
 
 
 @app.command()
@@ -144,7 +142,7 @@ def check(
     print_sections(found, console)
     if html is not None:
         Directory(str(html.parent)).write(html.name, check_page(str(config), found, checked).encode())
-        console.print(f"\n[green]check[/]    {escape(str(html))}")
+        console.print(styled("\n[green]check[/]    {}", html))
 
 
 @app.command()
@@ -170,15 +168,15 @@ def query(
 
     if list_:
         for canned in list_queries():
-            console.print(f"[bold]{canned.name}[/]  {escape(canned.title)}")
-            console.print(f"    {escape(canned.answers)}")
+            console.print(styled("[bold]{}[/]  {}", canned.name, canned.title))
+            console.print(f"    {canned.answers}")
         return
     if rules:
         settings = audit_settings(Run.open(run).info)
         for rule in every_rule(settings):
-            console.print(f"[bold]{rule.id}[/] ({rule.kind})  {escape(rule.title)}")
-            console.print(f"    {escape(rule.meaning)}")
-            console.print(f"    [dim]{escape(rule.condition(settings.thresholds()))}[/]")
+            console.print(styled("[bold]{}[/] ({})  {}", rule.id, rule.kind, rule.title))
+            console.print(f"    {rule.meaning}")
+            console.print(styled("    [dim]{}[/]", rule.condition(settings.thresholds())))
         return
     if (sql is None) == (name is None):
         raise UserError('give SQL or --name: sightline query RUN "SELECT ..."; --list shows the canned queries')
@@ -293,7 +291,7 @@ def report(
     page = render(contents).encode()
     folder, name = (opened.directory, "report.html") if out is None else (Directory(str(out.parent)), out.name)
     folder.write(name, page)
-    console.print(f"[green]report[/]   {escape(shown_path(folder.url_of(name)))}, {len(page) / 1e6:.1f} MB")
+    console.print(styled("[green]report[/]   {}, {} MB", shown_path(folder.url_of(name)), f"{len(page) / 1e6:.1f}"))
     for problem, count in contents.problems.items():
         console.print(f"         {count} of {contents.pictures} pictures could not be shown: {problem}")
 
@@ -353,12 +351,12 @@ def reviews(
         samples = opened.table("samples", ["sample_id", "width", "height"]).to_pylist()
         given = read_csv(import_, {row["sample_id"]: (row["width"], row["height"]) for row in samples})
         new = append_reviews(opened, given)
-        errors.print(f"{new} new from {escape(str(import_))}, {len(given) - new} known already")
+        errors.print(f"{new} new from {import_}, {len(given) - new} known already")
     collected = collect(opened, review_settings(opened.info))
     stored = read_reviews(opened)
     if collected.not_asked and not stored:
         raise UserError(f"{run} has no verdicts, and FiftyOne could not be asked for any: {collected.not_asked}")
-    errors.print(escape(str(collected)))
+    errors.print(str(collected))
     keys = ("sample_id", "target", "rule")
     findings = opened.table("findings", list(keys)).to_pylist() if opened.has_table("findings") else []
     found = tally(stored, [tuple(row[key] for key in keys) for row in findings])
@@ -389,10 +387,10 @@ def export(
     opened = Run.open(run)
     settings = review_settings(opened.info)
     if format in FORMATS:
-        errors.print(escape(str(collect(opened, settings))))
+        errors.print(str(collect(opened, settings)))
     report = export_annotations(opened, settings, directory, format, copy_images=copy_images, suggestions=suggestions)
     for line in report.lines:
-        console.print(escape(line))
+        console.print(line)
 
 
 @app.command()
@@ -408,10 +406,10 @@ def annotate(
 
     opened = Run.open(run)
     done = prepare_handover(opened, review_settings(opened.info), backend, rule)
-    console.print(f"{done.findings} findings of {escape(rule)} on {done.samples} samples")
-    console.print(f"script  {escape(shown_path(str(done.script)))}")
-    console.print(f"schema  {escape(shown_path(str(done.schema)))}")
-    console.print(f"next    python {escape(shown_path(str(done.script)))} upload; nothing was sent yet")
+    console.print(f"{done.findings} findings of {rule} on {done.samples} samples")
+    console.print(f"script  {shown_path(str(done.script))}")
+    console.print(f"schema  {shown_path(str(done.schema))}")
+    console.print(f"next    python {shown_path(str(done.script))} upload; nothing was sent yet")
 
 
 @app.command()

@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
-from rich.markup import escape
 
 from pipeline.bounded_map import bounded_map
 from pipeline.check import load, try_images
@@ -23,6 +22,7 @@ from pipeline.cluster import connect
 from pipeline.config import Config
 from pipeline.environment import version
 from pipeline.progress import Progress
+from pipeline.show.console import styled
 from stages.audit.audit import audit
 from stages.audit.truth import read_truth
 from stages.explain.explain import ShardReport, explain_shard
@@ -81,15 +81,15 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     timings = Timings()
     if config.dataset.truth:
         read_truth(config.dataset.truth)  # told now, not after hours of work
-    console.print(f"[bold]Sightline[/] {escape(f'{config.dataset.path} -> {config.run}')}")
+    console.print(styled("[bold]Sightline[/] {} -> {}", config.dataset.path, config.run))
     dataset = open_dataset(config.dataset)
-    console.print(f"[green]dataset[/]  {escape(str(dataset))}")
-    with timings.measure("load"), console.status(f"loading {config.model.source}"):
+    console.print(styled("[green]dataset[/]  {}", dataset))
+    with timings.measure("load"), console.status(styled("loading {}", config.model.source)):
         classifier, view = load(config)
     auto = config.view.geometry == "auto"
     config = config.model_copy(update={"view": view})
     for note in (*classifier.notes, *((f"the view is that of its weights: {view}",) if auto else ())):
-        console.print(f"[green]model[/]    {escape(note)}")
+        console.print(styled("[green]model[/]    {}", note))
     run = Run.create(config.run)  # not before the config has proved to be a sound one
     classifier.class_names = name_outputs(dataset, classifier.class_names)
 
@@ -107,7 +107,7 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
 def _ingest(dataset: Dataset, run: Run, classifier: Classifier, console: Console, timings: Timings) -> pa.Table:
     with timings.measure("ingest"), Progress(console, "ingest", "images") as progress:
         samples = ingest(dataset, classifier.class_names, run, progress.update, partial(_tell, console))
-    console.print(f"[green]ingest[/]   {_statuses(samples['status'].to_pylist())}")
+    console.print(styled("[green]ingest[/]   {}", _statuses(samples["status"].to_pylist())))
     return samples
 
 
@@ -122,7 +122,7 @@ def _check(
         return
     if trial.cannot_be_right and not force:
         raise UserError(f"{trial.warning}; `sightline check CONFIG` shows more, and --force runs it as it is")
-    console.print(f"[yellow]check[/]    {escape(trial.warning)}")
+    console.print(styled("[yellow]check[/]    {}", trial.warning))
 
 
 def _plan(
@@ -144,7 +144,7 @@ def _plan(
         if retry_failed:
             _forget_failures(run, plan, samples)
         pending = pending_shards(run, plan, samples)
-    console.print(f"[green]explain[/]  {_method(plan, config)}")
+    console.print(styled("[green]explain[/]  {}", _method(plan, config)))
     _tell_of_others(others, console)
     changed = others.methods | ({plan.explain.method} if pending else set())
     # Derived tables are deleted before maps change, so that an interrupted run never shows old findings beside new
@@ -238,21 +238,19 @@ class _Outcomes:
 def _score(config: Config, run: Run, console: Console, timings: Timings) -> None:
     with timings.measure("score"), Progress(console, "score", "shards") as progress:
         scored = score(run, config.score, progress.update)
-    console.print(f"[green]score[/]    {scored.parts} shards scored, {scored.skipped} were done")
+    console.print(styled("[green]score[/]    {} shards scored, {} were done", scored.parts, scored.skipped))
 
 
 def _audit(config: Config, run: Run, console: Console, timings: Timings) -> None:
     with timings.measure("audit"), console.status("audit"):
         report = audit(run, config.audit)
-    console.print(
-        f"[green]audit[/]    {report.findings.num_rows} findings, {report.classes.num_rows} classes, "
-        f"{report.cues.num_rows} cues"
-    )
+    rows = (report.findings.num_rows, report.classes.num_rows, report.cues.num_rows)
+    console.print(styled("[green]audit[/]    {} findings, {} classes, {} cues", *rows))
 
 
 def _tell(console: Console, line: str) -> None:
     """A line that belongs to the stage above it."""
-    console.print(f"         {escape(line)}")
+    console.print(f"         {line}")
 
 
 def _forget_failures(run: Run, plan: ExplainPlan, samples: pa.Table) -> None:

@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from storage.errors import UserError
+from storage.errors import UserError, shortened
 
 STORAGE_OPTIONS = {"use_listings_cache": False}
 """Options of every fsspec file system that a run is opened with: other processes write there too, so a listing of a
@@ -30,14 +30,20 @@ def is_url(path: str) -> bool:
     return _URL.match(path) is not None
 
 
-def file_system(path: str) -> tuple[Any, str]:
+def file_system(path: str, **options: Any) -> tuple[Any, str]:
     """The fsspec file system of a local path or URL, and the path on it. fsspec itself takes any ``::`` for a chain.
 
-    Raises ValueError or ImportError for a URL that no installed package opens.
+    Raises UserError for a URL that no installed package opens, with the package that does.
     """
     if not is_url(path):
         return LocalFileSystem(), path
-    fs, bare = fsspec.core.url_to_fs(path)
+    try:
+        fs, bare = fsspec.core.url_to_fs(path, **options)
+    except (ValueError, ImportError) as error:
+        # fsspec names the package that it lacks, and the protocols that nobody knows.
+        scheme = path.partition("://")[0].rpartition("::")[2]
+        how = "pip install -e '.[s3]'" if scheme == "s3" else "use a local path, or a URL whose package is installed"
+        raise UserError(f"cannot open {shortened(path)}: {' '.join(str(error).split())}; {how}") from None
     return fs, str(bare)
 
 
@@ -51,18 +57,13 @@ class Directory:
     url: str
 
     def __post_init__(self) -> None:
-        try:
-            self._whole  # noqa: B018  resolved now, so that a mistake in the URL is told where it is given
-        except (ValueError, ImportError) as error:
-            raise UserError(
-                f"cannot open {self.url!r}: {error}; use a local path or an fsspec URL whose package is installed "
-                "(s3:// needs the extra `s3`: pip install -e '.[s3]')"
-            ) from None
+        self._whole  # noqa: B018  resolved now, so that a mistake in the URL is told where it is given
 
     @cached_property
     def _whole(self) -> tuple[Any, str]:
-        fs, root = fsspec.core.url_to_fs(self.url, **STORAGE_OPTIONS)
-        return fs, str(root).rstrip("/")
+        fs, root = file_system(self.url, **STORAGE_OPTIONS)
+        absolute = root if is_url(self.url) else os.path.abspath(os.path.expanduser(root))
+        return fs, absolute.rstrip("/")
 
     @cached_property
     def _files(self) -> DirFileSystem:

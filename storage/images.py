@@ -21,7 +21,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 from PIL import ExifTags, Image, ImageCms, ImageFile
@@ -148,19 +147,18 @@ def stored_as(content: bytes) -> tuple[str, bool]:
 
 def stamp_file(uri: str) -> FileStamp:
     """Size and modification time of a file; raises ImageError if it is missing or no file."""
-    local = local_path(uri)
     try:
-        if local is not None:
+        if (local := local_path(uri)) is not None:
             return _stamp_local(local)
         if member := Member.parse(uri):
             size, info = member.stamp()
             return FileStamp(size, _modified_ns(info))
-        fs, path = _remote(uri)
+        fs, path = file_system(uri)
         info = fs.info(path)
     except FileNotFoundError:
         raise _unreadable(f"no such file: {uri}") from None
-    except UserError:
-        raise
+    except UserError as error:
+        raise _unreadable(str(error)) from None
     except Exception as error:  # each file system raises types of its own
         raise _unreadable(_said("cannot be read", error)) from error
     return FileStamp(int(info.get("size") or 0), _modified_ns(info))
@@ -169,23 +167,24 @@ def stamp_file(uri: str) -> FileStamp:
 def read_bytes(uri: str) -> bytes:
     """The whole file at a local path or fsspec URL.
 
-    Raises ImageError if it is missing or cannot be read, UserError for a URL whose package is not installed.
+    Raises ImageError if it is missing or cannot be read, or if no installed package opens the URL.
     """
-    local = local_path(uri)
     try:
-        if local is not None:
+        if (local := local_path(uri)) is not None:
             _stamp_local(local)
             return local.read_bytes()
         if member := Member.parse(uri):
             return member.read()
-        fs, path = _remote(uri)
+        fs, path = file_system(uri)
         return bytes(fs.cat_file(path))
     except FileNotFoundError:
         raise _unreadable(f"no such file: {uri}") from None
     except IsADirectoryError:
         raise _unreadable(f"is a folder, not an image: {uri}") from None
-    except (UserError, ImageError):
+    except ImageError:
         raise
+    except UserError as error:  # no package opens the URL
+        raise _unreadable(str(error)) from None
     except Exception as error:  # each file system raises types of its own
         raise _unreadable(_said("cannot be read", error)) from error
 
@@ -206,7 +205,7 @@ def local_path(uri: str) -> Path | None:
         return Path(uri)
     if Member.parse(uri):
         return None
-    fs, path = _remote(uri)
+    fs, path = file_system(uri)
     return Path(path) if isinstance(fs, LocalFileSystem) else None
 
 
@@ -217,17 +216,6 @@ def _stamp_local(path: Path) -> FileStamp:
         if is_kind(found.st_mode):
             raise _unreadable(f"is a {kind}, not an image: {path}")
     return FileStamp(found.st_size, found.st_mtime_ns)
-
-
-def _remote(uri: str) -> tuple[Any, str]:
-    try:
-        fs, path = fsspec.core.url_to_fs(uri)
-    except (ValueError, ImportError) as error:
-        raise UserError(
-            f"cannot open {uri}: {error}; use a local path or an fsspec URL whose package is installed "
-            "(s3:// needs the extra `s3`: pip install -e '.[s3]')"
-        ) from None
-    return fs, str(path)
 
 
 def _modified_ns(info: dict[str, Any]) -> int | None:

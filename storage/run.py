@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -124,9 +125,8 @@ class Run:
         directory = Directory(str(url))
         if not directory.is_local:
             _reach(directory)
-        if not directory.exists("run.json") and not directory.exists("samples.parquet"):
-            parent = str(PurePosixPath(directory.root).parent)
-            near = Directory(parent).names("") if directory.is_local else []
+        if not _holds_run(directory):
+            near = _runs_near(url) if directory.is_local else []
             hint = f"; there are: {', '.join(near[:8])}" if near else ""
             raise UserError(f"no run at {url}{hint}; `sightline run CONFIG` makes one")
         return cls(directory)
@@ -288,6 +288,17 @@ def class_name(names: Sequence[str], index: int) -> str:
 def default_method(methods: Sequence[str]) -> str:
     """:data:`DEFAULT_METHOD` if it is among ``methods`` or there are none, else the first of them by name."""
     return DEFAULT_METHOD if not methods or DEFAULT_METHOD in methods else min(methods)
+
+
+def _holds_run(directory: Directory) -> bool:
+    return directory.exists("run.json") or directory.exists("samples.parquet")
+
+
+def _runs_near(path: str) -> list[str]:
+    """The local runs in a folder and beside it, as a shell takes them."""
+    folders = (PurePosixPath(path), PurePosixPath(path).parent)
+    found = (str(folder / name) for folder in folders for name in Directory(str(folder)).names(""))
+    return [shlex.quote(run) for run in found if _holds_run(Directory(run))]
 
 
 def _reach(directory: Directory) -> None:

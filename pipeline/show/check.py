@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline.check import Checked
 from pipeline.cluster import ClusterSettings
+from pipeline.show.console import styled
 from stages.audit.report import environment_of_pages
 from stages.audit.report.pictures import compose, encode
 from stages.explain.trial.trial import Trial
@@ -75,15 +75,15 @@ def print_sections(found: Sequence[Section], console: Console) -> None:
     """Print sections one below the other."""
     for section in found:
         style = "bold red" if section.warns else "bold"
-        console.print(f"\n[{style}]{escape(section.title)}[/]")
+        console.print(styled(f"\n[{style}]{{}}[/]", section.title))
         for line in section.lines:
-            console.print(f"  {escape(line)}")
+            console.print(f"  {line}")
         if section.rows:
             table = Table(box=None, pad_edge=True)
             for name in section.columns:
                 table.add_column(name, overflow="fold")
             for row in section.rows:
-                table.add_row(*map(escape, row))
+                table.add_row(*row)
             console.print(table)
 
 

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from pipeline.show.console import styled
 from stages.audit.compare.compare import Comparison, compared_scores
 from stages.audit.compare.paired import RuleChange, ScoreChange
 from stages.words import interval, number, percent
@@ -32,8 +32,8 @@ def print_comparison(comparison: Comparison, console: Console, top: int) -> None
 
 
 def _print_what(comparison: Comparison, console: Console) -> None:
-    console.print(f"A           {escape(comparison.run_a)}, {comparison.method_a}")
-    console.print(f"B           {escape(comparison.run_b)}, {comparison.method_b}; the target is {comparison.target}")
+    console.print(f"A           {comparison.run_a}, {comparison.method_a}")
+    console.print(f"B           {comparison.run_b}, {comparison.method_b}; the target is {comparison.target}")
     notes = {
         "only in A": comparison.only_a,
         "only in B": comparison.only_b,
@@ -46,9 +46,9 @@ def _print_what(comparison: Comparison, console: Console) -> None:
         console.print(f"            of the shared ones {differ}")
     for index, difference in enumerate(comparison.differences):
         values = f"{_value(difference.a)} -> {_value(difference.b)}"
-        console.print(f"{'' if index else 'settings':12}{escape(difference.key)}: {escape(values)}")
+        console.print(f"{'' if index else 'settings':12}{difference.key}: {values}")
     for note in comparison.notes:
-        console.print(f"note        {escape(note)}")
+        console.print(f"note        {note}")
 
 
 def _print_accuracy(comparison: Comparison, console: Console) -> None:
@@ -71,7 +71,7 @@ def _print_scores(comparison: Comparison, console: Console) -> None:
         if score.n:
             table.add_row(*_score_cells(score))
     console.print(
-        "\n[bold]Scores[/], means over the n samples where both are defined (against boxes: evaluable in both)"
+        styled("\n[bold]Scores[/], means over the n samples where both are defined (against boxes: evaluable in both)")
     )
     # As wide as its rows are: where the terminal is narrower, that one wraps them, and in a file they stay whole.
     table.width = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
@@ -101,10 +101,8 @@ def _score_cells(score: ScoreChange) -> tuple[str, ...]:
 
 
 def _print_rules(comparison: Comparison, console: Console, top: int) -> None:
-    console.print(
-        "\n[bold]Findings[/] by the audit settings of A: fixed are in A alone, broken in B alone, unjudged cannot be "
-        "evaluated in the other"
-    )
+    meaning = "fixed are in A alone, broken in B alone, unjudged cannot be evaluated in the other"
+    console.print(styled("\n[bold]Findings[/] by the audit settings of A: {}", meaning))
     if not comparison.rules:
         console.print("  none")
         return
@@ -114,7 +112,7 @@ def _print_rules(comparison: Comparison, console: Console, top: int) -> None:
         table.add_column(name, justify="right" if name in lists else "left")
     for rule in comparison.rules:
         kind = "flag" if rule.kind == "evidence" else rule.kind
-        table.add_row(escape(rule.rule), kind, *(str(len(getattr(rule, name))) for name in lists))
+        table.add_row(rule.rule, kind, *(str(len(getattr(rule, name))) for name in lists))
     console.print(table)
     # Samples of descriptions are many and no reason to act; the JSON has them.
     for rule in comparison.rules:
@@ -129,12 +127,12 @@ def _print_samples(rule: RuleChange, name: str, console: Console, top: int) -> N
     if samples:
         more = f" and {len(samples) - top} more" if len(samples) > top else ""
         listed = ", ".join(samples[:top]) + more
-        console.print(f"  {escape(rule.rule)} {name}: {escape(listed)}")
+        console.print(f"  {rule.rule} {name}: {listed}")
 
 
 def _print_maps(comparison: Comparison, console: Console) -> None:
     maps = comparison.maps
-    console.print("\n[bold]Maps[/], rank correlation (Spearman) over the pixels of the view")
+    console.print(styled("\n[bold]Maps[/], rank correlation (Spearman) over the pixels of the view"))
     left_out = f"{maps.other_class} explain another class, {maps.undefined} have no two maps or a constant one"
     if maps.median is None:
         console.print(f"  not defined: {left_out}")
@@ -146,7 +144,7 @@ def _print_maps(comparison: Comparison, console: Console) -> None:
     if maps.least:
         console.print("  least agreement:")
     for agreement in maps.least:
-        console.print(f"    {agreement.correlation:+.2f}  {escape(agreement.sample_id)}")
+        console.print(f"    {agreement.correlation:+.2f}  {agreement.sample_id}")
 
 
 def _value(value: object) -> str:

@@ -12,6 +12,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.show.console import plain_console
 from storage.errors import UserError
 
 FORMATS = ("table", "csv", "json", "markdown", "parquet")
@@ -72,11 +73,9 @@ def _cell(value: Any) -> Any:
 
 
 def _render_text(table: pa.Table, stream: IO[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    console = Console(file=stream, width=None if stream.isatty() else 200)
+    console = plain_console(stream, width=None if stream.isatty() else 200)
     records = table.slice(0, SHOWN_ROWS).to_pylist()
     numeric = {field.name for field in table.schema if _is_number(field.type)}
     if 8 * table.num_columns > console.width:
@@ -84,16 +83,16 @@ def _render_text(table: pa.Table, stream: IO[str]) -> None:
         for record in records:
             block = Table(show_header=False, box=None, pad_edge=False)
             for name, value in record.items():
-                block.add_row(name, Text(_shown(value)))
-            console.print(block)
+                block.add_row(name, _shown(value))
+            console.print(block, soft_wrap=False)
             console.print()
     else:
         grid = Table()
         for name in table.column_names:
             grid.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
         for record in records:
-            grid.add_row(*(Text(_shown(value)) for value in record.values()))
-        console.print(grid)
+            grid.add_row(*(_shown(value) for value in record.values()))
+        console.print(grid, soft_wrap=False)
     rest = table.num_rows - len(records)
     count = f"{table.num_rows} row{'' if table.num_rows == 1 else 's'}"
     console.print(f"{count}, {rest} not shown: --format csv writes all" if rest else count)

@@ -6,10 +6,10 @@ import shutil
 from pathlib import PurePosixPath
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline.runner import STAGES
+from pipeline.show.console import styled
 from stages.audit.summary import Share, Summary, headline, summarise
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from stages.words import interval, number, percent, with_interval
@@ -80,9 +80,9 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
 def _print_headline(summary: Summary, console: Console) -> None:
     sentence, ends = headline(summary.reliance), summary.reliance.interval
     more = f"; 95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}%" if ends else ""
-    console.print(f"result      [bold]{sentence}[/]{more}")
+    console.print(styled("result      [bold]{}[/]{}", sentence, more))
     if summary.standing_out:
-        classes = ", ".join(map(escape, summary.standing_out))
+        classes = ", ".join(summary.standing_out)
         console.print(f"            more often than in the other classes: {classes}")
 
 
@@ -113,18 +113,18 @@ def _print_faithfulness(summary: Summary, info: RunInfo, console: Console) -> No
         areas = [_percent(curves.get((row.method, row.target), {}).get(name)) for name in ("insertion", "deletion")]
         cells = [row.method, row.target, str(row.n), f"{row.ad:.2f}", f"{row.ai:.1f}", f"{row.ag:.1f}"]
         table.add_row(*cells, *(areas if curves else ()))
-    console.print(f"\n[bold]Faithfulness[/]: does what the map shows keep the class? Percent ({made})")
+    console.print(styled("\n[bold]Faithfulness[/]: does what the map shows keep the class? Percent ({})", made))
     console.print(table)
     for line in _FAITHFULNESS_IN_WORDS:
-        console.print(f"[dim]  {line}[/]")
+        console.print(styled("[dim]  {}[/]", line))
 
 
 def _print_sanity(summary: Summary, console: Console) -> None:
     """The lines of the last sanity check; none where `sightline sanity` was not run."""
     styles = {"passes": "green", "FAULT": "red", "outdated": "yellow"}
     for verdict in summary.sanity:
-        said = f"[{styles[verdict.word]}]{verdict.word}[/]  {escape(str(verdict))}"
-        console.print(f"sanity      {said}")
+        style = styles[verdict.word]
+        console.print(styled(f"sanity      [{style}]{{}}[/]  {{}}", verdict.word, verdict))
 
 
 def _print_localisation(summary: Summary, console: Console) -> None:
@@ -139,17 +139,16 @@ def _print_localisation(summary: Summary, console: Console) -> None:
     table = _table("method", "target", *(column.short for column in shown))
     for row in measured:
         table.add_row(row.method, row.target, *(_percent(row.values.get(column.name)) for column in shown))
-    console.print(
-        f"\n[bold]Localisation[/]: does the map lie on the boxes? Percent, means over {max(row.n for row in measured)} "
-        "maps with a box in view"
-    )
+    most = max(row.n for row in measured)
+    title = "\n[bold]Localisation[/]: does the map lie on the boxes? Percent, means over {} maps with a box in view"
+    console.print(styled(title, most))
     console.print(table)
     for line in _LOCALISATION_IN_WORDS:
-        console.print(f"[dim]  {line}[/]")
+        console.print(styled("[dim]  {}[/]", line))
 
 
 def _print_rules(summary: Summary, console: Console) -> None:
-    console.print("\n[bold]Findings[/]: a flag was measured by hiding, a description says where a map lies")
+    console.print(styled("\n[bold]Findings[/]: a flag was measured by hiding, a description says where a map lies"))
     found = [rule for rule in summary.rules if rule.count]
     if not found:
         console.print("  none")
@@ -157,9 +156,9 @@ def _print_rules(summary: Summary, console: Console) -> None:
         kind = "[red]flag[/]       " if rule.kind == "evidence" else "[dim]description[/]"
         more = f", and {rule.by_prediction} by their wrong prediction" if rule.by_prediction else ""
         images = f"{rule.count} image{'' if rule.count == 1 else 's'}{more}"
-        console.print(f"  {kind} [bold]{rule.rule}[/] {images}: {escape(rule.title)}")
+        console.print(styled(f"  {kind} [bold]{{}}[/] {{}}: {{}}", rule.rule, images, rule.title))
         for finding in rule.top if rule.kind == "evidence" else rule.top[:1]:
-            console.print(f"      {escape(finding.sample_id)}: {escape(finding.reason)}")
+            console.print(f"      {finding.sample_id}: {finding.reason}")
 
 
 def _print_cues(summary: Summary, console: Console) -> None:
@@ -167,18 +166,17 @@ def _print_cues(summary: Summary, console: Console) -> None:
         return
     shown = summary.cues[:SHOWN_CUES]
     rest = f", {len(shown)} of {len(summary.cues)}" if len(shown) < len(summary.cues) else ""
-    console.print(f"\n[bold]Cues[/] (samples that rely on the same kind of thing outside the boxes{rest})")
+    about = f"samples that rely on the same kind of thing outside the boxes{rest}"
+    console.print(styled("\n[bold]Cues[/] ({})", about))
     for cue in shown:
         null = (
             f"; an equal random area costs {number(cue.mean_drop_random)}" if cue.mean_drop_random is not None else ""
         )
-        classes = escape(", ".join(cue.classes)) or "no class in particular"
-        console.print(
-            f"  [bold]{cue.cue_id}[/] {cue.size} images, {classes}: hiding it costs "
-            f"{with_interval(cue.mean_drop, cue.interval)}{null}"
-        )
+        classes = ", ".join(cue.classes) or "no class in particular"
+        cost = f"hiding it costs {with_interval(cue.mean_drop, cue.interval)}{null}"
+        console.print(styled("  [bold]{}[/] {} images, {}: {}", cue.cue_id, cue.size, classes, cost))
         names = ", ".join(PurePosixPath(sample).name for sample in cue.exemplars)
-        console.print(f"      {escape(names)}")
+        console.print(f"      {names}")
 
 
 def _print_truth(report: TruthReport, console: Console) -> None:
@@ -192,7 +190,7 @@ def _print_truth(report: TruthReport, console: Console) -> None:
             with_interval(rule.recall, rule.recall_interval),
         )
     on = f"{report.positives} of {report.n} samples rely on a cue; 95% Wilson intervals"
-    console.print(f"\n[bold]Against the planted truth[/] ({on})")
+    console.print(styled("\n[bold]Against the planted truth[/] ({})", on))
     console.print(table)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from pipeline.show.console import styled
 from stages.explain.sanity.check import Check, SanityReport, Similarity
 from stages.explain.sanity.similarity import METRICS
 from stages.words import NOTHING, number
@@ -23,10 +23,9 @@ _SECTIONS = {
 def print_sanity(report: SanityReport, console: Console) -> None:
     """Print the similarities of a check, and in words whether the maps pass."""
     unread = f"; {report.unreadable} could not be read" if report.unreadable else ""
-    console.print(
-        f"[bold]Sanity[/] of {report.method}, target {report.target}, layer {escape(report.layer)}: "
-        f"{report.samples} images (seed {report.settings.seed}){unread}"
-    )
+    what = f"{report.method}, target {report.target}, layer {report.layer}"
+    images = f"{report.samples} images (seed {report.settings.seed}){unread}"
+    console.print(styled("[bold]Sanity[/] of {}: {}", what, images))
     console.print("Similarity to the stored maps: median over images [95% interval]")
     table = Table(box=None, pad_edge=False)
     table.add_column("maps made")
@@ -35,19 +34,19 @@ def print_sanity(report: SanityReport, console: Console) -> None:
     section = None
     for check in report.checks:
         if check.check != section and check.check in _SECTIONS:
-            table.add_row(f"[dim]{_SECTIONS[check.check]}[/]")
+            table.add_row(styled("[dim]{}[/]", _SECTIONS[check.check]))
         section = check.check
         first, *others = (check.metrics[metric] for metric in METRICS)
         medians = (number(other.median) for other in others)
-        table.add_row(escape(_name(check)), NOTHING if first.median is None else str(first), *medians, str(first.n))
+        table.add_row(_name(check), NOTHING if first.median is None else str(first), *medians, str(first.n))
     console.print(table)
     console.print("n counts the images on which the rank correlation is defined; 1 is the same map")
     for line in _what_it_means(report):
         console.print(line)
     if report.fault:
-        console.print(f"[red]FAULT[/]  {escape(report.fault)}")
+        console.print(styled("[red]FAULT[/]  {}", report.fault))
     else:
-        console.print(f"[green]passes[/]  {_left(report)}")
+        console.print(styled("[green]passes[/]  {}", _left(report)))
 
 
 def _what_it_means(report: SanityReport) -> Iterator[str]:

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from pipeline.show.console import styled
 from stages.review.verdicts.table import VERDICTS
 from stages.review.verdicts.tally import Tally
 from stages.words import number, percent, with_interval
@@ -49,12 +49,12 @@ def _print_rules(tally: Tally, console: Console) -> None:
     for rule in tally.rules:
         verdicts = (str(rule.verdicts.get(name, 0)) for name in VERDICTS)
         table.add_row(
-            escape(rule.rule),
+            rule.rule,
             f"{rule.judged}/{rule.findings}",
             *verdicts,
-            escape(with_interval(rule.precision, rule.interval)),
+            with_interval(rule.precision, rule.interval),
         )
-    console.print("\n[bold]Precision by rule[/]")
+    console.print(styled("\n[bold]Precision by rule[/]"))
     console.print(table)
     console.print("a finding is right if its reviewers say confirmed, fix_box or fix_label more often than false_alarm")
 
@@ -64,6 +64,6 @@ def _print_agreements(tally: Tally, console: Console) -> None:
     for name in ("reviewers", "findings", "agree", "kappa"):
         table.add_column(name, justify="left" if name == "reviewers" else "right")
     for pair in tally.agreements:
-        table.add_row(escape(" and ".join(pair.reviewers)), str(pair.n), percent(pair.agreement, 0), number(pair.kappa))
-    console.print("\n[bold]Agreement[/] on the findings that both judged; Cohen's kappa")
+        table.add_row(" and ".join(pair.reviewers), str(pair.n), percent(pair.agreement, 0), number(pair.kappa))
+    console.print(styled("\n[bold]Agreement[/] on the findings that both judged; Cohen's kappa"))
     console.print(table)

@@ -108,11 +108,11 @@ def _base(path: str) -> str:
 
 
 def _ask(path: str, question: Callable[[Any, str], T]) -> T:
-    """The answer of the file system of ``path``; UserError if it has none to give (credentials, network, package)."""
+    """The answer of the file system of ``path``; UserError if it has none to give (credentials, network)."""
     try:
         return question(*file_system(path))
+    except UserError:  # no package opens the URL
+        raise
     except Exception as error:  # each file system raises types of its own
         told = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"cannot look into {path}: {told}; check the address and your access to it (s3:// needs the extra `s3`)"
-        ) from error
+        raise UserError(f"cannot look into {path}: {told}; check the address and your access to it") from error

@@ -60,7 +60,7 @@ def test_labels_of_which_the_model_knows_none_are_told(command, tmp_path):
 def test_a_run_directory_that_cannot_be_is_told(command, config, tmp_path):
     (tmp_path / "taken").write_text("a file")
     mistaken(command("run", config, "--set", "run=taken"), "cannot make the run directory", "set `run` elsewhere")
-    mistaken(command("run", config, "--set", "run=nonsense://bucket/run"), "cannot open", "fsspec URL")
+    mistaken(command("run", config, "--set", "run=nonsense://bucket/run"), "cannot open nonsense://bucket/run")
 
 
 def test_a_scheduler_that_does_not_answer_is_told(command, config):
@@ -79,9 +79,9 @@ def test_a_limit_of_nothing_is_told(command, config):
 
 @pytest.mark.parametrize("name", ["app", "query"])
 def test_a_missing_run_is_told_with_its_neighbours(command, tmp_path, name):
-    (tmp_path / "demo").mkdir()
+    Run.create(str(tmp_path / "demo")).write_info(RunInfo())
     arguments = [tmp_path / "dmo", *(["SELECT 1"] if name == "query" else [])]
-    mistaken(command(name, *arguments), "no run at", "there are: demo", "`sightline run CONFIG` makes one")
+    mistaken(command(name, *arguments), "no run at", f"there are: {tmp_path}/demo", "`sightline run CONFIG` makes one")
 
 
 def test_query_wants_sql_or_a_name(command, tmp_path):
@@ -163,3 +163,10 @@ def test_doctor_says_what_the_machine_has(command):
     words = [line.split()[0] for line in out.splitlines()]
     assert words[:2] == ["python", "packages"]
     assert {"devices", "database", "browser", "weights"} <= set(words)
+
+
+def test_doctor_prints_the_extra_that_a_missing_package_needs(command, monkeypatch):
+    monkeypatch.setattr("pipeline.doctor.version", lambda name: None if name == "s3fs" else "1.0")
+    status, out, _ = command("doctor")
+    assert status == 0
+    assert "s3fs is not installed: pip install -e '.[s3]' where you need it" in out

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from distributed.nanny import WorkerProcess
 from PIL import Image
-from rich.console import Console
 
 from pipeline import runner
 from pipeline.cluster import ClusterSettings, connect
 from pipeline.config import load_config
+from pipeline.show.console import plain_console
 from pipeline.show.run import print_summary
 from stages.audit.canned import load_query
 from stages.explain.explain import ShardReport
@@ -50,7 +50,7 @@ def dataset(tmp_path_factory):
 
 def run(config, *overrides, **options):
     """The run, and what was printed on the way."""
-    console = Console(file=io.StringIO(), soft_wrap=True)
+    console = plain_console(io.StringIO())
     done = runner.run_pipeline(load_config(config, overrides), console, **options)
     print_summary(done, console, "run")
     return done, console.file.getvalue()

@@ -1,3 +1,4 @@
+import re
 import uuid
 
 import numpy as np
@@ -67,10 +68,15 @@ def test_a_run_opens_by_its_url_once_there_is_something_in_it(url):
     assert opened.table("samples", ["sample_id", "status"]).to_pylist() == [{"sample_id": "a.jpg", "status": "ok"}]
 
 
-def test_the_error_for_a_missing_run_names_the_runs_beside_it(tmp_path):
-    Run.create(str(tmp_path / "demo")).write_info(RunInfo())
-    with pytest.raises(UserError, match=r"no run at .*dmo; there are: demo; `sightline run CONFIG` makes one"):
-        Run.open(str(tmp_path / "dmo"))
+def test_the_error_for_a_missing_run_names_the_runs_beside_it_as_they_can_be_pasted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Run.create("runs/demo").write_info(RunInfo())
+    Run.create("runs/my own").write_info(RunInfo())
+    (tmp_path / "runs" / "labels").mkdir()
+    runs = re.escape("there are: runs/demo, 'runs/my own'; `sightline run CONFIG` makes one")
+    for mistaken in ("runs/labels", "runs/dmo", "runs"):
+        with pytest.raises(UserError, match=f"no run at {mistaken}; {runs}"):
+            Run.open(mistaken)
 
 
 def test_a_run_cannot_be_made_where_a_file_is(tmp_path):

@@ -78,7 +78,7 @@ def open_app(
         dataset = load(run, settings, rules=rules, selection=selection, tell=reports.append)
         for name, level in QUIET.items():
             logging.getLogger(name).setLevel(level)
-        with plugins(fo.config.plugins_dir):
+        with plugins(fo.config.plugins_dir), _server_is_waited_for():
             try:
                 # Both: the colours are the dataset's, the order is the view's.
                 session = fo.launch_app(
@@ -91,7 +91,7 @@ def open_app(
                     auto=False,
                 )
             except ServiceListenTimeout:
-                raise SightlineError(f"FiftyOne's server did not come up on port {port} within a minute") from None
+                raise SightlineError(f"FiftyOne's server ended before it answered on port {port}") from None
             # Found now, so that on Ctrl-C the session closes before it notices that its server, told too, is ending.
             server = _server_of(port)
             try:
@@ -127,6 +127,30 @@ def serve(
                     threading.Event().wait()
         except KeyboardInterrupt:
             tell("Stopped.")
+
+
+@contextmanager
+def _server_is_waited_for() -> Iterator[None]:
+    """Let FiftyOne wait for its server as long as the server's process lives: it gives up after a minute by itself,
+    and on a slow machine the imports alone take longer.
+    """
+    from fiftyone.core.service import ServerService, ServiceListenTimeout
+
+    wait_once = ServerService._wait_for_child_port
+
+    def wait(service: ServerService, port: int) -> int:
+        while True:
+            try:
+                return int(wait_once(service, port=port, timeout=5))
+            except ServiceListenTimeout:
+                if service.child.poll() is not None:
+                    raise
+
+    ServerService._wait_for_child_port = wait
+    try:
+        yield
+    finally:
+        ServerService._wait_for_child_port = wait_once
 
 
 def _server_of(port: int) -> list[psutil.Process]:

@@ -6,9 +6,9 @@ import io
 import json
 
 import pytest
-from rich.console import Console
 
 from pipeline.show.comparison import comparison_json, print_comparison
+from pipeline.show.console import plain_console
 from stages.audit.compare.compare import Comparison, Difference, compared_scores
 from stages.audit.compare.paired import AccuracyChange, Agreement, MapAgreement, RuleChange, ScoreChange
 from stages.score.score import score
@@ -46,7 +46,7 @@ COMPARISON = Comparison(
 
 def printed(comparison: Comparison, top: int = 10) -> list[str]:
     stream = io.StringIO()
-    print_comparison(comparison, Console(file=stream, soft_wrap=True, width=80), top)  # as in a file
+    print_comparison(comparison, plain_console(stream, width=80), top)  # as in a file
     return [" ".join(line.split()) for line in stream.getvalue().splitlines()]
 
 

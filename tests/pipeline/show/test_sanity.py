@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from pipeline.config import Config, stored_config
+from pipeline.show.console import plain_console
 from pipeline.show.sanity import print_sanity
 from stages.explain.sanity.check import Check, SanityReport, SanitySettings, Similarity
 from storage import Run
@@ -46,7 +46,7 @@ REPORT = SanityReport(
 
 def printed(report: SanityReport) -> list[str]:
     stream = io.StringIO()
-    print_sanity(report, Console(file=stream, soft_wrap=True, width=200))
+    print_sanity(report, plain_console(stream, width=200))
     return [" ".join(line.split()) for line in stream.getvalue().splitlines()]
 
 

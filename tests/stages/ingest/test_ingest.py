@@ -359,3 +359,20 @@ class TestMistakes:
     def test_no_label_of_the_models(self, tmp_path: Path, run: Run) -> None:
         with pytest.raises(UserError, match=r"labels \('n01', 'n02', 'n03'\).*classes \('cat', 'dog'\)"):
             take(as_csv(tmp_path), ("cat", "dog"), run)
+
+
+def test_an_image_whose_url_no_installed_package_opens_is_a_row_with_the_package_in_its_reason(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_aiohttp(path: str, **_: Any) -> Any:
+        raise ImportError('HTTPFileSystem requires "requests" and "aiohttp" to be installed')
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", without_aiohttp)
+    write_images(tmp_path, PICTURES[:1])
+    here = PICTURES[0].name
+    settings = manifest(tmp_path, {"path": here}, {"path": "http://example.org/b.png"})
+    good, remote = take(settings, NAMES, run).to_pylist()
+    assert good["status"] == "ok"
+    assert remote["status"] == "unreadable"
+    assert 'requires "requests" and "aiohttp"' in remote["reason"]
+    assert "s3" not in remote["reason"]

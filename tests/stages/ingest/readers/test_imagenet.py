@@ -120,7 +120,7 @@ def test_a_file_system_that_gives_no_answer_is_told_in_one_line(monkeypatch: pyt
     monkeypatch.setattr(MemoryFileSystem, "isdir", refuse)
     for url, message in {
         "memory://photos": "cannot look into memory://photos: Unable to locate credentials; check the address",
-        "nonsense://photos": "cannot look into nonsense://photos: Protocol not known: nonsense",
+        "nonsense://photos": "cannot open nonsense://photos: Protocol not known: nonsense",
     }.items():
         with pytest.raises(UserError, match=message):
             ImagenetReader(DatasetSettings("imagenet", url))
