@@ -187,6 +187,9 @@ CUES = pa.schema(
         _real("mean_drop_low", "Lower end of its 95% bootstrap interval.", "[-1, 1]"),
         _real("mean_drop_high", "Upper end.", "[-1, 1]"),
         _real("mean_drop_random", "Mean drop_random of the same samples: the matched null.", "[-1, 1]"),
+        _real("alike", "Mean cosine of the outside_features of two of its samples.", "[-1, 1]"),
+        _real("alike_p", "Share of samples in no cue that are as alike with their nearest neighbours; null: too few."),
+        _text("weak", "Why it may be no cue at all, in words; null for one that is strong."),
         _field(
             "classes",
             pa.list_(ENRICHED),

@@ -39,6 +39,8 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     """Print the summary of an audited run; ``shown_path`` is how the user would name the run."""
     summary, info = summarise(run), run.info
     console.print()
+    for doubt in summary.doubts:
+        console.print(styled("[yellow]doubt[/]       {}", doubt))
     _print_headline(summary, console)
     _print_overview(summary, console)
     _print_faithfulness(summary, info, console)
@@ -164,8 +166,9 @@ def _print_rules(summary: Summary, console: Console) -> None:
 def _print_cues(summary: Summary, console: Console) -> None:
     if not summary.cues:
         return
-    shown = summary.cues[:SHOWN_CUES]
-    rest = f", {len(shown)} of {len(summary.cues)}" if len(shown) < len(summary.cues) else ""
+    strong, weak = ([cue for cue in summary.cues if bool(cue.weak) is folded] for folded in (False, True))
+    shown = strong[:SHOWN_CUES]
+    rest = f", {len(shown)} of {len(strong)}" if len(shown) < len(strong) else ""
     about = f"samples that rely on the same kind of thing outside the boxes{rest}"
     console.print(styled("\n[bold]Cues[/] ({})", about))
     for cue in shown:
@@ -177,6 +180,9 @@ def _print_cues(summary: Summary, console: Console) -> None:
         console.print(styled("  [bold]{}[/] {} images, {}: {}", cue.cue_id, cue.size, classes, cost))
         names = ", ".join(PurePosixPath(sample).name for sample in cue.exemplars)
         console.print(f"      {names}")
+    if weak:
+        ids = ", ".join(cue.cue_id for cue in weak[:SHOWN_CUES]) + (" ..." if len(weak) > SHOWN_CUES else "")
+        console.print(styled("  [dim]{} weak, perhaps none: {}; --name cues says why[/]", len(weak), ids))
 
 
 def _print_truth(report: TruthReport, console: Console) -> None:

@@ -57,7 +57,7 @@ def audit(run: Run, settings: AuditSettings) -> AuditReport:
     records = [dict(zip((*COLUMNS, "relies"), row, strict=True)) for row in rows]
     flags = count_evidence(findings, {record["sample_id"]: record["label"] for record in records})
     classes = class_table(records, flags, settings)
-    tables = {"cues": cue_table(cues, method), "findings": findings, "classes": classes}
+    tables = {"cues": cue_table(cues, method, settings), "findings": findings, "classes": classes}
     for name, table in tables.items():
         run.write_table(name, table)
     return AuditReport(method, **tables)

@@ -40,6 +40,10 @@ TIGHTNESS = 0.25
 they are strays that only happened to be nearer to this cluster than to any other."""
 ENRICHED = 0.05
 """A class is enriched in a cue up to this q."""
+CHANCE = 1000
+"""Samples in no cue whose neighbourhoods a cue is compared with, at most."""
+CHANCE_P = 0.05
+"""A cue's members are more alike than by chance up to this p."""
 EXEMPLARS = 6
 """Samples of a cue that its row in the table shows."""
 
@@ -75,6 +79,10 @@ class Cue:
     members: tuple[Hidden, ...]
     centroid: Vectors
     """Mean direction of their features, unit length."""
+    alike: float
+    """Mean cosine of the features of two of them."""
+    alike_p: float | None
+    """How often samples in no cue, with their nearest neighbours, are as alike: see :func:`chance_alike`."""
     classes: tuple[dict[str, Any], ...]
     """Classes more frequent among them than among the others: label, n, p, q."""
 
@@ -100,10 +108,16 @@ def find_cues(run: Run, connection: duckdb.DuckDBPyConnection, method: str, sett
     members = [group for group, _ in found]
     names = name_cues(members, former_members(run, method))
     classes = enriched(members, everyone)
-    return [Cue(name, group, centroid, own) for name, (group, centroid), own in zip(names, found, classes, strict=True)]
+    others = np.delete(directions, np.concatenate([*groups, np.empty(0, np.intp)]), axis=0)
+    likeness = [alike(np.stack([unit(features[member.key]) for member in group])) for group in members]
+    p = [chance_alike(value, len(group), others) for value, group in zip(likeness, members, strict=True)]
+    return [
+        Cue(name, group, centroid, value, chance, own)
+        for name, (group, centroid), value, chance, own in zip(names, found, likeness, p, classes, strict=True)
+    ]
 
 
-def cue_table(cues: Sequence[Cue], method: str) -> pa.Table:
+def cue_table(cues: Sequence[Cue], method: str, settings: AuditSettings) -> pa.Table:
     """The table ``cues``, in the order given."""
     rows = []
     for rank, cue in enumerate(cues, start=1):
@@ -119,6 +133,9 @@ def cue_table(cues: Sequence[Cue], method: str) -> pa.Table:
                 "mean_drop_low": low,
                 "mean_drop_high": high,
                 "mean_drop_random": float(np.mean(random)) if random else None,
+                "alike": cue.alike,
+                "alike_p": cue.alike_p,
+                "weak": _weakness(low, cue.alike_p, settings.drop_outside),
                 "classes": list(cue.classes),
                 "sample_ids": [member.sample_id for member in cue.members],
                 "exemplars": [
@@ -209,6 +226,36 @@ def cluster(directions: Vectors, count: int, minimum: int) -> list[NDArray[np.in
             centrality = directions[members] @ directions[members].mean(0)
             groups.append(members[np.argsort(-centrality, kind="stable")])
     return groups
+
+
+def alike(directions: Vectors) -> float:
+    """Mean cosine of two of the unit vectors (n, K), n >= 2, in [-1, 1]."""
+    n = len(directions)
+    return float((np.linalg.norm(directions.sum(0, dtype=np.float64)) ** 2 - n) / (n * (n - 1)))
+
+
+def chance_alike(observed: float, size: int, others: Vectors) -> float | None:
+    """How often ``size`` samples in no cue are as alike as a cue is: a p value, None where there are fewer than that.
+
+    A cue was chosen for being tight, so random groups would be no null: each of ``others``, unit vectors (N, K), comes
+    with its nearest neighbours among them; at most ``CHANCE`` do. The p value counts the cue in, as a permutation test
+    does.
+    """
+    if len(others) < size:
+        return None
+    neighbours = np.argpartition(-(others[:CHANCE] @ others.T), size - 1, axis=1)[:, :size]
+    as_alike = sum(alike(others[group]) >= observed for group in neighbours)
+    return (1 + as_alike) / (1 + len(neighbours))
+
+
+def _weakness(low: float | None, alike_p: float | None, drop_outside: float) -> str | None:
+    """Why a cue is weak, in words; None for one that is not."""
+    reasons = []
+    if low is None or low < drop_outside:
+        reasons.append("hiding it costs less than a flag needs")
+    if alike_p is None or alike_p > CHANCE_P:
+        reasons.append("its images are no more alike than others are")
+    return ", and ".join(reasons) or None
 
 
 def mean_drop(members: Sequence[Hidden]) -> float:

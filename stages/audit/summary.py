@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 
+from stages.audit.doubts import doubts
 from stages.audit.rules import RULES, flag_condition
 from stages.audit.sanity_result import SanityVerdict, sanity_verdicts
 from stages.audit.settings import audit_settings
@@ -104,6 +105,8 @@ class CueCount:
     mean_drop_random: float | None
     classes: tuple[str, ...]
     exemplars: tuple[str, ...]
+    weak: str | None
+    """Why it may be no cue at all; None for one that is strong."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,8 @@ class Summary:
     rules: tuple[RuleCount, ...]
     cues: tuple[CueCount, ...]
     sanity: tuple[SanityVerdict, ...]
+    doubts: tuple[str, ...]
+    """What makes the rest doubtful, in sentences."""
 
 
 def headline(reliance: Share) -> str:
@@ -206,6 +211,7 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
         rules=_count_rules(findings, top),
         cues=_count_cues(run, method, top),
         sanity=sanity_verdicts(run),
+        doubts=doubts(run, method),
     )
 
 
@@ -260,6 +266,7 @@ def _count_cues(run: Run, method: str, top: int) -> tuple[CueCount, ...]:
             mean_drop_random=cue["mean_drop_random"],
             classes=tuple(enriched["label"] for enriched in cue["classes"]),
             exemplars=tuple(exemplar["sample_id"] for exemplar in cue["exemplars"][:top]),
+            weak=cue["weak"],
         )
         for cue in run.table("cues", without_vectors(CUES)).to_pylist()
         if cue["method"] == method

@@ -111,6 +111,9 @@ class Contents:
     quiet_rules: tuple[str, ...]
     cues: tuple[CueGallery, ...]
     n_cues: int
+    """Those that are not weak."""
+    weak_cues: tuple[Record, ...]
+    """Rows of the table ``cues`` that say why they may be none."""
     metrics: tuple[MetricsTable, ...]
     sanity: tuple[Record, ...]
     truth: TruthReport | None
@@ -130,7 +133,8 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
     info = run.info
     settings, method, summary = audit_settings(info), run.audited_method(), summarise(run)
     findings = [finding for finding in run.table("findings").to_pylist() if finding["method"] == method]
-    cues = [cue for cue in run.table("cues", without_vectors(CUES)).to_pylist() if cue["method"] == method]
+    found_cues = [cue for cue in run.table("cues", without_vectors(CUES)).to_pylist() if cue["method"] == method]
+    cues = [cue for cue in found_cues if not cue["weak"]]
     shown_cues = cues[:MOST_CUES]
     with connect(run) as connection:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit_targets").fetchall())
@@ -171,6 +175,7 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
         quiet_rules=tuple(rule.title for rule in rules if not counts[rule.id]),
         cues=cue_galleries,
         n_cues=len(cues),
+        weak_cues=tuple(cue for cue in found_cues if cue["weak"]),
         metrics=_metrics(run, method),
         sanity=tuple(run.table("sanity").to_pylist()) if run.has_table("sanity") else (),
         truth=truth,

@@ -69,6 +69,8 @@ class Cue:
     """Classes that it is more frequent in; there may be none."""
     mean_drop: float
     samples: tuple[str, ...]
+    weak: str | None = None
+    """Why it may be no cue at all; None for one that is strong."""
 
 
 @dataclass(frozen=True)
@@ -289,13 +291,18 @@ def _findings(run: Run, method: str, only: frozenset[str] | None) -> dict[str, l
 
 
 def _cues(run: Run, method: str) -> list[Cue]:
-    """Cues of a method, the costliest first; without findings the table is of an earlier audit."""
+    """Cues of a method, strong ones first, then by cost; without findings the table is of an earlier audit."""
     if not run.has_table("cues") or not run.has_table("findings"):
         return []
-    return [
+    found = [
         Cue(
-            row["cue_id"], tuple(found["label"] for found in row["classes"]), row["mean_drop"], tuple(row["sample_ids"])
+            row["cue_id"],
+            tuple(found["label"] for found in row["classes"]),
+            row["mean_drop"],
+            tuple(row["sample_ids"]),
+            row["weak"],
         )
         for row in run.table("cues", without_vectors(CUES)).to_pylist()
         if row["method"] == method
     ]
+    return sorted(found, key=lambda cue: cue.weak is not None)

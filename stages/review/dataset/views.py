@@ -224,13 +224,17 @@ def _of_cues(dataset: Any, cues: Sequence[Cue]) -> list[SavedView]:
     views = []
     for cue in [cue for cue in cues if cue.cue_id in counts][:CUE_VIEWS]:
         title, count = f"{', '.join(cue.classes) or 'no class in particular'}, {cue.cue_id}", counts[cue.cue_id]
-        name = f"Cue: {title} ({count})"
+        name = f"{'Weak cue' if cue.weak else 'Cue'}: {title} ({count})"
         text = (
             f"Hiding something outside the boxes lowers the probability of their class by {cue.mean_drop:.2f} on "
             "average, and what was hidden looks alike to the network: see hidden_box."
         )
+        if cue.weak:
+            text += f" It may be no cue at all: {cue.weak}."
         view = of_cue(dataset, cue.cue_id)
-        views.append(SavedView(name, view, text, Listed(name, title, "cue", "", cue.cue_id, count)))
+        views.append(
+            SavedView(name, view, text, Listed(name, title, "weak cue" if cue.weak else "cue", "", cue.cue_id, count))
+        )
     return views
 
 

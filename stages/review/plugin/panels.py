@@ -10,7 +10,7 @@ from fiftyone.operators import types
 from stages.review.dataset.listing import Evidence, evidence_of, reviewed_findings
 from stages.review.dataset.views import DISAGREE, EVIDENCE_PANEL, FINDINGS_PANEL, NOT_REVIEWED
 
-MARKS = {"flag": "\u2691 ", "described": "", "cue": "Cue: "}
+MARKS = {"flag": "\u2691 ", "described": "", "cue": "Cue: ", "weak cue": "Weak cue: "}
 """What stands before a line, by kind: a flag before what counts as one."""
 
 GROUPS = (("nothing found", "#8c929c"), ("described", "#e0a100"), ("flagged", "#ff0a8a"))

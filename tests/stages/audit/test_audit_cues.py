@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline.show.console import plain_console
+from pipeline.show.run import print_summary
 from stages.audit import cues as module
 from stages.audit.audit import audit
 from stages.audit.canned import load_query
-from stages.audit.cues import Hidden, choose, cluster, default_size, enriched, name_cues
+from stages.audit.cues import Hidden, alike, chance_alike, choose, cluster, default_size, enriched, name_cues
 from stages.audit.settings import AuditSettings
 from stages.audit.summary import summarise
 from storage import Run
@@ -74,6 +77,41 @@ def test_the_one_cue_of_a_run_is_found_beside_what_costs_nothing(build) -> None:
     # Alone they are noise to HDBSCAN: there is nothing that they are denser than.
     assert [set(cue["sample_ids"]) for cue in cues_of(build(*STICKERS, *PLAIN))] == [{s["sample_id"] for s in STICKERS}]
     assert cues_of(build(*STICKERS, name="alone")) == []
+
+
+def test_likeness_is_the_mean_cosine_of_pairs() -> None:
+    # Three pairs: one the same, two at right angles.
+    assert alike(np.array([[1, 0], [1, 0], [0, 1]], np.float32)) == pytest.approx(1 / 3)
+
+
+def test_a_cue_is_compared_with_the_neighbourhoods_of_the_samples_in_no_cue() -> None:
+    others = np.eye(5, dtype=np.float32)[[0, 0, 1, 2]]
+    # In pairs with the nearest other, two of the four are as alike as .5, none as 1.01; the cue itself counts in.
+    assert chance_alike(0.5, 2, others) == pytest.approx(3 / 5)
+    assert chance_alike(1.01, 2, others) == pytest.approx(1 / 5)
+    assert chance_alike(0.5, 5, others) is None, "five of four cannot be compared"
+
+
+def test_a_cue_is_weak_that_costs_less_than_a_flag_needs_or_looks_no_more_alike_than_others(build) -> None:
+    strong, cheap = cues_of(build(*STICKERS, *group("tape", 1, 6, drop_outside=0.15), *PLAIN))
+    assert (strong["weak"], cheap["weak"]) == (None, "hiding it costs less than a flag needs")
+    # No neighbourhood among the 30 scattered samples is as tight.
+    assert (strong["alike_p"], cheap["alike_p"]) == pytest.approx((1 / 31, 1 / 31))
+    assert strong["alike"] > 0.95
+    # A second look of as many samples that cost nothing is as tight as the first one is.
+    (common,) = cues_of(build(*STICKERS, *group("plain", 2, 9), *PLAIN, name="common"))
+    assert common["alike_p"] > 0.05
+    assert common["weak"] == "its images are no more alike than others are"
+
+
+def test_weak_cues_are_folded_away_in_the_summary(build) -> None:
+    run = build(*STICKERS, *group("tape", 1, 6, drop_outside=0.15), *PLAIN)
+    strong, weak = cues_of(run)
+    stream = io.StringIO()
+    print_summary(run, plain_console(stream), "run")
+    said = stream.getvalue()
+    assert f"{strong['cue_id']} 9 images" in said
+    assert f"1 weak, perhaps none: {weak['cue_id']}" in said
 
 
 def test_the_most_central_sample_comes_first() -> None:

@@ -1,0 +1,121 @@
+"""What makes a run's verdict doubtful, in sentences; the summary and the report say them first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from stages.audit.settings import audit_settings
+from stages.statistics import wilson
+from stages.words import percent
+from storage.sql import connect
+
+if TYPE_CHECKING:
+    from storage import Run
+
+COARSE = 5
+"""Cells along a side of a map's grid below which the map hardly tells inside from outside."""
+UNMEASURED = 0.1
+"""Share of the images that may be without a measurement before that is a doubt."""
+NAMED = 4
+"""Classes that a sentence names, at most."""
+
+_REASONS = {
+    "no_box": "without a box of their label",
+    "box_outside_view": "with no box in the view",
+    "box_uninformative": "with boxes over more than 80% of the view",
+    "no_class": "with a label that the model does not know",
+    "unreadable": "unreadable",
+    "degenerate_map": "with a constant map",
+    "non_finite": "with numbers that are not finite",
+}
+
+
+def doubts(run: Run, method: str) -> tuple[str, ...]:
+    """Sentences about an audited run, the gravest first; none where nothing is doubtful."""
+    with connect(run) as connection:
+        images = connection.execute(
+            """
+            SELECT any_value(label), any_value(samples_status),
+                any_value(correct) FILTER (method = $1),
+                any_value(scores_status) FILTER (method = $1 AND target = 'label'),
+                coalesce(bool_or(evaluable) FILTER (method = $1 AND target = 'label'), false)
+            FROM audit_targets GROUP BY sample_id ORDER BY min(row)
+            """,
+            [method],
+        ).fetchall()
+    judged = [(label, correct) for label, _, correct, _, _ in images if correct is not None]
+    unmeasured = [scored or status for _, status, _, scored, measured in images if not measured]
+    unknown = Counter(label for label, status, *_ in images if status == "no_class")
+    return (
+        *_near_chance([label for label, _ in judged], sum(correct for _, correct in judged)),
+        *_coarse(run, method),
+        *_unmeasured(unmeasured, len(images)),
+        *_without_counterpart(unknown),
+        *_untestable(run),
+    )
+
+
+def _near_chance(labels: Sequence[str], right: int) -> Iterator[str]:
+    """Whether naming the most frequent label every time would be right as often, within the 95% interval."""
+    ends = wilson(right, len(labels))
+    if ends is None or len(set(labels)) < 2:
+        return
+    label, count = Counter(labels).most_common(1)[0]
+    if ends[0] <= count / len(labels):
+        yield (
+            f"The model is right on {percent(right / len(labels))} of {len(labels)} images, and naming {label} for "
+            f"each would be on {percent(count / len(labels))}: check model.classes (their order), the weights, and "
+            "mean and std"
+        )
+
+
+def _coarse(run: Run, method: str) -> Iterator[str]:
+    for target in run.targets(method)[:1]:
+        _, height, width = run.maps(target, method).shape
+        if min(height, width) < COARSE:
+            yield (
+                f"A map has {height}x{width} cells, too few to tell inside a box from outside: take a larger "
+                "view.size, or an earlier model.target_layer"
+            )
+
+
+def _unmeasured(statuses: Sequence[str], n: int) -> Iterator[str]:
+    if len(statuses) > UNMEASURED * n:
+        why = ", ".join(f"{count} {_REASONS.get(status, status)}" for status, count in Counter(statuses).most_common())
+        yield f"{len(statuses)} of {n} images are not measured: {why}"
+
+
+def _without_counterpart(unknown: Counter[str]) -> Iterator[str]:
+    if unknown:
+        yield (
+            f"The model has no class for {_counted(len(unknown), 'label')} of {_counted(unknown.total(), 'image')} "
+            f"({_named(unknown)}): dataset.mapping names the class of a label"
+        )
+
+
+def _untestable(run: Run) -> Iterator[str]:
+    """Classes of too few measured images, by the table ``classes``."""
+    settings, classes = audit_settings(run.info), _known_classes(run)
+    small = {row["label"]: row["n_evaluable"] for row in classes if row["n_evaluable"] < settings.min_class_size}
+    if small:
+        yield (
+            f"{len(small)} of {_counted(len(classes), 'class')} cannot be compared with the others, for fewer than "
+            f"{settings.min_class_size} of their images are measured: {_named(small)}"
+        )
+
+
+def _known_classes(run: Run) -> list[dict[str, Any]]:
+    """The rows of ``classes`` whose label the model knows; of the others there is a doubt already."""
+    return [row for row in run.table("classes").to_pylist() if row["class_index"] is not None]
+
+
+def _named(labels: Collection[str]) -> str:
+    rest = len(labels) - NAMED
+    return ", ".join(list(labels)[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _counted(n: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{n} {noun if n == 1 else plural}"

@@ -1,0 +1,82 @@
+"""What makes a run doubtful is said, with its numbers and what to do; a sound run has no doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from stages.audit.audit import audit
+from stages.audit.doubts import doubts
+from stages.audit.settings import AuditSettings
+from storage.maps import MapAttributes
+from storage.run import Run
+from tests.stages.audit.conftest import Build
+
+CAT = {"label": "cat", "class_index": 1, "pred_index": 1}
+WRONG = {"pred_index": 2}
+
+
+@pytest.fixture
+def said(build: Build) -> Iterator[Any]:
+    """The doubts about a run of rows, with maps of 7 x 7 cells unless a ``grid`` is given."""
+
+    def of(*rows: dict[str, Any], grid: tuple[int, int] = (7, 7)) -> tuple[str, ...]:
+        run: Run = build(*rows)
+        run.create_maps(MapAttributes("opti_cam", "label", size=64), rows=len(rows), grid=grid)
+        audit(run, AuditSettings())
+        return doubts(run, "opti_cam")
+
+    return of
+
+
+SOUND = [{}] * 20 + [CAT] * 20
+
+
+def test_a_sound_run_has_no_doubts(said) -> None:
+    assert said(*SOUND) == ()
+
+
+def test_an_accuracy_that_naming_the_most_frequent_label_reaches_is_told_first(said) -> None:
+    (doubt,) = said(*[{}] * 5, *[WRONG] * 15, *[CAT | WRONG] * 20)
+    # 5 of 40 right; mug, and as often cat, is the label of 20 of 40.
+    assert doubt.startswith("The model is right on 12.5% of 40 images, and naming mug for each would be on 50.0%")
+
+
+def test_an_accuracy_whose_interval_lies_above_the_guess_is_no_doubt(said) -> None:
+    # 30 of 40: the 95% Wilson interval begins at .598, above the guess of .500. 25 of 40 begins at .470.
+    assert said(*[{}] * 20, *[CAT] * 10, *[CAT | WRONG] * 10) == ()
+    assert len(said(*[{}] * 20, *[CAT] * 5, *[CAT | WRONG] * 15)) == 1
+
+
+def test_maps_of_fewer_than_five_cells_a_side_are_told(said) -> None:
+    (doubt,) = said(*SOUND, grid=(2, 2))
+    assert doubt.startswith("A map has 2x2 cells")
+    assert said(*SOUND, grid=(5, 5)) == ()
+
+
+def test_more_than_a_tenth_without_a_measurement_is_told_with_the_reasons(said) -> None:
+    large = {"scores_status": "box_uninformative", "evaluable": False}
+    gone = {"samples_status": "no_box", "scores_status": "no_box", "evaluable": False}
+    assert said(*SOUND, *[large] * 3, gone) == (), "4 of 44 are less than a tenth"
+    assert said(*SOUND, *[large] * 4, gone) == (
+        "5 of 45 images are not measured: 4 with boxes over more than 80% of the view, 1 without a box of their label",
+    )
+
+
+def test_labels_without_a_class_of_the_model_are_named(said) -> None:
+    unknown = {
+        "label": "wolf", "class_index": None, "samples_status": "no_class", "explain_status": "no_class",
+        "scores_status": "no_class", "evaluable": False,
+    }  # fmt: skip
+    (doubt,) = said(*SOUND, *[unknown] * 2)
+    assert doubt == "The model has no class for 1 label of 2 images (wolf): dataset.mapping names the class of a label"
+
+
+def test_classes_of_fewer_measured_images_than_a_claim_needs_are_named(said) -> None:
+    dog = {"label": "dog", "class_index": 2, "pred_index": 2}
+    (doubt,) = said(*SOUND, *[dog] * 9)
+    assert doubt == (
+        "1 of 3 classes cannot be compared with the others, for fewer than 10 of their images are measured: dog"
+    )
