@@ -22,7 +22,8 @@ from storage.errors import SightlineError, UserError
 from storage.files import STORAGE_OPTIONS, Directory
 
 CHUNK_ROWS = 32
-"""Maps per Zarr chunk. A shard of the pipeline is a whole number of chunks, so two tasks never write one chunk."""
+"""Maps per Zarr chunk, the least that is read. An object of the array holds the chunks of one shard of the pipeline
+(:class:`MapStore`), so two tasks never write one object."""
 
 DEGENERATE_RANGE = 1e-30
 """A map whose range is not above this is constant: nothing stands out, and it normalises to zero."""
@@ -109,7 +110,10 @@ class MapAttributes:
 
 
 class MapStore:
-    """The maps (rows, h, w) of one method and target, float32; NaN where none was computed."""
+    """The maps (rows, h, w) of one method and target, float32; NaN where none was computed.
+
+    Zarr's sharding codec makes the chunks of a shard one object. Arrays of earlier versions have an object a chunk.
+    """
 
     def __init__(self, array: zarr.Array) -> None:
         self._array = array
@@ -122,21 +126,21 @@ class MapStore:
         *,
         rows: int,
         grid: tuple[int, int],
+        shard: int = CHUNK_ROWS,
     ) -> MapStore:
-        """Open the array for writing, make it if needed and let it grow to ``rows``.
+        """Open the array for writing, make it if needed and let it grow to ``rows``; ``shard`` rows share an object.
 
-        An array of another grid is replaced: its maps belong to another layer or model, and no part vouches for them.
+        An array that does not fit (:meth:`fits`) is replaced: no part may vouch for its maps.
         """
         root = zarr.open_group(store=_store(directory), mode="a", zarr_format=3)
         name = f"{attributes.method}/{attributes.target}"
         array = root.get(name)
-        if array is not None and tuple(array.shape[1:]) != tuple(grid):
-            array = None
-        if array is None:
+        if array is None or not _fits(array, grid, shard):
             array = root.create_array(
                 name,
                 shape=(rows, *grid),
                 chunks=(CHUNK_ROWS, *grid),
+                shards=(shard, *grid) if shard > CHUNK_ROWS else None,
                 dtype="float32",
                 fill_value=float("nan"),
                 dimension_names=("row", "y", "x"),
@@ -148,13 +152,17 @@ class MapStore:
         return cls(array)
 
     @staticmethod
-    def fits(directory: Directory, attributes: MapAttributes, grid: tuple[int, int]) -> bool:
-        """Whether the array of the attributes' target and method is there with this grid, so that its maps stay."""
+    def fits(directory: Directory, attributes: MapAttributes, grid: tuple[int, int], shard: int = CHUNK_ROWS) -> bool:
+        """Whether the array of the attributes' target and method is there, so that its maps stay.
+
+        It needs the same grid, since others belong to another layer or model, and objects of which a task that owns
+        ``shard`` rows writes whole ones: two tasks that write one object lose rows without an error.
+        """
         try:
             store = MapStore.open(directory, attributes.target, attributes.method)
         except UserError:
             return False
-        return store.shape[1:] == grid
+        return _fits(store._array, grid, shard)
 
     @classmethod
     def open(cls, directory: Directory, target: str, method: str, *, mode: str = "r") -> MapStore:
@@ -215,6 +223,11 @@ class MapStore:
     def checksum(self, start: int, stop: int) -> str:
         """SHA-256 of the raw region of rows ``start`` to ``stop``."""
         return checksum(self.read(slice(start, stop)))
+
+
+def _fits(array: zarr.Array, grid: tuple[int, int], shard: int) -> bool:
+    written_at_once = (array.shards or array.chunks)[0]
+    return tuple(array.shape[1:]) == tuple(grid) and shard % written_at_once == 0
 
 
 def _store(directory: Directory) -> Any:

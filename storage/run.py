@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from storage.errors import SightlineError, UserError
 from storage.files import Directory
-from storage.maps import MapAttributes, MapStore
+from storage.maps import CHUNK_ROWS, MapAttributes, MapStore
 from storage.tables import PARTED, SCHEMAS, decode, encode
 
 DEFAULT_METHOD = "opti_cam"
@@ -246,13 +246,18 @@ class Run:
 
     # Maps
 
-    def fits_maps(self, attributes: MapAttributes, *, grid: tuple[int, int]) -> bool:
+    def fits_maps(self, attributes: MapAttributes, *, grid: tuple[int, int], shard: int = CHUNK_ROWS) -> bool:
         """Whether :meth:`create_maps` keeps the maps of the attributes' target and method."""
-        return MapStore.fits(self.directory, attributes, grid)
+        return MapStore.fits(self.directory, attributes, grid, shard)
 
-    def create_maps(self, attributes: MapAttributes, *, rows: int, grid: tuple[int, int]) -> MapStore:
-        """The map array of the attributes' target and method, for writing; made, or grown to ``rows``."""
-        return MapStore.create(self.directory, attributes, rows=rows, grid=grid)
+    def create_maps(
+        self, attributes: MapAttributes, *, rows: int, grid: tuple[int, int], shard: int = CHUNK_ROWS
+    ) -> MapStore:
+        """The map array of the attributes' target and method, for writing; made, or grown to ``rows``.
+
+        ``shard``: rows that a task writes, a multiple of ``CHUNK_ROWS``.
+        """
+        return MapStore.create(self.directory, attributes, rows=rows, grid=grid, shard=shard)
 
     def maps(self, target: str = "label", method: str | None = None, *, mode: str = "r") -> MapStore:
         """The maps of a target and method, by default the audited one; raises UserError if the run has none."""

@@ -154,7 +154,7 @@ def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
 
     Parts of the method go before an array is made anew, since they vouch for maps that it does not have.
     """
-    iterates = optimizes(plan.explain.method)
+    iterates, shard = optimizes(plan.explain.method), plan.explain.shard_size
     for target in plan.explain.targets:
         attributes = MapAttributes(
             method=plan.explain.method,
@@ -171,10 +171,10 @@ def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
             fill=plan.explain.fill if iterates else None,
             class_names=plan.class_names,
         )
-        if not run.fits_maps(attributes, grid=plan.store_shape):
+        if not run.fits_maps(attributes, grid=plan.store_shape, shard=shard):
             for part in list(run.parts("explain", plan.explain.method)):
                 run.discard_part(part)
-        run.create_maps(attributes, rows=plan.rows, grid=plan.store_shape)
+        run.create_maps(attributes, rows=plan.rows, grid=plan.store_shape, shard=shard)
 
 
 def make_opticam(

@@ -201,6 +201,30 @@ def test_writing_one_shard_touches_no_file_of_another(tmp_path):
     assert before.items() <= after.items()
 
 
+def test_a_shard_s_maps_are_one_object(tmp_path):
+    store = MapStore.create(Directory(str(tmp_path)), ATTRIBUTES, rows=150, grid=(4, 5), shard=64)
+    maps = noise(150, 4, 5)
+    for start in (0, 64, 128):
+        store.write(start, maps[start : start + 64])
+    assert (
+        len([path for path in (tmp_path / "maps.zarr" / "opti_cam" / "label" / "c").rglob("*") if path.is_file()]) == 3
+    )
+    np.testing.assert_array_equal(reopened(Directory(str(tmp_path))).read([149, 3, 70]), maps[[149, 3, 70]])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stays"), [(32, 64, True), (64, 64, True), (64, 128, True), (64, 32, False)]
+)
+def test_an_array_stays_if_tasks_of_the_new_size_write_whole_objects_of_it(directory, before, after, stays):
+    maps = noise(128, 4, 5)
+    MapStore.create(directory, ATTRIBUTES, rows=128, grid=(4, 5), shard=before).write(0, maps)
+    assert MapStore.fits(directory, ATTRIBUTES, (4, 5), after) is stays
+    MapStore.create(directory, ATTRIBUTES, rows=200, grid=(4, 5), shard=after)
+    np.testing.assert_array_equal(
+        reopened(directory).read(slice(0, 128)), maps if stays else np.full_like(maps, np.nan)
+    )
+
+
 def test_normalisations_by_hand():
     maps = np.array([[[-1.0, 0.0], [1.0, 3.0]]], dtype=np.float32)
     assert normalize(maps, "range").ravel().tolist() == [0.0, 0.25, 0.5, 1.0]
