@@ -77,17 +77,9 @@ def report(network: nn.Module, options: argparse.Namespace) -> str:
     """All tables as Markdown."""
     device = torch.device(options.device)
     load = [os.getloadavg()[0]] if hasattr(os, "getloadavg") else []
-    samples = torch.rand(8, 3, options.side, options.side, device=device)
-    network = signal_carrying(network.to(device), samples)
-    layer = find_target_layer(network, samples[:1])
-
-    def task_of(batch: int) -> Task:
-        images = torch.rand(batch, 3, options.side, options.side, device=device)
-        with torch.no_grad():
-            return Task(network, layer, images, network(images).argmax(1))
-
+    task_of = tasks(network, options)
     task = task_of(batches(options, task_of(1))[0])
-    flops = forward_flops(network, samples)
+    flops = forward_flops(task.network, task.images)
     peak = {bf16: peak_flops(device, torch.bfloat16 if bf16 else torch.float32) for bf16 in (False, True)}
     parts = [
         "## One iteration\n",
@@ -99,6 +91,21 @@ def report(network: nn.Module, options: argparse.Namespace) -> str:
         parts += ["\n## Images/s by batch\n", batch_table(task_of, batches(options, task), options)]
     load += [os.getloadavg()[0]] if load else []
     return "\n".join([*heading(options, flops, peak, load), *parts])
+
+
+def tasks(network: nn.Module, options: argparse.Namespace) -> Callable[[int], Task]:
+    """A task on the device by its number of images; the network's statistics are set first."""
+    device = torch.device(options.device)
+    samples = torch.rand(8, 3, options.side, options.side, device=device)
+    network = signal_carrying(network.to(device), samples)
+    layer = find_target_layer(network, samples[:1])
+
+    def task_of(batch: int) -> Task:
+        images = torch.rand(batch, 3, options.side, options.side, device=device)
+        with torch.no_grad():
+            return Task(network, layer, images, network(images).argmax(1))
+
+    return task_of
 
 
 def batches(options: argparse.Namespace, task: Task) -> list[int]:

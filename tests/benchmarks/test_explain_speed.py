@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import explain_speed, speed_methods
+from benchmarks import explain_speed, gpu, speed_methods
 from benchmarks.speed_clock import peak_memory
 from benchmarks.speed_ladder import LADDER, Iteration
 from benchmarks.speed_methods import MISSING, Task, variants
@@ -129,6 +129,24 @@ def test_the_tables_are_written_and_agree_with_themselves(tmp_path, quick, capsy
         assert float(row["images/s"]) == pytest.approx(1000 / each, rel=0.1), name
         assert row["images x runs"] == "2 x 2", name
     assert list(rows_of(page, "Images/s by batch")) == ["2", "3"]
+
+
+def test_the_tables_of_a_gpu_are_made_on_a_cpu_too_and_a_whole_image_is_its_map_and_what_stands_beside_it(
+    tmp_path, quick, monkeypatch
+):
+    monkeypatch.setattr(speed_methods, "find_spec", lambda name: None)
+    gpu.main(["--quick", "--device", "cpu", "--out", str(tmp_path / "gpu.md")])
+    page = (tmp_path / "gpu.md").read_text()
+    assert "python -m benchmarks.gpu --quick --device cpu" in page
+    column, share = "ms/image", "beside the map"
+    rows = rows_of(page, "One audited image")
+    beside = sum(
+        float(rows[name][column]) for name in ("Grad-CAM, the second opinion", "probes", "class probabilities")
+    )
+    for name in ("paper", "paper, bf16", "fast", "fast, bf16"):
+        whole = rows[f"whole: {name}"]
+        assert float(whole[column]) * float(whole[share].rstrip("%")) / 100 == pytest.approx(beside, rel=0.1)
+    assert len(rows_of(page, "Feeding the device")) == 3
 
 
 def test_what_is_not_installed_is_said_to_be_skipped(monkeypatch, quick, capsys):

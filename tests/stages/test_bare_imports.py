@@ -47,7 +47,7 @@ from stages.explain.probes import curves, evidence, scan
 """
 
 SPEED = """
-import benchmarks.explain_speed
+import benchmarks.explain_speed, benchmarks.gpu
 """
 
 
