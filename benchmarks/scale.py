@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     page = [
         "# A run by its number of samples\n",
-        f"{datetime.date.today()}, {cores} cores, Python {platform.python_version()}; load average "
+        f"{datetime.date.today()}, cores: {cores}, Python {platform.python_version()}; load average "
         f"{os.getloadavg()[0]:.1f} at the start. What is real and what is synthetic stands in `benchmarks/scale.py`.\n",
         f"    python -m benchmarks.scale --samples {' '.join(map(str, options.samples))} --shard {options.shard}\n",
         "| samples | stage | seconds | driver's memory, GB | files after it | GB after it |",
