@@ -25,6 +25,7 @@ from pipeline.progress import Progress
 from pipeline.show.console import styled
 from stages.audit.audit import audit
 from stages.audit.truth import read_truth
+from stages.explain.donors import settle_donors
 from stages.explain.explain import ShardReport, explain_shard
 from stages.explain.methods.methods import NULLS, optimizes
 from stages.explain.network.model import Classifier
@@ -136,8 +137,16 @@ def _plan(
 ) -> tuple[ExplainPlan, list[int]]:
     """The plan and its pending shards, with all removed from the run that these make out of date."""
     with timings.measure("plan"):
+        donors = settle_donors(run, samples)
         plan = make_plan(
-            run, classifier, config.model, config.view, config.explain, samples.num_rows, config.cluster.device
+            run,
+            classifier,
+            config.model,
+            config.view,
+            config.explain,
+            samples.num_rows,
+            config.cluster.device,
+            donors,
         )
         create_map_arrays(run, plan)
         others = settle_other_methods(run, plan, samples)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+NEAR = 16
+"""px around the boxes that stay when the rest is blurred: shadows, and the edges that a box cuts off."""
+
 Mask = Any
 """An array or a tensor in [0, 1] that multiplies the pixels of a view."""
 

@@ -127,6 +127,17 @@ _EXPLAIN = (
         group=EVIDENCE, needs=_BOXES, caption="random tenth outside hidden"),
     Column("p_hide_context", f"p with all that lies outside the boxes {_BLUR}.", group=EVIDENCE, needs=_BOXES,
         caption="all outside hidden"),
+    Column("p_hide_context_neutral", "p with all that lies outside the boxes in the mean colour of the training set.",
+        group=EVIDENCE, needs=_BOXES, caption="all outside in one colour"),
+    Column("p_hide_far", f"p with all that lies more than 16 px from the boxes {_BLUR}.", group=EVIDENCE,
+        needs=_BOXES, caption="all far from the boxes hidden"),
+    Column("p_transplant", "Mean p with objects of other classes in the place of the boxes' content: of up to 4 "
+        "donors, of the classes that are most taken for this one.", group=EVIDENCE, needs=_BOXES,
+        caption="another object in the boxes"),
+    Column("p_transplant_null", "Mean p of the class on those objects alone; the rest is in the mean colour of the "
+        "training set.", group=EVIDENCE, needs=_BOXES, caption="that object alone"),
+    Column("p_blank", "p of the class on a view of the mean colour of the training set, which shows nothing.",
+        group=EVIDENCE),
     Column("p_crop", "p on the crop of the largest component of S > mean(S), resized to the view.",
         group=FAITHFULNESS, needs=_PLACE),
     Column("p_crop_outside", "p on the crop of the heaviest component of S > mean(S) outside the boxes, resized to "
@@ -200,6 +211,11 @@ _SCORES = (
         range="[-9.2, 9.2]", better="higher"),
     _score("energy_null_pct", "Percentile of energy_in among the same boxes moved elsewhere in the view (steps of "
         "1/56 of its side; ties half).", LOCALISATION, better="higher"),
+    _score("outside_effect", "What lies outside the boxes is worth to the class: the mean of what is lost without it, "
+        "p_full - (p_hide_context_neutral + p_hide_far) / 2, and of what it gives to other objects, p_transplant - "
+        "p_transplant_null.", EVIDENCE, range="[-1, 1]", better="lower"),
+    _score("outside_room", "What outside_effect can be at most where p_full is 1: the mean of 1 - p_blank and 1 - "
+        "p_transplant_null.", EVIDENCE, compared=False),
     _score("drop_outside", "p_full - p_hide_outside: what hiding the salient part outside costs.", EVIDENCE,
         range="[-1, 1]", better="lower"),
     _score("drop_outside_logit", "The same as a difference of log-odds.", EVIDENCE, range="", unit="logit",

@@ -85,6 +85,16 @@ SAMPLES = pa.schema(
     ]
 )
 
+DONORS = pa.schema(
+    [
+        _KEYS[0],
+        _KEYS[1],
+        _text("digest", "SHA-256 of the image file."),
+        _field("class_index", pa.int32(), "Index of the label among the model's classes."),
+        _field("boxes", pa.list_(BOX), "Its own boxes when it was chosen.", "px"),
+    ]
+)
+
 _TYPES: dict[Kind, pa.DataType] = {
     "real": pa.float32(),
     "integer": pa.int32(),
@@ -144,6 +154,11 @@ CLASSES = pa.schema(
         _field("class_index", pa.int32(), "Index among the model's classes."),
         _count("n", "Samples of the class that were explained."),
         _count("n_evaluable", "Of these, evaluable ones."),
+        _count(
+            "n_untestable",
+            "Of these, ones that could not be tested: outside_room is too small for a flag, or no sample of another "
+            "class lends an object.",
+        ),
         _real("accuracy", "Share predicted right."),
         _real("accuracy_low", "Lower end of its 95% Wilson interval."),
         _real("accuracy_high", "Upper end."),
@@ -151,10 +166,14 @@ CLASSES = pa.schema(
         _real("miss_rate_low", "Lower end of its 95% Wilson interval."),
         _real("miss_rate_high", "Upper end."),
         _real("miss_rate_null", "Its null: mean of 1 - box_area_frac."),
-        _real("reliance_rate", "Share of evaluable samples that the rule relies_on_outside flags."),
+        _real("reliance_rate", "Share of the testable samples that the rule relies_on_outside flags."),
         _real("reliance_low", "Lower end of its 95% Wilson interval."),
         _real("reliance_high", "Upper end."),
-        _real("reliance_p", "One-sided Fisher p-value against the other classes; null below the minimum n."),
+        _real(
+            "reliance_p",
+            "One-sided Fisher p-value of the flags in the class against those in the other classes, untestable samples "
+            "not being flagged; null below the minimum n.",
+        ),
         _real("reliance_q", "The same after Benjamini-Hochberg over classes."),
         _real("lift_median", "Median energy_lift of evaluable samples.", ">= 0"),
         _real("lift_low", "Lower end of its 95% bootstrap interval; null below the minimum n.", ">= 0"),
@@ -270,6 +289,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "cues": CUES,
     "reviews": REVIEWS,
     "sanity": SANITY,
+    "donors": DONORS,
 }
 
 PARTED = ("explain", "scores")

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from benchmarks.planted.experiment import Outcome, cheap_and_costly
 from benchmarks.planted.measure import BLEED, OFF_THE_BOXES, UNINFORMED
-from benchmarks.planted.plan import CONTROL
+from benchmarks.planted.plan import ALL_CLASSES, CONTROL, Experiment
 from benchmarks.planted.statistics import RESAMPLES
 from stages.audit.classes import COLUMNS, class_table
 from stages.audit.rules import RULES, Rule
 from stages.audit.settings import AuditSettings
+from stages.explain.probes.surroundings import TRANSPLANTS
 
 BOTH_MAPS, SHIPPED = "both maps", "both maps and the scan"
 CONFIRMED = "confirmed by all outside"
@@ -65,6 +66,7 @@ class Detector:
     score: Floats
     forward: float
     backward: float
+    threshold: float = AuditSettings().drop_outside
 
 
 def pool(outcomes: Sequence[Outcome], resamples: int = RESAMPLES) -> Rows:
@@ -73,9 +75,15 @@ def pool(outcomes: Sequence[Outcome], resamples: int = RESAMPLES) -> Rows:
     return Rows(
         pa.concat_tables([table.replace_schema_metadata() for _, table in tables]),
         np.concatenate([np.full(table.num_rows, outcome.experiment.name) for outcome, table in tables]),
-        np.concatenate([np.full(table.num_rows, outcome.experiment.kind) for outcome, table in tables]),
+        np.concatenate([np.full(table.num_rows, _kind(outcome.experiment)) for outcome, table in tables]),
         resamples,
     )
+
+
+def _kind(experiment: Experiment) -> str:
+    """What the table of kinds sets apart: the kind of cue, and classifiers of few classes."""
+    few = experiment.classes < ALL_CLASSES
+    return f"{experiment.kind}, {experiment.classes} classes" if few else experiment.kind
 
 
 def main_locators() -> list[str]:
@@ -120,7 +128,11 @@ def detectors(rows: Rows, locators: Sequence[str]) -> list[Detector]:
     ]
     whole = of_blunt["p - p(box alone, rest blurred)"]
     confirmed = [_confirmed(one, whole) for one in (first, second, combined[0], combined[2], combined[3], coarse, full)]
-    flag = Detector(FLAG, flag_score(rows), combined[3].forward + 3, combined[3].backward)
+    halves = [
+        Detector("the class lost without the surroundings (one half)", rows.column("/lost_without"), 2, 0),
+        Detector("the class given to other objects (the other half)", rows.column("/given_to_others"), TRANSPLANTS, 0),
+    ]
+    flag = Detector(FLAG, flag_score(rows), 2 + TRANSPLANTS, 0, AuditSettings().outside_effect)
     margin = [
         Detector(f"{one.name}, less the random drop", one.score - of["random"].score, one.forward + 1, one.backward)
         for one in (first, second)
@@ -131,6 +143,7 @@ def detectors(rows: Rows, locators: Sequence[str]) -> list[Detector]:
         *combined,
         *confirmed,
         flag,
+        *halves,
         *margin,
         *scans,
         *blunt,
@@ -179,11 +192,8 @@ def drop_of(rows: Rows, ways: str) -> Floats:
 
 
 def flag_score(rows: Rows) -> Floats:
-    """What ``relies_on_outside`` ranks by, but for the random margin: the larger of its two grounds (the drop of a
-    part, and p of the map's part outside less that of its part inside), or the drop with all that lies outside hidden
-    where that is smaller. The two thresholds of the grounds and that of the confirmation are the same as shipped."""
-    carried = rows.column(f"{main_locators()[0]}/context_minus_box")
-    return np.asarray(np.minimum(np.fmax(drop_of(rows, SHIPPED), carried), rows.column("/minus_p_box_blurred")))
+    """What ``relies_on_outside`` ranks by."""
+    return rows.column("/outside_effect")
 
 
 def rules_of_label() -> list[Rule]:
@@ -209,8 +219,8 @@ def flagged_by(rule: Rule, rows: Rows, ways: str, settings: AuditSettings) -> Bo
             "correct": pa.array(label == predicted),
             "pred_prob": rows.table["pred_prob"],
             "p_full": rows.table["/p_full"],
-            "p_saliency_in_context": pa.array(rows.column(f"{locator}/context_minus_box"), from_pandas=True),
-            "p_saliency_in_box": pa.array(np.zeros(len(rows))),
+            "outside_effect": pa.array(rows.column("/outside_effect").astype(np.float32), from_pandas=True),
+            "outside_room": pa.array(rows.column("/outside_room").astype(np.float32), from_pandas=True),
             "p_hide_context": pa.array(rows.column("/p_full") - rows.column("/minus_p_box_blurred")),
             "place": pa.array(range(len(rows))),
         }
@@ -227,7 +237,8 @@ def flagged_by(rule: Rule, rows: Rows, ways: str, settings: AuditSettings) -> Bo
 def rank_of_cued(outcome: Outcome, settings: AuditSettings) -> list[int]:
     """Ranks of the cued classes in the table ``classes``, the most reliant class being 1."""
     rows = pool([outcome])
-    drop, relies = drop_of(rows, SHIPPED), flagged_by(RELIES, rows, SHIPPED, settings)
+    effect, relies = flag_score(rows), flagged_by(RELIES, rows, SHIPPED, settings)
+    room = rows.column("/outside_room")
     label, predicted = (rows.table[name].to_pylist() for name in ("label", "predicted"))
     index = {name: k for k, name in enumerate(sorted(set(label)))}
     records = [
@@ -240,7 +251,8 @@ def rank_of_cued(outcome: Outcome, settings: AuditSettings) -> list[int]:
             "pred_index": index.get(predicted[k], -1),
             "correct": own == predicted[k],
             "evaluable": True,
-            "relies": None if np.isnan(drop[k]) else bool(relies[k]),
+            "outside_effect": None if np.isnan(effect[k]) else effect[k],
+            "relies": True if relies[k] else False if room[k] >= settings.outside_effect else None,
         }
         for k, own in enumerate(label)
     ]

@@ -6,6 +6,7 @@ in memory; a test shows that ``drop_outside`` is the number that the pipeline st
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,18 +14,20 @@ from typing import get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stages.explain.donors import A_CLASS, AT_MOST, as_donors, largest_part
 from stages.explain.methods.methods import Method, map_normalization, maps_of
 from stages.explain.opticam.blur import blur
 from stages.explain.opticam.opticam import OptiCam, to_masks, upsample
 from stages.explain.probes.pooling import pool
 from stages.explain.probes.probes import crop_outside, hide, most_salient, outside_of, random_blobs
 from stages.explain.probes.scan import LATTICE, windows
+from stages.explain.probes.surroundings import Donors, grown, transplants, without_surroundings
 from stages.geometry import Boxes
 from stages.masks import HIDDEN_FRACTION
+from stages.score.faithfulness import outside_effect, outside_room
 from stages.score.measures import measure_maps, measure_probes
 from storage.columns import columns_of
 
@@ -170,12 +173,40 @@ def _passes(network: nn.Module) -> Iterator[list[int]]:
         handle.remove()
 
 
+def donors_of(opticam: OptiCam, audited: Audited) -> Donors:
+    """Donors from the pictures themselves, as a run takes them from its samples; by their seeds in place of digests."""
+    ranks: Counter[int] = Counter()
+    chosen = []
+    for place in np.argsort(np.array(audited.seeds), kind="stable").tolist():
+        label = int(audited.labels[place])
+        chosen.append((ranks[label], place))
+        ranks[label] += 1
+    places = [place for rank, place in sorted(chosen, key=lambda pair: pair[0]) if rank < A_CLASS][:AT_MOST]
+    size = audited.views.shape[2]
+    return as_donors(
+        opticam,
+        [torch.from_numpy(audited.views[place]) for place in places],
+        [largest_part(_own(audited.boxes[place]), size) for place in places],
+        [int(audited.labels[place]) for place in places],
+        [audited.seeds[place] for place in places],
+        size,
+        BATCH,
+    )
+
+
+def _own(boxes: Boxes) -> Boxes:
+    """Boxes (n, 4) without the padding."""
+    return boxes[~np.isnan(boxes).any(axis=1)]
+
+
 def measure_without_maps(opticam: OptiCam, audited: Audited) -> Columns:
     """Scores that need boxes but no map: what the box alone (``minus_p_box``, the rest hidden) and the rest alone
     (``p_context``) do to p, hidden pixels being black, as the pipeline stores them, or blurred; and the largest drop
     over the windows of an occlusion scan outside the boxes, all of the pipeline's (``scan_5x5``) and every second a
-    side (``scan_3x3``), with the layer's features in the best window (N, K)."""
-    parts = []
+    side (``scan_3x3``), with the layer's features in the best window (N, K). And what the surroundings are worth, as
+    the pipeline scores it (``outside_effect``), its two halves (``lost_without``, ``given_to_others``) and what it
+    could be at most (``outside_room``)."""
+    parts, donors = [], donors_of(opticam, audited)
     for batch in batches(opticam, audited):
         inside, p, full = batch.coverage[:, None], batch.probabilities, batch.p_full
         box, context = p(batch.images * inside), p(batch.images * (1 - inside))
@@ -193,8 +224,26 @@ def measure_without_maps(opticam: OptiCam, audited: Audited) -> Columns:
             "scan_3x3": scan[::2, ::2].amax((0, 1)),
             "scan_features": pool(batch.features, _best_window(batch, scan)),
         }
-        parts.append({name: _values(value) for name, value in columns.items()})
+        parts.append({name: _values(value) for name, value in columns.items()} | _worth(batch, opticam, donors))
     return _joined(parts)
+
+
+def _worth(batch: Batch, opticam: OptiCam, donors: Donors) -> Columns:
+    """What the surroundings are worth."""
+    has_box = batch.coverage.flatten(1).any(1)
+    boxes = [_own(own) for own in batch.audited.boxes]
+    probes = without_surroundings(
+        batch.probabilities, batch.images, batch.blurred, opticam.mean[0], batch.coverage, has_box
+    )
+    probes |= transplants(batch.softmax, batch.images, boxes, batch.targets, batch.audited.seeds, donors)
+    p = {"p_full": _values(batch.p_full)} | {name: _values(values) for name, values in probes.items()}
+    without = (p["p_hide_context_neutral"] + p["p_hide_far"]) / 2
+    return {
+        "lost_without": p["p_full"] - without,
+        "given_to_others": p["p_transplant"] - p["p_transplant_null"],
+        "outside_effect": outside_effect(p["p_full"], without, p["p_transplant"], p["p_transplant_null"]),
+        "outside_room": outside_room(p["p_blank"], p["p_transplant_null"]),
+    }
 
 
 def batches(opticam: OptiCam, audited: Audited) -> Iterator[Batch]:
@@ -259,7 +308,7 @@ def _ablation(batch: Batch, ranking: Tensor) -> Columns:
 
 def _grown(inside: Tensor, gap: int) -> Tensor:
     """Regions (N, H, W), bool, and what lies within ``gap`` px of them along both axes."""
-    return F.max_pool2d(inside.float()[:, None], 2 * gap + 1, stride=1, padding=gap)[:, 0] > 0
+    return grown(inside.float(), gap) > 0
 
 
 def _drop_with(batch: Batch, ranking: Tensor, allowed: Tensor, area: float, fill: Tensor) -> Tensor:

@@ -123,17 +123,18 @@ def experiment_table(outcomes: Iterable[Outcome]) -> Table:
 def detector_table(rows: Rows, clean: Rows | None, locators: Sequence[str]) -> Table:
     """One row a way of finding: how it ranks, what a threshold makes of it, and what it costs."""
     table = [
-        ["score", "AUROC", "AP", f"precision at {SETTINGS.drop_outside:g}", "recall", "flagged on the control",
+        ["score", "AUROC", "AP", "from", "precision", "recall", "flagged on the control",
          "passes forward", "backward"],
     ]  # fmt: skip
     control = {one.name: one for one in detectors(clean, locators)} if clean is not None else {}
     for one in detectors(rows, locators):
-        flags = one.score >= SETTINGS.drop_outside
-        false = control[one.name].score >= SETTINGS.drop_outside if control else None
+        flags = one.score >= one.threshold
+        false = control[one.name].score >= one.threshold if control else None
         table.append(
             [
                 one.name,
                 *_ranking(rows, one.score),
+                f"{one.threshold:g}",
                 *_deciding(rows, flags),
                 _share(false, clean),
                 *_passes(one),

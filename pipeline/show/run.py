@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pipeline.runner import STAGES
 from pipeline.show.console import styled
-from stages.audit.summary import Share, Summary, headline, summarise
+from stages.audit.summary import Share, Summary, headline, summarise, untested
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from stages.words import interval, number, percent, with_interval
 from storage import Run
@@ -83,6 +83,8 @@ def _print_headline(summary: Summary, console: Console) -> None:
     sentence, ends = headline(summary.reliance), summary.reliance.interval
     more = f"; 95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}%" if ends else ""
     console.print(styled("result      [bold]{}[/]{}", sentence, more))
+    if text := untested(summary):
+        console.print(f"            {text}")
     if summary.standing_out:
         classes = ", ".join(summary.standing_out)
         console.print(f"            more often than in the other classes: {classes}")

@@ -16,7 +16,7 @@ from storage.tables import CLASSES
 
 COLUMNS = (
     "sample_id", "target", "label", "samples_class_index", "pred_index", "correct", "evaluable",
-    "pointing_hit", "box_area_frac", "energy_lift", "context_reliance",
+    "pointing_hit", "box_area_frac", "energy_lift", "context_reliance", "outside_effect",
 )  # fmt: skip
 """Columns of ``audit`` that the class table is made of, beside ``relies``."""
 
@@ -25,13 +25,14 @@ def class_table(
     rows: Iterable[Mapping[str, Any]], evidence_findings: Mapping[str, int], settings: AuditSettings
 ) -> pa.Table:
     """The table ``classes`` from rows of ``audit`` of one method: :data:`COLUMNS`, and ``relies``, which says whether
-    the rule ``relies_on_outside`` holds (null where its numbers are).
+    the rule ``relies_on_outside`` holds (null where its numbers are, and where it could not have held).
 
     Accuracy counts the samples that were explained; everything else the evaluable rows of the target
-    ``label``. ``reliance_p`` is a one-sided Fisher test of the class against all others, ``reliance_q`` the
-    same after Benjamini-Hochberg over the classes with at least ``min_class_size`` such rows; below, both are
-    null, and so are the intervals of medians. ``evidence_findings`` counts flags by label. Most reliant classes first,
-    those without a claim last.
+    ``label``. ``reliance_rate`` is the share of those that could be tested. ``reliance_p`` is a one-sided Fisher test
+    of the flags in the class against those in all others, in which samples that could not be tested are not flagged;
+    ``reliance_q`` the same after Benjamini-Hochberg over the classes with at least ``min_class_size`` such rows; below,
+    both are null, and so are the intervals of medians. ``evidence_findings`` counts flags by label. Most reliant
+    classes first, those without a claim last.
     """
     explained: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     evaluable: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
@@ -41,12 +42,16 @@ def class_table(
         explained[row["label"]][row["sample_id"]] = row
         if row["target"] == "label" and row["evaluable"]:
             evaluable[row["label"]].append(row)
-    relies = {label: _present(evaluable[label], "relies") for label in explained}
-    n_all, reliant_all = sum(map(len, relies.values())), sum(map(sum, relies.values()))
+    tested = {label: _present(evaluable[label], "relies") for label in explained}
+    flagged = {
+        label: [row["relies"] is True for row in evaluable[label] if row["outside_effect"] is not None]
+        for label in explained
+    }
+    n_all, flagged_all = sum(map(len, flagged.values())), sum(map(sum, flagged.values()))
 
     table = []
     for label, samples in explained.items():
-        n, k = len(relies[label]), sum(relies[label])
+        n, k = len(flagged[label]), sum(flagged[label])
         testable = n >= max(settings.min_class_size, 1) and n_all > n
         table.append(
             {
@@ -54,10 +59,11 @@ def class_table(
                 "class_index": next(iter(samples.values()))["samples_class_index"],
                 "n": len(samples),
                 "n_evaluable": len(evaluable[label]),
+                "n_untestable": len(evaluable[label]) - len(tested[label]),
                 **_share("accuracy", [row["correct"] for row in samples.values() if row["correct"] is not None]),
                 **_misses(evaluable[label]),
-                **_share("reliance", relies[label], rate="reliance_rate"),
-                "reliance_p": fisher_greater(k, n, reliant_all - k, n_all - n) if testable else None,
+                **_share("reliance", tested[label], rate="reliance_rate"),
+                "reliance_p": fisher_greater(k, n, flagged_all - k, n_all - n) if testable else None,
                 **_median(evaluable[label], "energy_lift", settings, "lift_median", "lift"),
                 **_median(evaluable[label], "context_reliance", settings, "context_reliance_median", "context"),
                 "n_findings": evidence_findings.get(label, 0),

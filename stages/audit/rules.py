@@ -60,19 +60,18 @@ class Rule:
 
 ON_BOX = "pointing_hit AND energy_lift >= {on_box_lift}"
 ELSEWHERE = "NOT pointing_hit AND energy_lift < {on_box_lift}"
-RELIES = (
-    "p_full - p_hide_context >= {drop_context} "
-    "AND ((drop_outside >= {drop_outside} AND drop_outside - drop_random >= {drop_over_random}) "
-    "OR coalesce(p_saliency_in_context - p_saliency_in_box >= {carried_outside}, FALSE))"
+RELIES = "outside_effect >= {outside_effect} OR CASE WHEN outside_room < {outside_effect} THEN NULL ELSE FALSE END"
+"""Null, which is neither a flag nor the lack of one, where the effect could not have reached the threshold."""
+_WORTH = (
+    "p({target_label}) is {p_full}, {p_hide_context_neutral} with all that lies outside the boxes in one colour and "
+    "{p_hide_far} with it blurred from 16 px on; objects of other classes have {p_transplant} of {target_label} in "
+    "these surroundings, {p_transplant_null} alone; with the costliest tenth outside hidden ({hide_locator}) p is "
+    "{p_hide_outside}, with a random tenth {p_hide_random}"
 )
-_HIDING = (
-    "p({target_label}) is {p_full}, and {p_hide_context} with all that lies outside the boxes blurred, "
-    "{p_hide_outside} with the costliest tenth of the view there ({hide_locator}), {p_hide_random} with a random "
-    "tenth; what lights up outside gives {p_saliency_in_context} alone, inside {p_saliency_in_box}"
-)
-_DROPS = (
-    "drop_outside", "drop_random", "p_full", "p_hide_outside", "p_hide_random", "p_hide_context",
-    "p_saliency_in_context", "p_saliency_in_box", "drop_inside", "hide_locator", "energy_lift",
+_EFFECT = (
+    "outside_effect", "outside_room", "p_full", "p_hide_context_neutral", "p_hide_far", "p_transplant",
+    "p_transplant_null", "p_blank", "drop_outside", "drop_random", "p_hide_outside", "p_hide_random", "hide_locator",
+    "energy_lift",
 )  # fmt: skip
 _PLACE = ("pointing_hit", "energy_in", "box_area_frac", "energy_lift", "drop_outside")
 
@@ -85,18 +84,14 @@ RULES: tuple[Rule, ...] = (
         kind="evidence",
         title="Relies on what is outside the boxes",
         meaning=(
-            "The class is lost when everything outside the boxes is blurred, and either one tenth of the view there is "
-            "enough to lose it, more than by chance, or what lights up outside carries it better than what lights up "
-            "inside. Either the model uses a shortcut there, or part of the object has no box."
+            "What lies outside the boxes is worth much of the class: the class is lost without it, and objects of "
+            "other classes gain it from there. Either the model uses a shortcut there, or part of the object has no "
+            "box."
         ),
         when=RELIES,
-        # DuckDB's least and greatest pass over null, so the second ground counts only where both its numbers are known.
-        severity=(
-            "greatest(drop_outside, CASE WHEN p_saliency_in_context - p_saliency_in_box IS NOT NULL "
-            "THEN least(p_full - p_hide_context, p_saliency_in_context - p_saliency_in_box) END)"
-        ),
-        evidence=_DROPS,
-        reason=_HIDING,
+        severity="outside_effect",
+        evidence=_EFFECT,
+        reason=_WORTH,
         targets=("label", "predicted"),
     ),
     Rule(
@@ -104,14 +99,14 @@ RULES: tuple[Rule, ...] = (
         kind="description",
         title="May rely on what is outside the boxes",
         meaning=(
-            "The class loses some of its probability when a part outside the boxes is blurred, but less than a flag "
-            "needs, or hardly more than with an equal random area, or it keeps it when everything outside is blurred. "
-            "Review these when the flagged ones turn out to be right."
+            "What lies outside the boxes is worth something to the class, but less than a flag needs: some of the "
+            "class is lost without it, or objects of other classes gain some from there. Review these when the flagged "
+            "ones turn out to be right."
         ),
-        when=f"drop_outside >= {{drop_review}} AND NOT coalesce({RELIES}, FALSE)",
-        severity="drop_outside",
-        evidence=_DROPS,
-        reason=_HIDING,
+        when=f"outside_effect >= {{outside_review}} AND NOT coalesce({RELIES}, FALSE)",
+        severity="outside_effect",
+        evidence=_EFFECT,
+        reason=_WORTH,
         targets=("label", "predicted"),
     ),
     Rule(
@@ -119,9 +114,8 @@ RULES: tuple[Rule, ...] = (
         kind="description",
         title="Needs what surrounds the boxes",
         meaning=(
-            "The class is lost when everything outside the boxes is blurred, though hiding a tenth of the view there "
-            "was not enough for a flag. The model uses something large (a frame, a typical place), or the object is "
-            "hard to tell without its surroundings."
+            "The class is lost when everything outside the boxes is blurred, but its surroundings do not give it to "
+            "objects of other classes: the object is cut off by its box, or hard to tell by itself."
         ),
         when=f"p_full - p_hide_context >= {{needs_context}} AND NOT coalesce({RELIES}, FALSE)",
         severity="p_full - p_hide_context",

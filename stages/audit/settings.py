@@ -45,16 +45,13 @@ class AuditSettings:
 
     method: str = ""
     """Saliency method that is audited; empty: ``opti_cam`` if the run has it, else its first method."""
+    outside_effect: float = 0.5
+    """Flag a sample from this worth of its surroundings on. A sample in which they cannot be worth as much is not
+    tested."""
+    outside_review: float = 0.3
+    """From this worth on, a sample that is not flagged is described as worth a look."""
     drop_outside: float = 0.3
-    """Flag a sample from this drop of p when the salient part outside the boxes is hidden."""
-    drop_over_random: float = 0.1
-    """... if it is at least this much more than the drop when an equal random area is hidden."""
-    carried_outside: float = 0.3
-    """Or flag it where what lights up outside, shown alone, has this much more of p than what lights up inside."""
-    drop_context: float = 0.3
-    """Either flag needs this drop of p when all that lies outside is hidden: where a part is needed, the whole is."""
-    drop_review: float = 0.2
-    """From this drop on, a sample that is not flagged is described as worth a look."""
+    """A locator finds something outside the boxes where hiding it costs this much of p."""
     needs_context: float = 0.5
     """The class needs what surrounds the boxes from this drop of p on, when all of that is hidden."""
     missing_box: float = 0.5

@@ -110,6 +110,18 @@ class CueCount:
 
 
 @dataclass(frozen=True)
+class Untestable:
+    """A class with ``n`` samples, of its ``evaluable`` ones, that the flag could not test."""
+
+    label: str
+    n: int
+    evaluable: int
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.n} of {self.evaluable})"
+
+
+@dataclass(frozen=True)
 class Summary:
     """A run in numbers. Shares are fractions in [0, 1]; the misses and the lift are of the target ``label``.
 
@@ -126,6 +138,10 @@ class Summary:
     evaluable: int
     reliance: Share
     """Samples whose label rests on something outside its boxes, of those on which that could be asked."""
+    untestable: tuple[Untestable, ...]
+    """Classes with samples on which it could not be, the most such samples first."""
+    transplanted: bool
+    """Whether any sample had an object of another class set into its surroundings."""
     standing_out: tuple[str, ...]
     """Classes in which it does more often than in the others."""
     misses: Share
@@ -149,6 +165,19 @@ def headline(reliance: Share) -> str:
     return f"{reliance.hits} of {reliance.n} images {verb} on something outside {whose} boxes"
 
 
+def untested(summary: Summary, most: int = 4) -> str:
+    """The classes whose images could not be tested, ``most`` of them by name, and why; empty where there are none."""
+    if not summary.untestable:
+        return ""
+    more = len(summary.untestable) - most
+    classes = ", ".join(map(str, summary.untestable[:most])) + (f" and {more} more" if more > 0 else "")
+    if not summary.transplanted:
+        return f"cannot be tested: {classes}, because no image of another class lends an object: it needs boxes"
+    return (
+        f"cannot be tested: {classes}, because the classifier sees the class in an empty picture or other objects too"
+    )
+
+
 def summarise(run: Run, *, top: int = 3) -> Summary:
     """The summary of an audited run; ``top`` findings a rule. Writes nothing.
 
@@ -160,7 +189,7 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
     with connect(run) as connection:
         evaluable = _rows(
             connection,
-            f"SELECT pointing_hit, box_area_frac, energy_lift, ({flag_condition(settings)}) AS relies "
+            f"SELECT pointing_hit, box_area_frac, energy_lift, outside_effect, ({flag_condition(settings)}) AS relies "
             "FROM audit_targets "
             "WHERE method = ? AND target = 'label' AND evaluable ORDER BY row",
             method,
@@ -188,6 +217,7 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
             "'ok' GROUP BY ALL ORDER BY n DESC, status",
             method,
         )
+    classes = run.table("classes").to_pylist() if run.has_table("classes") else []
     pointed = [row for row in evaluable if row["pointing_hit"] is not None]
     lifts = np.array([row["energy_lift"] for row in evaluable if row["energy_lift"] is not None])
     return Summary(
@@ -199,10 +229,14 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
         metrics=_metrics(run, method),
         evaluable=len(evaluable),
         reliance=_share([row["relies"] for row in evaluable if row["relies"] is not None]),
+        untestable=tuple(
+            Untestable(row["label"], row["n_untestable"], row["n_evaluable"])
+            for row in sorted(classes, key=lambda row: (-(row["n_untestable"] or 0), row["label"]))
+            if row["n_untestable"]
+        ),
+        transplanted=any(row["outside_effect"] is not None for row in evaluable),
         standing_out=tuple(
-            row["label"]
-            for row in (run.table("classes").to_pylist() if run.has_table("classes") else ())
-            if row["reliance_q"] is not None and row["reliance_q"] <= STANDS_OUT
+            row["label"] for row in classes if row["reliance_q"] is not None and row["reliance_q"] <= STANDS_OUT
         ),
         misses=_share([not row["pointing_hit"] for row in pointed]),
         miss_null=float(np.mean([1 - row["box_area_frac"] for row in pointed])) if pointed else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,11 +76,13 @@ class DemoSettings:
         return cls(seed=seed, train_per_class=26, audit_per_class=10, epochs=8)
 
 
-def plan(half: Half, settings: DemoSettings, planting: Planting = DEMO) -> list[Scene]:
-    """The scenes of one half, class by class; the same settings and planting give the same scenes."""
+def plan(
+    half: Half, settings: DemoSettings, planting: Planting = DEMO, classes: Sequence[str] = CLASS_NAMES
+) -> list[Scene]:
+    """The scenes of one half, class by class; the same settings, planting and classes give the same scenes."""
     rng = np.random.default_rng((settings.seed, half == "audit"))
     scenes = []
-    for index, label in enumerate(CLASS_NAMES):
+    for index, label in enumerate(classes):
         n = settings.train_per_class if half == "train" else settings.audit_per_class
         cues = deal_cues(half, label, n, planting, rng)
         likeness = rng.permutation((np.arange(n) + 0.5) / n)

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.explain.donors import image_seed, load_donors
 from stages.explain.methods.methods import TRACE, MethodMaps, maps_of
 from stages.explain.network.device import batch_for, halving, pick_device
 from stages.explain.network.view import ViewSettings, render_view
@@ -29,7 +30,8 @@ from stages.explain.plan import (
     maps_checksum,
 )
 from stages.explain.probes.evidence import Explained, defined, evidence
-from stages.geometry import ViewTransform
+from stages.explain.probes.surroundings import Donors
+from stages.geometry import Boxes, ViewTransform
 from storage import Run
 from storage.images import ImageError
 from storage.samples import own_boxes, read_unchanged
@@ -59,6 +61,8 @@ class _View:
     pixels: NDArray[np.uint8]
     transform: ViewTransform
     coverage: NDArray[np.float32]
+    boxes: Boxes
+    """The sample's own boxes in view, (n, 4) view px."""
     has_box: bool
 
 
@@ -91,6 +95,7 @@ class _Worker:
     opticam: OptiCam
     batch: int
     """Images at a time: what the settings say or the device holds, halved where that was too many."""
+    donors: Donors
     lock: Lock = field(default_factory=Lock)
     """Held while the network is in use: threads of a worker share it, and a hook would see the passes of the others."""
 
@@ -99,7 +104,8 @@ class _Worker:
 def _worker(plan: ExplainPlan, device: torch.device) -> _Worker:
     """The model of this worker process, loaded once."""
     opticam = load_plan_classifier(plan, device)[1]
-    return _Worker(opticam, plan.explain.batch_size or batch_for(opticam, plan.view.size))
+    batch = plan.explain.batch_size or batch_for(opticam, plan.view.size)
+    return _Worker(opticam, batch, load_donors(plan.donors, plan.view, opticam, batch))
 
 
 def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardReport:
@@ -117,7 +123,7 @@ def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardRepo
 
     def explain(batch_size: int) -> _Output:
         sized = replace(plan, explain=replace(plan.explain, batch_size=batch_size))
-        return _explain_samples(sized, worker.opticam, rows, samples.to_pylist(), kept)
+        return _explain_samples(sized, worker, rows, samples.to_pylist(), kept)
 
     with worker.lock:
         output, worker.batch = halving(explain, worker.batch)
@@ -139,12 +145,12 @@ def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardRepo
 
 
 def _explain_samples(
-    plan: ExplainPlan, opticam: OptiCam, rows: range, samples: list[dict[str, Any]], kept: _Kept | None
+    plan: ExplainPlan, worker: _Worker, rows: range, samples: list[dict[str, Any]], kept: _Kept | None
 ) -> _Output:
     shape = (len(rows), *plan.store_shape)
     output = _Output(maps={target: np.full(shape, np.nan, np.float32) for target in plan.explain.targets})
-    for batch in _batched(_items(plan, opticam, samples, output), plan.explain.batch_size):
-        _explain_batch(plan, opticam, batch, rows.start, output, kept)
+    for batch in _batched(_items(plan, worker.opticam, samples, output), plan.explain.batch_size):
+        _explain_batch(plan, worker, batch, rows.start, output, kept)
     return output
 
 
@@ -236,12 +242,12 @@ def _decode(sample: dict[str, Any], view: ViewSettings) -> _View:
         pixels = render_view(image, view)
     except ValueError as error:
         raise ImageError("unreadable", str(error)) from None
-    return _View(sample, pixels, transform, coverage, bool(boxes) and bool(coverage.any()))
+    return _View(sample, pixels, transform, coverage, transform.visible_boxes(boxes), bool(coverage.any()))
 
 
 def _explain_batch(
     plan: ExplainPlan,
-    opticam: OptiCam,
+    worker: _Worker,
     items: list[_Item],
     first_row: int,
     output: _Output,
@@ -249,7 +255,7 @@ def _explain_batch(
 ) -> None:
     """Maps and probes of one batch. A short batch is padded with its first image: a convolution rounds differently
     from one batch size to another, and the same image must give the same bytes."""
-    size = plan.explain.batch_size
+    opticam, size = worker.opticam, plan.explain.batch_size
     images = _pad(torch.stack([item.image for item in items]), size)
     targets = _pad(torch.tensor([item.class_index for item in items], device=opticam.device), size)
     features = _pad(torch.stack([item.features for item in items]), size)
@@ -268,8 +274,8 @@ def _explain_batch(
     maps = to_masks(made.grid, view_size, plan.explain.map_normalization).nan_to_num(nan=0.0)
     coverage = _pad(torch.from_numpy(np.stack([item.view.coverage for item in items])).to(maps), size)
     has_box = _pad(torch.tensor([item.view.has_box for item in items], device=opticam.device), size)
-    seeds = [int(item.view.sample["digest"][:15], 16) for item in items]
-    seeds += seeds[:1] * (size - len(seeds))
+    padded = items + items[:1] * (size - len(items))
+    seeds = [image_seed(item.view.sample["digest"]) for item in padded]
 
     # For method grad_cam there is no second locator; a constant map switches it off.
     second = torch.zeros_like(maps)
@@ -277,8 +283,21 @@ def _explain_batch(
         second = upsample(opticam.grad_cam(images, targets), view_size)
     own = made.status[: len(items)]
     transforms = [item.view.transform for item in items]
-    explained = Explained(images, features, targets, maps, second, coverage, has_box, seeds, own, transforms)
-    probes = evidence(opticam.probabilities, explained, plan.layer.grid, plan.explain)
+    explained = Explained(
+        images,
+        features,
+        targets,
+        maps,
+        second,
+        coverage,
+        has_box,
+        boxes=[item.view.boxes for item in items],
+        neutral=opticam.mean[0],
+        seeds=seeds,
+        status=own,
+        transforms=transforms,
+    )
+    probes = evidence(opticam.probabilities, explained, worker.donors, plan.layer.grid, plan.explain)
     # Where the network returned NaN half-way there is a best iterate, but it cannot be trusted.
     grids_out = made.grid[: len(items)].float().cpu().numpy().copy()
     grids_out[[word == "non_finite" for word in own]] = np.nan

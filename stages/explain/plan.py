@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from stages.explain.donors import Donor
 from stages.explain.methods.methods import optimizes, require, store_shape
 from stages.explain.network.device import Device
 from stages.explain.network.model import Classifier, ModelSettings, load_classifier
@@ -44,6 +45,8 @@ class ExplainPlan:
     normalization: tuple[tuple[float, ...], tuple[float, ...]]
     rows: int
     device: Device = "auto"
+    donors: tuple[Donor, ...] = ()
+    """Samples whose objects are set into other samples' surroundings."""
 
     def shard(self, index: int) -> range:
         """Rows of shard ``index``."""
@@ -84,7 +87,9 @@ class ExplainPlan:
 
     def boxes(self, samples: pa.Table) -> str:
         """Digest of what the probes depend on beside the maps and the settings."""
-        return _digest({"version": PROBES_VERSION, "boxes": samples.select(["label", "boxes"]).to_pylist()})
+        donors = [donor.identity() for donor in self.donors]
+        boxes = samples.select(["label", "boxes"]).to_pylist()
+        return _digest({"version": PROBES_VERSION, "boxes": boxes, "donors": donors})
 
     def fingerprints(self, samples: pa.Table) -> Fingerprints:
         """What the maps and the probes of these samples depend on."""
@@ -127,6 +132,7 @@ def make_plan(
     explain: ExplainSettings,
     rows: int,
     device: Device = "auto",
+    donors: tuple[Donor, ...] = (),
 ) -> ExplainPlan:
     """The plan of a run, with the layer found; raises UserError if it cannot be found, or the method's package."""
     require(explain.method)
@@ -145,6 +151,7 @@ def make_plan(
         normalization=(tuple(classifier.mean.flatten().tolist()), tuple(classifier.std.flatten().tolist())),
         rows=rows,
         device=device,
+        donors=donors,
     )
     return plan
 

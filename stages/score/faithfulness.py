@@ -52,6 +52,27 @@ def drop_logit(p_full: ArrayLike, p_hidden: ArrayLike) -> Values:
     return log_odds(p_full, PROBABILITY_CLAMP) - log_odds(p_hidden, PROBABILITY_CLAMP)
 
 
+def outside_effect(
+    p_full: ArrayLike, p_without: ArrayLike, p_transplant: ArrayLike, p_transplant_null: ArrayLike
+) -> Values:
+    """What the surroundings of the boxes are worth to the class, in [-1, 1]: their Shapley value (Shapley 1953).
+
+    1/2 (p_full - p_without) + 1/2 (p_transplant - p_transplant_null): what they add to the object, and what they add to
+    objects of other classes.
+    """
+    lost, given = drop(p_full, p_without), drop(p_transplant, p_transplant_null)
+    return (lost + given) / 2
+
+
+def outside_room(p_blank: ArrayLike, p_transplant_null: ArrayLike) -> Values:
+    """The most that ``outside_effect`` can be, in [0, 1], for an image on which p of the class is 1.
+
+    1/2 (1 - p_blank) + 1/2 (1 - p_transplant_null), if p falls to ``p_blank`` without the surroundings: a classifier
+    that takes an empty view for the class leaves little to be lost.
+    """
+    return (drop(1, p_blank) + drop(1, p_transplant_null)) / 2
+
+
 def context_reliance(p_saliency_in_box: ArrayLike, p_saliency_in_context: ArrayLike) -> Values:
     """p(S outside the boxes) / (p(S inside) + p(S outside)), in [0, 1]; undefined where both are 0."""
     inside, outside = _values(p_saliency_in_box), _values(p_saliency_in_context)

@@ -51,6 +51,13 @@ def measure_probes(probes: Mapping[str, Values]) -> dict[str, Values]:
         "ad": faithfulness.average_drop(full, masked),
         "ai": faithfulness.average_increase(full, masked),
         "ag": faithfulness.average_gain(full, masked),
+        "outside_effect": faithfulness.outside_effect(
+            full,
+            (probes["p_hide_context_neutral"] + probes["p_hide_far"]) / 2,
+            probes["p_transplant"],
+            probes["p_transplant_null"],
+        ),
+        "outside_room": faithfulness.outside_room(probes["p_blank"], probes["p_transplant_null"]),
         "drop_outside": faithfulness.drop(full, probes["p_hide_outside"]),
         "drop_outside_logit": faithfulness.drop_logit(full, probes["p_hide_outside"]),
         "drop_inside": faithfulness.drop(full, probes["p_hide_inside"]),

@@ -102,10 +102,10 @@ def test_rules_are_listed_with_the_run_s_own_and_its_thresholds(command, tmp_pat
         "reason": "{box_area_frac:%} of the view",
     }
     run = Run.create(str(tmp_path / "run"))
-    run.write_info(RunInfo(config={"audit": {"drop_outside": 0.45, "rules": [own]}}))
+    run.write_info(RunInfo(config={"audit": {"outside_effect": 0.45, "rules": [own]}}))
     status, out, _ = command("query", tmp_path / "run", "--rules")
     assert status == 0
-    assert "drop_outside >= 0.45 AND" in out
+    assert "outside_effect >= 0.45 OR" in out
     assert "tiny (description)  A tiny box" in out
     assert "box_area_frac < .05" in out
     mistaken(command("query", tmp_path / "rum", "--rules"), "no run at")

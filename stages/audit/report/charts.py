@@ -105,18 +105,16 @@ def energy_chart(points: Sequence[Point]) -> Markup:
         return _svg(figure, "energy", "Share of the map in the boxes against the boxes' area", said)
 
 
-def drop_chart(points: Sequence[Point], threshold: float) -> Markup:
-    """``drop_outside`` against the probability of the label, with the flag's threshold; empty without points."""
-    known = [point for point in points if point.drop_outside is not None and point.p_full is not None]
+def effect_chart(points: Sequence[Point], threshold: float) -> Markup:
+    """``outside_effect`` against the probability of the label, with the flag's threshold; empty without points."""
+    known = [point for point in points if point.outside_effect is not None and point.p_full is not None]
     if not known:
         return Markup("")
     x = np.array([point.p_full for point in known], float)
-    y = np.array([point.drop_outside for point in known], float)
+    y = np.array([point.outside_effect for point in known], float)
     with rc_context(_STYLE):
         figure, axes = _square()
         lowest = min(-0.05, float(y.min()) - 0.05)
-        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        axes.text(0.6, 0.66, "all of p lost", color=MUTED, ha="right", va="bottom", fontsize=7.5)
         axes.axhline(threshold, color=RED, linewidth=1)
         axes.text(0.01, threshold + 0.01, f"flag from {threshold:g}", color=MUTED, va="bottom", fontsize=7.5)
         _scatter(axes, x, y, known)
@@ -124,10 +122,10 @@ def drop_chart(points: Sequence[Point], threshold: float) -> Markup:
             xlim=(0, 1),
             ylim=(lowest, 1),
             xlabel="p of the label on the whole view",
-            ylabel="drop of p (outside hidden)",
+            ylabel="worth of what lies outside",
         )
         said = f"{sum(point.flagged for point in known)} of {len(known)} samples are flagged."
-        return _svg(figure, "drop", "What hiding something outside the boxes costs, against the probability", said)
+        return _svg(figure, "effect", "What lies outside the boxes is worth, against the probability", said)
 
 
 def _square() -> tuple[Figure, Axes]:

@@ -78,7 +78,7 @@ class Point:
     box_area_frac: float | None
     energy_in: float | None
     p_full: float | None
-    drop_outside: float | None
+    outside_effect: float | None
     flagged: bool
 
 
@@ -245,7 +245,8 @@ class _Cards:
             ("nothing hidden", row["p_full"]),
             ("dashed part hidden", row["p_hide_outside"]),
             ("random part hidden", row["p_hide_random"]),
-            ("all outside hidden", row["p_hide_context"]),
+            ("all outside in one colour", row["p_hide_context_neutral"]),
+            ("another object there", row["p_transplant"]),
         )
         energy, area = (in_words(row[name], percent=True) for name in ("energy_in", "box_area_frac"))
         place = f"{energy} of the map in the boxes, by chance {area}" if row["energy_in"] is not None else ""
@@ -289,11 +290,11 @@ def _galleries(
 def _points(connection: duckdb.DuckDBPyConnection, method: str, relies: str) -> tuple[Point, ...]:
     """The evaluable samples, and which of them rely on what is outside their boxes."""
     found = connection.execute(
-        f"SELECT box_area_frac, energy_in, p_full, drop_outside, ({relies}) AS relies FROM audit_targets "
+        f"SELECT box_area_frac, energy_in, p_full, outside_effect, ({relies}) AS relies FROM audit_targets "
         "WHERE method = ? AND target = 'label' AND evaluable ORDER BY row",
         [method],
     ).fetchall()
-    return tuple(Point(area, energy, p, drop, bool(relies)) for area, energy, p, drop, relies in found)
+    return tuple(Point(area, energy, p, effect, bool(relies)) for area, energy, p, effect, relies in found)
 
 
 def _audit_rows(

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from stages.audit.report.charts import class_chart, drop_chart, energy_chart
+from stages.audit.report.charts import class_chart, effect_chart, energy_chart
 from stages.audit.report.contents import Contents, MetricsTable, Point, Record
 from stages.audit.report.verdict import explanation, next_steps
 from stages.audit.summary import headline
@@ -60,9 +60,9 @@ def render(contents: Contents) -> str:
         untested=[row for row in contents.classes if row["reliance_q"] is None and row["n_findings"]],
         class_chart=class_chart(contents.classes, contents.summary.reliance.rate),
         energy_chart=energy_chart(contents.points),
-        drop_chart=drop_chart(contents.points, contents.thresholds["drop_outside"]),
+        effect_chart=effect_chart(contents.points, contents.thresholds["outside_effect"]),
         energy_bins=_energy_bins(contents.points),
-        drop_bins=_drop_bins(contents.points),
+        effect_bins=_effect_bins(contents.points),
     )
 
 
@@ -132,14 +132,14 @@ def _energy_bins(points: Sequence[Point]) -> list[dict[str, Any]]:
     ]
 
 
-def _drop_bins(points: Sequence[Point]) -> list[dict[str, Any]]:
-    """The chart of drops as a table."""
-    known = [point for point in points if point.drop_outside is not None]
+def _effect_bins(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """The chart of what the surroundings are worth as a table."""
+    known = [point for point in points if point.outside_effect is not None]
     return [
         {
             "bin": words,
             "n": len(inside),
-            "median": median(p.drop_outside or 0 for p in inside) if inside else None,
+            "median": median(p.outside_effect or 0 for p in inside) if inside else None,
             "flagged": sum(p.flagged for p in inside),
         }
         for words, inside in _bins(known, (0, 0.2, 0.4, 0.6, 0.8, 1), lambda point: point.p_full)

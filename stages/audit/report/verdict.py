@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from stages.audit.report.contents import Contents
+from stages.audit.summary import untested
 from stages.words import interval, percent
 
 
@@ -21,6 +22,10 @@ class Step:
 def explanation(contents: Contents) -> str:
     """The verdict's numbers, and the experiment behind them."""
     share, limits = contents.summary.reliance, contents.thresholds
+    left_out = untested(contents.summary)
+    left_out = left_out and f" {left_out[0].upper()}{left_out[1:]}."
+    if not share.n and left_out:
+        return f"{left_out.strip()} The maps below can be looked at, but nothing here says what the model needs."
     if not share.n:
         return (
             "No sample has a map and boxes of its label that leave enough of the view outside: the maps below can be "
@@ -29,14 +34,13 @@ def explanation(contents: Contents) -> str:
     if not share.hits:
         return (
             f"With {share.n} images tested, up to {percent(share.interval[1] if share.interval else None)} of such "
-            "images may still do so. Cues inside a box, and diffuse ones such as a tint, are not what this test finds."
+            f"images may still do so. Cues inside a box are not what this test finds.{left_out}"
         )
     return (
         f"That is {percent(share.rate)} {interval(share.interval, 100, 1)} of the images that could be tested. "
-        f"Blurring all that lies outside the boxes takes {limits['drop_context']:.2f} or more from the probability of "
-        f"their label, and something there is to blame: a tenth of the view costs {limits['drop_outside']:.2f}, more "
-        "than a random tenth does, or what lights up outside carries the label better than what lights up inside. "
-        "Either the model uses a shortcut there, or part of the object has no box."
+        f"What lies outside the boxes is worth {limits['outside_effect']:.2f} or more of the probability of their "
+        "label: the mean of what is lost without it, and of what it gives to objects of other classes. "
+        f"Either the model uses a shortcut there, or part of the object has no box.{left_out}"
     )
 
 
@@ -49,7 +53,7 @@ def next_steps(contents: Contents) -> tuple[Step, ...]:
     steps = []
     if any(verdict.fault for verdict in sanity):
         steps.append(Step("Do not read the maps yet", "they change too little when the network's weights are random"))
-    if not contents.summary.reliance.n:
+    if not contents.summary.reliance.n and not contents.summary.untestable:
         steps.append(Step("Give the dataset boxes", "without them inside and outside cannot be told apart"))
     if flagged:
         them = "it is" if flagged == 1 else "each is"
@@ -85,7 +89,5 @@ def next_steps(contents: Contents) -> tuple[Step, ...]:
             Step("Check that the maps depend on the network", "this run's were not checked", f"sightline sanity {run}")
         )
     if contents.summary.reliance.n and not flagged:
-        steps.append(
-            Step("Do not take this for a proof", "cues inside the boxes, and diffuse ones, would not have been found")
-        )
+        steps.append(Step("Do not take this for a proof", "cues inside the boxes would not have been found"))
     return tuple(steps)

@@ -17,8 +17,9 @@ from stages.explain.probes.curves import insertion_deletion
 from stages.explain.probes.pooling import pool
 from stages.explain.probes.probes import ClassProbabilities, crop_outside, most_salient, outside_of, probe
 from stages.explain.probes.scan import Window, scan
+from stages.explain.probes.surroundings import Donors, transplants, without_surroundings
 from stages.explain.settings import ExplainSettings
-from stages.geometry import ViewTransform, clip_boxes, largest_component_box
+from stages.geometry import Boxes, ViewTransform, clip_boxes, largest_component_box
 from stages.masks import hidden_pixels
 from storage.columns import needing
 
@@ -44,8 +45,12 @@ class Explained:
     """Share of each pixel inside the ground-truth boxes, (N, H, W)."""
     has_box: Tensor
     """Whether a box is in view, (N,)."""
+    boxes: Sequence[Boxes]
+    """The boxes in view of each image that counts, (n, 4) view px."""
+    neutral: Tensor
+    """The colour that says nothing to the network, (3, 1, 1): the mean of its training set."""
     seeds: Sequence[int]
-    """Seed of each image's random blob."""
+    """A number that is each image's own: the seed of its random blob."""
     status: Sequence[str]
     """Status of each map."""
     transforms: Sequence[ViewTransform]
@@ -54,14 +59,18 @@ class Explained:
 
 @torch.no_grad()
 def evidence(
-    class_probabilities: ClassProbabilities, batch: Explained, grid: tuple[int, int], settings: ExplainSettings
+    class_probabilities: ClassProbabilities,
+    batch: Explained,
+    donors: Donors,
+    grid: tuple[int, int],
+    settings: ExplainSettings,
 ) -> list[dict[str, Any]]:
     """The columns of ``explain`` that need forward passes, as a dict an image; what is left out is undefined.
 
     ``grid`` is that of the maps. Every forward pass is one of N images: a convolution rounds differently from one batch
     size to another.
     """
-    columns, pointed = _columns(class_probabilities, batch, grid, settings)
+    columns, pointed = _columns(class_probabilities, batch, donors, grid, settings)
     constant = (batch.maps.amax((1, 2)) == batch.maps.amin((1, 2))).tolist()
     rows: list[dict[str, Any]] = []
     for place, status in enumerate(batch.status):
@@ -76,7 +85,11 @@ def evidence(
 
 
 def _columns(
-    class_probabilities: ClassProbabilities, batch: Explained, grid: tuple[int, int], settings: ExplainSettings
+    class_probabilities: ClassProbabilities,
+    batch: Explained,
+    donors: Donors,
+    grid: tuple[int, int],
+    settings: ExplainSettings,
 ) -> tuple[dict[str, list[Any]], dict[str, Tensor]]:
     """Name to a value an image, whatever the status of its map; None where undefined. And locator to the map
     (N, H, W), in [0, 1], by which it proposes what to hide."""
@@ -87,6 +100,8 @@ def _columns(
     images, maps, coverage, has_box = batch.images, batch.maps, batch.coverage, batch.has_box
     blurred, outside = blur(images), outside_of(coverage, has_box)
     found = probe(probabilities, images, blurred, maps, batch.second, coverage, has_box, batch.seeds, grid)
+    found |= without_surroundings(probabilities, images, blurred, batch.neutral, coverage, has_box)
+    found |= transplants(class_probabilities, images, batch.boxes, batch.targets, batch.seeds, donors)
     columns: dict[str, list[Any]] = {name: _values(numbers) for name, numbers in found.items()}
 
     columns["image_features"] = _vectors(batch.features.mean((2, 3)))
@@ -100,7 +115,9 @@ def _columns(
     if settings.scan:
         # Undefined where the maps' proposals are: a tenth of the view must lie outside.
         enough = outside.flatten(1).sum(1) >= hidden_pixels(*outside.shape[1:])
-        p_scan, windows = scan(probabilities, images, blurred, outside & enough[:, None, None])
+        enough[len(batch.status) :] = False
+        allowed = outside & enough[:, None, None]
+        p_scan, windows = scan(class_probabilities, images, batch.targets, blurred, allowed)
         columns["p_hide_scan"] = _values(p_scan)
         columns["scan_box"] = _in_image(windows, batch.transforms)
         pointed["scan"] = _lit(windows, maps)

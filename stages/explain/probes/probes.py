@@ -6,8 +6,9 @@ to the probability when the pointed-at part is hidden is evidence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
+from itertools import islice
 from operator import mul
 
 import numpy as np
@@ -21,7 +22,7 @@ from stages.explain.opticam.opticam import upsample
 from stages.geometry import EIGHT_NEIGHBOURS, Boxes, largest_component_box
 from stages.masks import hidden_pixels, kept_parts
 
-PROBES_VERSION = 5
+PROBES_VERSION = 6
 Probabilities = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) in [0, 1] to the probability of each image's explained class, (N,)."""
 
@@ -76,6 +77,17 @@ def probe(
         "p_hide_context": boxed(images * inside + blurred * (1 - inside)),
         "p_crop": probabilities(crops(images, largest_component_box(_on_host(maps)))),
     }
+
+
+def in_passes(class_probabilities: ClassProbabilities, pictures: Iterable[Tensor], size: int) -> list[Tensor]:
+    """The probabilities of the classes, (C,), on each of the pictures (3, H, W).
+
+    In forward passes of ``size`` pictures, the last one filled up: a convolution rounds by the size of its batch.
+    """
+    pending, found = iter(pictures), list[Tensor]()
+    while chunk := list(islice(pending, size)):
+        found += class_probabilities(torch.stack(chunk + chunk[:1] * (size - len(chunk))))[: len(chunk)]
+    return found
 
 
 def outside_of(coverage: Tensor, has_box: Tensor) -> Tensor:

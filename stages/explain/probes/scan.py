@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.explain.probes.probes import Probabilities
+from stages.explain.probes.probes import ClassProbabilities, in_passes
 from stages.masks import HIDDEN_FRACTION
 
 LATTICE = 5
@@ -34,23 +34,35 @@ def windows(height: int, width: int) -> list[Window]:
 
 @torch.no_grad()
 def scan(
-    probabilities: Probabilities, images: Tensor, blurred: Tensor, allowed: Tensor
+    class_probabilities: ClassProbabilities, images: Tensor, targets: Tensor, blurred: Tensor, allowed: Tensor
 ) -> tuple[Tensor, list[Window | None]]:
-    """Lowest p (N,) over the windows, and the window of each image that gave it.
+    """Lowest p (N,) of each image's target over the windows, and the window that gave it.
 
     In each window, the pixels that ``allowed`` (N, H, W) says are replaced by those of ``blurred``. NaN and None where
-    no window holds an allowed pixel; of windows alike the first counts. One forward pass of the N images a window.
+    no window holds an allowed pixel; of windows alike the first counts. A window in which an image has no such pixel
+    takes no forward pass, of N pictures each.
     """
-    height, width = allowed.shape[1:]
-    lowest = torch.full((len(images),), torch.inf, device=images.device)
-    place = torch.full((len(images),), -1, device=images.device)
-    lattice = windows(height, width)
-    for index, (x0, y0, x1, y1) in enumerate(lattice):
-        hidden = torch.zeros_like(allowed)
-        hidden[:, y0:y1, x0:x1] = allowed[:, y0:y1, x0:x1]
-        p = probabilities(torch.where(hidden[:, None], blurred, images))
-        better = hidden.flatten(1).any(1) & (p < lowest)
-        lowest = torch.where(better, p.to(lowest), lowest)
-        place = torch.where(better, index, place)
-    found = [None if index < 0 else lattice[index] for index in place.tolist()]
-    return torch.where(place < 0, torch.nan, lowest), found
+    lattice, inside = windows(*allowed.shape[1:]), allowed.cpu()
+    pairs = [
+        (place, (x0, y0, x1, y1))
+        for place in range(len(images))
+        for x0, y0, x1, y1 in lattice
+        if inside[place, y0:y1, x0:x1].any()
+    ]
+
+    def hidden(place: int, window: Window) -> Tensor:
+        x0, y0, x1, y1 = window
+        picture = images[place].clone()
+        part, hides = picture[:, y0:y1, x0:x1], allowed[place, y0:y1, x0:x1]
+        part.copy_(torch.where(hides, blurred[place, :, y0:y1, x0:x1], part))
+        return picture
+
+    table = in_passes(class_probabilities, (hidden(*pair) for pair in pairs), len(images))
+    lowest = [math.inf] * len(images)
+    found: list[Window | None] = [None] * len(images)
+    for (place, window), p in zip(pairs, table, strict=True):
+        own = float(p[targets[place]])
+        if own < lowest[place]:
+            lowest[place], found[place] = own, window
+    values = [math.nan if window is None else p for p, window in zip(lowest, found, strict=True)]
+    return torch.tensor(values, device=images.device), found

@@ -63,32 +63,17 @@ def _seen(probes: Mapping[str, float | None], name: str, full: float) -> str:
 
 
 def _conclusion(probes: Mapping[str, float | None], full: float, box: float, found: Collection[str] | None) -> str:
-    hidden, random, blurred = (probes.get(name) for name in ("p_hide_outside", "p_hide_random", "p_hide_context"))
+    blurred = probes.get("p_hide_context")
     if found is None:
         return "The run was not audited yet, so no rule says what the class rests on."
     if "relies_on_outside" in found:
-        lit_outside, lit_inside = probes.get("p_saliency_in_context"), probes.get("p_saliency_in_box")
-        carried = None if lit_outside is None or lit_inside is None else lit_outside - lit_inside
-        if carried is not None and (hidden is None or carried > full - hidden):
-            return (
-                f"The class is found outside the boxes: what lights up there gives {p(lit_outside)} alone, what lights "
-                f"up inside {p(lit_inside)}, and with everything outside blurred p falls to {p(blurred)}."
-            )
-        alone = f"although the boxes alone would do ({p(box)})" if box >= ENOUGH * full else _not_enough(box)
-        return f"The class rests on something outside the boxes, {alone}."
-    if "may_rely_on_outside" in found and hidden is not None:
-        if blurred is not None and blurred > hidden:
-            return (
-                f"The class does without its surroundings: with everything outside blurred p is {p(blurred)}. "
-                "The one place that costs p when hidden disturbs rather than carries."
-            )
-        if random is not None and full - random >= ENOUGH * (full - hidden):
-            return "Any change of the surroundings costs as much, not this place in particular."
-        return f"The class leans on something outside the boxes; the boxes alone give {p(box)}."
+        return f"The class rests on its surroundings: {_worth(probes)}."
+    if "may_rely_on_outside" in found:
+        return f"The class leans on its surroundings: {_worth(probes)}."
     if "needs_context" in found:
         return (
-            f"The class needs its surroundings as a whole: with everything outside blurred p falls to {p(blurred)}, "
-            "though no single part outside decides."
+            f"The class needs its surroundings: with everything outside blurred p falls to {p(blurred)}. They do not "
+            "give it to objects of other classes."
         )
     return _inside(probes, full, box, blurred)
 
@@ -107,5 +92,12 @@ def _inside(probes: Mapping[str, float | None], full: float, box: float, blurred
     return text
 
 
-def _not_enough(box: float) -> str:
-    return f"and the boxes alone are not enough ({p(box)})"
+def _worth(probes: Mapping[str, float | None]) -> str:
+    """What the class is without its surroundings, and what they are without its object."""
+    neutral, far, given, null = (
+        probes.get(name) for name in ("p_hide_context_neutral", "p_hide_far", "p_transplant", "p_transplant_null")
+    )
+    return (
+        f"without them p is {p(neutral)} (one colour) or {p(far)} (blurred), and objects of other classes have "
+        f"{p(given)} of it in them, {p(null)} alone"
+    )

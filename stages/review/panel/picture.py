@@ -16,7 +16,7 @@ from scipy import ndimage
 from skimage.measure import find_contours
 
 from stages.geometry import ViewTransform
-from stages.masks import hidden_pixels, kept_parts
+from stages.masks import NEAR, hidden_pixels, kept_parts
 
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Levels of the map that a contour can be shown at."""
@@ -64,6 +64,11 @@ def window_outside(window: Sequence[float], view: ViewTransform, coverage: Map) 
     hidden = np.zeros(coverage.shape, dtype=bool)
     hidden[max(y0, 0) : y1, max(x0, 0) : x1] = True
     return hidden & (coverage <= 1e-6)
+
+
+def far_outside(coverage: Map) -> Mask:
+    """The pixels (H, W) that p_hide_far hides: those that lie more than ``NEAR`` px from the boxes along an axis."""
+    return np.asarray(ndimage.maximum_filter(coverage, 2 * NEAR + 1, mode="constant") <= 1e-6)
 
 
 def hide(seen: View, hidden: Mask | Map) -> View:

@@ -22,6 +22,7 @@ from stages.review.panel.picture import (
     LEVELS,
     contours,
     data_uri,
+    far_outside,
     heat,
     hide,
     masked_views,
@@ -211,6 +212,7 @@ def _seen(portrait: Portrait, image: Image.Image) -> dict[str, NDArray[np.uint8]
     seen = masked_views(whole, saliency, coverage)
     if coverage is not None:
         seen["p_hide_context"] = hide(whole, 1 - coverage)
+        seen["p_hide_far"] = hide(whole, far_outside(coverage))
     if coverage is not None and saliency is not None and portrait.hide_locator == portrait.method:
         seen["p_hide_outside"] = hide(whole, tenth_outside(saliency, coverage))
     elif coverage is not None and portrait.scan_box is not None and portrait.hide_locator == "scan":

@@ -38,7 +38,8 @@ def table(n: int, **columns: object) -> pa.Table:
     scores |= {"context_minus_box": 0.0, "energy_lift": 2.0, "energy_in": 0.9, "entropy": 0.95, "pointing_hit": 1.0}
     values: dict[str, object] = {"label": "a", "predicted": "a", "pred_prob": 0.9, "positive": False, "/p_full": 0.9}
     values |= {f"{locator}/{name}": value for locator in (MAP, "grad_cam") for name, value in scores.items()}
-    values |= {"random/drop_outside": 0.0, "/scan_5x5": 0.0, "/minus_p_box_blurred": 0.5} | {
+    values |= {"random/drop_outside": 0.0, "/scan_5x5": 0.0, "/minus_p_box_blurred": 0.5}
+    values |= {"/outside_effect": 0.0, "/outside_room": 0.9} | {
         name.replace("__", "/"): value for name, value in columns.items()
     }
     return pa.table({name: value if isinstance(value, list) else [value] * n for name, value in values.items()})
@@ -61,28 +62,9 @@ def test_the_largest_drop_skips_the_undefined_and_adds_the_costs() -> None:
 
 
 def test_a_rule_flags_by_its_own_sql_and_threshold() -> None:
-    drops = {f"{MAP}__drop_outside": [0.29, 0.3, 0.5, 0.5, np.nan, 0.5]}
-    all_outside = [0.4, 0.4, 0.4, 0.4, 0.4, 0.2]
-    seen = rows(6, random__drop_outside=[0.0, 0.0, 0.0, 0.45, 0.0, 0.0], __minus_p_box_blurred=all_outside, **drops)
-    flagged = flagged_by(rule("relies_on_outside"), seen, MAP, SETTINGS)
-    # From .3 on, at least .1 more than the random drop, and .3 with all outside hidden; an undefined drop is no flag.
-    assert flagged.tolist() == [False, True, True, False, False, False]
-
-
-def test_the_maps_part_outside_is_a_ground_too_where_all_outside_confirms_it() -> None:
-    carried = {f"{MAP}__context_minus_box": [0.29, 0.3125, np.nan, 0.5, -0.5]}
-    seen = rows(5, __minus_p_box_blurred=[0.4, 0.4, 0.4, 0.2, 0.4], **carried)
-    assert flagged_by(rule("relies_on_outside"), seen, MAP, SETTINGS).tolist() == [False, True, False, False, False]
-
-
-def test_the_flag_ranks_by_its_larger_ground_or_its_confirmation_where_that_is_smaller() -> None:
-    seen = rows(
-        4,
-        __scan_5x5=[0.05, 0.6, 0.2, 0.5],
-        __minus_p_box_blurred=[0.4, 0.9, 0.9, np.nan],
-        **{f"{MAP}__context_minus_box": [0.5, np.nan, -0.3, 0.5]},
-    )
-    np.testing.assert_array_equal(flag_score(seen), [0.4, 0.6, 0.2, np.nan])
+    seen = rows(4, __outside_effect=[0.49, 0.5, np.nan, 0.9], __outside_room=[0.9, 0.9, 0.9, 0.2])
+    assert flagged_by(rule("relies_on_outside"), seen, MAP, SETTINGS).tolist() == [False, True, False, True]
+    np.testing.assert_array_equal(flag_score(seen), [0.49, 0.5, np.nan, 0.9])
 
 
 def test_descriptions_see_the_map_of_the_locator_that_is_asked_for() -> None:
@@ -107,8 +89,8 @@ def outcome(own: pa.Table | None, kind: str = "sticker") -> Outcome:
 
 def test_the_cued_class_is_ranked_by_the_share_of_its_pictures_that_are_flagged() -> None:
     label = ["a"] * 12 + ["b"] * 12 + ["c"] * 12
-    drops = [0.0] * 12 + [0.9] * 6 + [0.0] * 6 + [0.9] * 9 + [0.0] * 3
-    own = table(36, label=label, predicted=label, **{f"{MAP}__drop_outside": drops})
+    effects = [0.0] * 12 + [0.9] * 6 + [0.0] * 6 + [0.9] * 9 + [0.0] * 3
+    own = table(36, label=label, predicted=label, __outside_effect=effects)
     assert rank_of_cued(outcome(own), SETTINGS) == [2]  # of b: c has 9 of 12, b has 6
 
 

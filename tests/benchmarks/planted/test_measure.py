@@ -8,12 +8,15 @@ import torch
 from PIL import Image
 
 from benchmarks.planted.measure import Audited, class_probabilities, measure_locator, measure_without_maps
+from stages.explain.donors import settle_donors
+from stages.explain.explain import explain_shard
 from stages.explain.network.view import render_view
 from stages.explain.opticam.opticam import OptiCam
 from stages.explain.plan import load_plan_classifier
 from stages.score.localization import pad_boxes
+from storage import Run
 from tests.stages.explain.networks import tiny
-from tests.stages.explain.shards import CLASSES, VIEW, explain, planned, rows_by_key, samples_of, settings
+from tests.stages.explain.shards import CLASSES, VIEW, planned, rows_by_key, samples_of, settings
 
 BOX = (5, 5, 25, 20)
 N = 4
@@ -34,9 +37,10 @@ def audited_of(samples: list[dict]) -> Audited:
 def test_the_drops_measured_in_memory_are_those_that_the_pipeline_stores(tmp_path: Path) -> None:
     samples = samples_of(tmp_path / "images", range(N), BOX)
     explaining = settings(scan=True, targets=("label",))
-    run, _ = explain(str(tmp_path / "run"), samples, explaining)
+    url = str(tmp_path / "run")
+    run, plan = planned(url, samples, explaining, donors=settle_donors(Run.create(url), samples))
+    explain_shard(plan, 0, samples)
     stored = rows_by_key(run)
-    _, plan = planned(str(tmp_path / "plan"), samples, explaining)
     opticam = load_plan_classifier(plan, torch.device("cpu"))[1]
     audited = audited_of(samples.to_pylist())
 
@@ -64,6 +68,11 @@ def test_the_drops_measured_in_memory_are_those_that_the_pipeline_stores(tmp_pat
     np.testing.assert_allclose(first["context_reliance"], reliance, atol=1e-4)
     carried = column("p_saliency_in_context") - column("p_saliency_in_box")
     np.testing.assert_allclose(first["context_minus_box"], carried, atol=1e-5)
+    lost = full - (column("p_hide_context_neutral") + column("p_hide_far")) / 2
+    given = column("p_transplant") - column("p_transplant_null")
+    np.testing.assert_allclose(without["outside_effect"], (lost + given) / 2, atol=1e-5)
+    room = (1 - column("p_blank") + 1 - column("p_transplant_null")) / 2
+    np.testing.assert_allclose(without["outside_room"], room, atol=1e-5)
     assert np.ptp(full - column("p_hide_map")) > 1e-3  # the pictures differ, so the agreement says something
 
 

@@ -31,7 +31,8 @@ def test_a_master_seed_covers_every_kind_strength_and_number_of_classes_and_a_co
         assert {one.kind for one in own} == {"sticker", "text", "companion", "cast", "border", CONTROL}
         assert {one.strength for one in own if one.kind != CONTROL} == {0.5, 0.8, 0.95}
         assert {len(one.cues) for one in own if one.kind != CONTROL} == {1, 2}
-        assert sum(one.kind == CONTROL for one in own) == 1
+        assert sorted(one.classes for one in own if one.kind == CONTROL) == [2, 3, 8]
+        assert {one.kind for one in own if one.classes == 2} == {one.kind for one in own}
         assert len({one.seed for one in own}) == len({one.name for one in own}) == len(own)
 
 

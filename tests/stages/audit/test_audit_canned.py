@@ -38,7 +38,14 @@ def run(build) -> Run:
     run = build(
         {"sample_id": "quiet.jpg", "p_full": 0.9, **kept},
         {"sample_id": "second.jpg", "p_crop_outside": 0.9, "pred_crop_outside": 0},
-        {"sample_id": "cue.jpg", "drop_outside": 0.5, "p_full": 0.9, "p_hide_outside": 0.4, "context_reliance": 0.7},
+        {
+            "sample_id": "cue.jpg",
+            "outside_effect": 0.6,
+            "drop_outside": 0.5,
+            "p_full": 0.9,
+            "p_hide_outside": 0.4,
+            "context_reliance": 0.7,
+        },
         {"sample_id": "off.jpg", **off},
         {**wrong, "p_full": 0.05},
         {**wrong, **predicted, "explained": 1, "p_full": 0.85},
@@ -106,9 +113,8 @@ def test_a_query_about_a_rule_finds_what_the_rule_finds_by_the_run_s_thresholds(
             confident=0.99,
             suspect_other=0.99,
             missing_box=0.99,
-            drop_outside=0.99,
+            outside_effect=0.99,
             on_box_lift=0.2,
-            carried_outside=0.99,
         )
         audit(run, settings)
     findings = run.table("findings", ["sample_id", "rule"]).to_pylist()

@@ -17,7 +17,7 @@ def entries(report: Any) -> dict[str, dict[str, Any]]:
 
 
 def test_a_class_that_relies_on_outside_leads_with_fishers_p_against_the_others(build) -> None:
-    run = build(*[{"drop_outside": 0.5}] * 3, *[CAT] * 3)
+    run = build(*[{"outside_effect": 0.5}] * 3, *[CAT] * 3)
     report = audit(run, AuditSettings(min_class_size=3))
     assert report.classes["label"].to_pylist() == ["mug", "cat"]
     mug, cat = entries(report)["mug"], entries(report)["cat"]
@@ -31,7 +31,7 @@ def test_a_class_that_relies_on_outside_leads_with_fishers_p_against_the_others(
 
 
 def test_nothing_is_claimed_about_a_small_class(build) -> None:
-    run = build(*[{"drop_outside": 0.5}] * 3, *[CAT] * 2)
+    run = build(*[{"outside_effect": 0.5}] * 3, *[CAT] * 2)
     classes = entries(audit(run, AuditSettings(min_class_size=3)))
     assert classes["cat"]["reliance_p"] is None
     assert classes["cat"]["reliance_q"] is None
@@ -54,7 +54,7 @@ def test_the_miss_rate_stands_beside_the_chance_of_missing_the_same_boxes(build)
 
 
 def test_undefined_is_left_out_and_never_counted_as_a_miss(build) -> None:
-    run = build({}, {"pointing_hit": None, "drop_outside": None, "energy_lift": None}, {"evaluable": False})
+    run = build({}, {"pointing_hit": None, "outside_effect": None, "energy_lift": None}, {"evaluable": False})
     mug = entries(audit(run, AuditSettings()))["mug"]
     assert (mug["n"], mug["n_evaluable"]) == (3, 2)
     assert (mug["miss_rate"], mug["reliance_rate"], mug["lift_median"]) == (0.0, 0.0, 2.0)
@@ -92,17 +92,20 @@ def test_a_label_that_the_model_lacks_has_no_accuracy(build) -> None:
     assert (yak["n"], yak["accuracy"], yak["class_index"]) == (1, None, None)
 
 
-def test_a_drop_of_exactly_the_threshold_counts_for_the_class_as_for_the_rule(build) -> None:
+def test_an_effect_of_exactly_the_threshold_counts_for_the_class_as_for_the_rule(build) -> None:
     # .7 is not a float32: the stored value lies below the Python number.
-    report = audit(build({"drop_outside": 0.7}), AuditSettings(drop_outside=0.7))
+    report = audit(build({"outside_effect": 0.7}), AuditSettings(outside_effect=0.7))
     assert report.findings["rule"].to_pylist() == ["relies_on_outside"]
     assert entries(report)["mug"]["reliance_rate"] == 1.0
 
 
-def test_a_drop_like_that_of_a_random_area_does_not_count_for_the_class(build) -> None:
-    fragile = {"drop_outside": 0.6, "drop_random": 0.6}
-    mug = entries(audit(build(fragile, {"drop_outside": 0.6}, {}, {}), AuditSettings()))["mug"]
-    assert mug["reliance_rate"] == 0.25
+def test_samples_that_could_not_be_tested_are_in_no_rate_and_count_as_not_flagged_beside_other_classes(build) -> None:
+    untestable = {**CAT, "outside_effect": 0.1, "outside_room": 0.2}
+    run = build(*[{"outside_effect": 0.5}] * 3, *[untestable] * 3)
+    classes = entries(audit(run, AuditSettings(min_class_size=3)))
+    mug, cat = classes["mug"], classes["cat"]
+    assert (cat["n_evaluable"], cat["n_untestable"], cat["reliance_rate"]) == (3, 3, None)
+    assert (mug["n_untestable"], mug["reliance_rate"], mug["reliance_p"]) == (0, 1.0, pytest.approx(1 / 20))
 
 
 def test_the_median_of_an_even_count_is_the_middle(build) -> None:
@@ -138,11 +141,13 @@ def test_five_classes_by_another_s_statistics(build) -> None:
         for place in range(n + unboxed):
             row = {"label": label, "class_index": number, "pred_index": 9 if place < wrong else number}
             if place >= n:
-                rows.append({**row, "evaluable": False, "drop_outside": None, "pointing_hit": None})
+                rows.append({**row, "evaluable": False, "outside_effect": None, "pointing_hit": None})
                 continue
-            drop = 0.6 if place < reliant else 0.1
+            effect = 0.6 if place < reliant else 0.1
             hit = place >= missed
-            rows.append({**row, "drop_outside": drop, "pointing_hit": hit, "energy_lift": float(lifts[label][place])})
+            rows.append(
+                {**row, "outside_effect": effect, "pointing_hit": hit, "energy_lift": float(lifts[label][place])}
+            )
     found = entries(audit(build(*rows), AuditSettings(min_class_size=10)))
 
     def wilson(hits: int, n: int) -> tuple[float, float]:

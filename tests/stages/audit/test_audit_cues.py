@@ -45,8 +45,8 @@ def scattered(count: int, **values: Any) -> list[dict[str, Any]]:
     return [sample(f"other{k}.jpg", generator.normal(size=CHANNELS).tolist(), **values) for k in range(count)]
 
 
-STICKERS = group("sticker", 0, 9, drop_outside=0.8, label="cat", class_index=1)
-TAPES = group("tape", 1, 6, drop_outside=0.4, label="dog", class_index=2)
+STICKERS = group("sticker", 0, 9, drop_outside=0.8, outside_effect=0.9, label="cat", class_index=1)
+TAPES = group("tape", 1, 6, drop_outside=0.4, outside_effect=0.6, label="dog", class_index=2)
 PLAIN = scattered(30)
 PLANTED = [*STICKERS, *TAPES, *PLAIN]
 
@@ -179,7 +179,7 @@ def test_samples_without_features_are_left_out(build) -> None:
 
 def test_a_sample_speaks_once_for_the_class_that_loses_most(build) -> None:
     wrong = [
-        {**row, "target": target, "drop_outside": drop, "explained": index, "pred_index": 2}
+        {**row, "target": target, "drop_outside": drop, "outside_effect": drop, "explained": index, "pred_index": 2}
         for row in STICKERS
         for target, index, drop in (("label", 1, 0.2), ("predicted", 2, 0.7))
     ]
@@ -195,7 +195,7 @@ def test_a_sample_speaks_once_for_the_class_that_loses_most(build) -> None:
 def test_evidence_bears_its_cue_and_descriptions_do_not(build) -> None:
     run = build(
         *PLANTED,
-        {**scattered(31, drop_outside=0.9)[-1], "pointing_hit": False},
+        {**scattered(31, drop_outside=0.9, outside_effect=0.9)[-1], "pointing_hit": False},
         {**STICKERS[0], "pointing_hit": False, "sample_id": "again.jpg"},
     )
     stickers, tapes = cues_of(run)

@@ -11,7 +11,7 @@ from tests.stages.audit.conftest import measured
 
 def test_the_summary_counts_and_averages_by_hand(build) -> None:
     run = build(
-        {"ad": 0.0, "ai": 1.0, "ag": 0.8, "drop_outside": 0.6, "box_area_frac": 0.4},
+        {"ad": 0.0, "ai": 1.0, "ag": 0.8, "outside_effect": 0.6, "box_area_frac": 0.4},
         {"ad": 0.1, "ai": 0.0, "ag": 0.0, "pointing_hit": False, "box_area_frac": 0.2, "energy_lift": 1.0},
         {"ad": 0.2, "ai": 0.0, "ag": 0.4, "samples_status": "no_box", "scores_status": "no_box", "evaluable": False},
         {
@@ -39,7 +39,7 @@ def test_the_summary_counts_and_averages_by_hand(build) -> None:
 
 def test_a_class_stands_out_that_relies_on_outside_more_often_than_the_others(build) -> None:
     cat = {"label": "cat", "class_index": 1, "pred_index": 1}
-    flagged = [{"drop_outside": 0.6}] * 6  # of 10 mugs, of 10 cats none: Fisher's p is .005
+    flagged = [{"outside_effect": 0.6}] * 6  # of 10 mugs, of 10 cats none: Fisher's p is .005
     run = build(*flagged, *[{}] * 4, *[cat] * 10)
     audit(run, AuditSettings())
     summary = summarise(run)
@@ -48,7 +48,7 @@ def test_a_class_stands_out_that_relies_on_outside_more_often_than_the_others(bu
 
 
 def test_the_top_findings_of_a_rule_are_its_most_severe(build) -> None:
-    run = build(*({"drop_outside": drop} for drop in (0.4, 0.9, 0.5, 0.6)))
+    run = build(*({"outside_effect": effect} for effect in (0.5, 0.9, 0.6, 0.7)))
     audit(run, AuditSettings())
     first = summarise(run, top=2).rules[0]
     assert (first.rule, first.kind, first.count) == ("relies_on_outside", "evidence", 4)

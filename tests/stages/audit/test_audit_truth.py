@@ -15,7 +15,7 @@ def truth(positive: dict[str, bool]) -> pa.Table:
 
 def test_precision_and_recall_of_the_evidence_rule_by_hand(build) -> None:
     # Flagged 0, 1, 2, 3; planted 0, 1, 2, 4, 5: three hits of four flags and of five positives.
-    run = build(*[{"drop_outside": 0.5}] * 4, {}, {"evaluable": False}, {})
+    run = build(*[{"outside_effect": 0.5}] * 4, {}, {"evaluable": False}, {})
     audit(run, AuditSettings())
     planted = {f"{index}.jpg": index in (0, 1, 2, 4, 5) for index in range(7)}
     report = against_truth(run, truth(planted))
@@ -31,7 +31,7 @@ def test_precision_and_recall_of_the_evidence_rule_by_hand(build) -> None:
 def test_a_flag_on_another_target_or_a_description_does_not_count(build) -> None:
     run = build(
         {"sample_id": "x.jpg", "pred_index": 1},
-        {"sample_id": "x.jpg", "target": "predicted", "pred_index": 1, "explained": 1, "drop_outside": 0.9},
+        {"sample_id": "x.jpg", "target": "predicted", "pred_index": 1, "explained": 1, "outside_effect": 0.9},
         {"sample_id": "y.jpg", "pointing_hit": False},
     )
     audit(run, AuditSettings())
@@ -40,7 +40,7 @@ def test_a_flag_on_another_target_or_a_description_does_not_count(build) -> None
 
 
 def test_samples_without_truth_are_named_and_count_nowhere(build) -> None:
-    run = build({"drop_outside": 0.5}, {"drop_outside": 0.5})
+    run = build({"outside_effect": 0.5}, {"outside_effect": 0.5})
     audit(run, AuditSettings())
     report = against_truth(run, truth({"0.jpg": True, "elsewhere.jpg": True}))
     assert report.missing == ("1.jpg",)

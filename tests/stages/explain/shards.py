@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from stages.explain.donors import Donor
 from stages.explain.explain import ShardReport, explain_shard
 from stages.explain.network.model import IMAGENET_MEAN, IMAGENET_STD, ModelSettings, load_classifier
 from stages.explain.network.view import ViewSettings
@@ -140,14 +141,18 @@ def settings(**changes: object) -> ExplainSettings:
 
 
 def planned(
-    url: str, samples: pa.Table, explain: ExplainSettings | None = None, source: ModelSettings | None = None
+    url: str,
+    samples: pa.Table,
+    explain: ExplainSettings | None = None,
+    source: ModelSettings | None = None,
+    donors: tuple[Donor, ...] = (),
 ) -> tuple[Run, ExplainPlan]:
     """The run with everything in place that precedes the tasks, as the driver does it."""
     run = Run.create(url)
     run.write_table("samples", samples)
     source = source or model()
     classifier = load_classifier(source, VIEW.size)
-    plan = make_plan(run, classifier, source, VIEW, explain or settings(), samples.num_rows, "cpu")
+    plan = make_plan(run, classifier, source, VIEW, explain or settings(), samples.num_rows, "cpu", donors)
     create_map_arrays(run, plan)
     return run, plan
 

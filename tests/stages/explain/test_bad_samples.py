@@ -107,4 +107,6 @@ def test_a_constant_map_is_told_and_has_no_probes_of_the_map(images, tmp_path):
         "p_hide_inside",
         "p_crop",
         "p_crop_outside",
+        "p_transplant",  # the plan has no donors
+        "p_transplant_null",
     }

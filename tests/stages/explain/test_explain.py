@@ -32,6 +32,9 @@ from tests.stages.explain.shards import (
 )
 
 HIDING_OUTSIDE = ("p_hide_outside", "p_hide_map", "p_hide_second", "p_hide_random")
+WITHOUT = ("p_hide_context", "p_hide_context_neutral", "p_hide_far")
+TRANSPLANTS = ("p_transplant", "p_transplant_null")
+"""Undefined without donors, which these plans do not have."""
 HIDDEN = ("hide_locator", "hidden_box", "outside_features")
 CROP = ("p_crop_outside", "pred_crop_outside", "crop_outside_box")
 
@@ -44,7 +47,7 @@ def test_every_sample_and_target_has_a_row_and_a_map(whole):
         assert np.isfinite(whole.maps(target).read(slice(0, COUNT))).all()
     names = {str(name) for row in rows.values() for name in row if str(name).startswith("p_")}
     probabilities = {name: [row[name] for row in rows.values()] for name in names}
-    assert {name for name, values in probabilities.items() if None in values} <= {"p_hide_scan", *CROP}
+    assert {name for name, values in probabilities.items() if None in values} <= {"p_hide_scan", *CROP, *TRANSPLANTS}
     assert all(0 <= value <= 1 for values in probabilities.values() for value in values if value is not None)
     assert all(row["objective_best"] >= row["objective_start"] for row in rows.values())
     assert {row["iterations"] for row in rows.values()} == {4}
@@ -127,7 +130,7 @@ def test_corrected_boxes_recompute_the_probes_of_their_shard_and_no_map(images, 
             "p_saliency_in_box",
             "p_saliency_in_context",
             "p_hide_inside",
-            "p_hide_context",
+            *WITHOUT,
             *HIDDEN,
             *HIDING_OUTSIDE,
             *CROP,
@@ -152,9 +155,10 @@ def test_a_sample_that_loses_its_boxes_keeps_its_map_and_loses_the_probes_of_the
         "p_saliency_in_box",
         "p_saliency_in_context",
         "p_hide_inside",
-        "p_hide_context",
         "p_crop_outside",
         "p_hide_scan",
+        *WITHOUT,
+        *TRANSPLANTS,
         *HIDING_OUTSIDE,
     }
     assert [row[name] for name in HIDDEN] == [None, None, None]

@@ -31,6 +31,10 @@ RELYING = {
     "p_hide_outside": 0.0625,
     "p_hide_random": 0.875,
     "p_hide_context": 0.125,
+    "p_hide_context_neutral": 0.25,
+    "p_hide_far": 0.5,
+    "p_transplant": 0.75,
+    "p_transplant_null": 0.0625,
 }
 """Probes of a sample that relies on something outside its boxes; float32 holds these numbers exactly."""
 

@@ -23,6 +23,11 @@ PROBES = {
     "p_saliency_in_box": 0.6,
     "p_saliency_in_context": 0.2,
     "p_crop": 0.5,
+    "p_hide_context_neutral": 0.1,
+    "p_hide_far": 0.5,
+    "p_transplant": 0.6,
+    "p_transplant_null": 0.2,
+    "p_blank": 0.3,
 }
 
 

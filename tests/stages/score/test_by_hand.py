@@ -54,6 +54,8 @@ BY_HAND: list[dict[str, Any]] = [
         "ad": 0.25,
         "ai": 0,
         "ag": 0,
+        "outside_effect": (0.8 - 0.3 + 0.6 - 0.2) / 2,  # p without the surroundings: .1 and .5
+        "outside_room": (1 - 0.3 + 1 - 0.2) / 2,
         "drop_outside": 0.3,
         "drop_outside_logit": log(4),  # odds 4 and 1
         "drop_inside": 0.6,
@@ -89,6 +91,8 @@ BY_HAND: list[dict[str, Any]] = [
         "ad": 0,
         "ai": 1,
         "ag": 0.5,
+        "outside_effect": (0.5 - 0.3 + 0.6 - 0.2) / 2,
+        "outside_room": (1 - 0.3 + 1 - 0.2) / 2,
         "drop_outside": 0.4,
         "drop_outside_logit": log(9),  # odds 1 and 1/9
         "drop_inside": 0,

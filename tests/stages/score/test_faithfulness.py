@@ -12,6 +12,8 @@ from stages.score.faithfulness import (
     context_reliance,
     drop,
     drop_logit,
+    outside_effect,
+    outside_room,
     saliency_metric,
 )
 
@@ -28,6 +30,19 @@ def test_average_increase_is_strict() -> None:
 
 def test_average_gain_by_hand() -> None:
     np.testing.assert_allclose(average_gain([0.5, 0.6, 0.5], [0.75, 0.4, 1.0]), [0.5, 0, 1])
+
+
+def test_the_outside_effect_is_the_shapley_value_of_the_surroundings() -> None:
+    # A game of two players: object and surroundings .9, object alone .3, surroundings alone .6, neither .1. Over both
+    # orders the surroundings add .9 - .3 and .6 - .1.
+    orders = [[0.9 - 0.3, 0.6 - 0.1], [1.0 - 1.0, 0.05 - 0.05], [0.8 - 0.9, 0.0 - 0.2]]
+    effect = outside_effect([0.9, 1.0, 0.8], [0.3, 1.0, 0.9], [0.6, 0.05, 0.0], [0.1, 0.05, 0.2])
+    np.testing.assert_allclose(effect, np.mean(orders, axis=1))
+
+
+def test_a_class_that_an_empty_view_is_taken_for_leaves_little_room_for_an_effect() -> None:
+    # .1 to lose where p is .9 on an empty view, and .2 to give where other objects have .8 of the class alone.
+    np.testing.assert_allclose(outside_room([0.9, 1.0, 0.0], [0.8, 1.0, 0.0]), [0.15, 0.0, 1.0])
 
 
 def test_a_drop_from_nothing_and_a_gain_on_certainty_are_undefined() -> None:

@@ -38,6 +38,8 @@ def test_a_row_by_hand(tmp_path: Path) -> None:
         "energy_logodds": np.log(99) + np.log(3),
         # The pixel at (2, 2) stays under the 4 x 4 box at 3 x 3 of its 5 x 5 places, its own among them.
         "energy_null_pct": (16 + 0.5 * 8) / 24,
+        "outside_effect": ((0.8 - (0.1 + 0.5) / 2) + (0.6 - 0.2)) / 2,
+        "outside_room": ((1 - 0.3) + (1 - 0.2)) / 2,
         "drop_outside": 0.3,
         "drop_outside_logit": np.log(4),
         "drop_inside": 0.6,

@@ -104,7 +104,7 @@ def test_accuracy_counts_samples_that_one_alone_has_right(pair) -> None:
 
 
 def test_findings_are_fixed_broken_unchanged_or_unjudged(pair) -> None:
-    found: dict[str, Any] = {"drop_outside": 0.9}
+    found: dict[str, Any] = {"outside_effect": 0.9}
     unfit = {"evaluable": False, "scores_status": "no_box"}
     a, b = pair([found, {}, found, found, unfit, {}], [{}, found, found, unfit, found, {}])
     (rule,) = compare(a, b).rules
@@ -116,12 +116,12 @@ def test_findings_are_fixed_broken_unchanged_or_unjudged(pair) -> None:
 
 
 def test_both_sides_are_judged_by_the_thresholds_of_a(pair) -> None:
-    a, b = pair([{"drop_outside": 0.5}], [{"drop_outside": 0.5}])
-    a.write_info(RunInfo(config={"audit": {"drop_outside": 0.4, "rules": []}}))
-    b.write_info(RunInfo(config={"audit": {"drop_outside": 0.6, "rules": []}}))
+    a, b = pair([{"outside_effect": 0.5}], [{"outside_effect": 0.5}])
+    a.write_info(RunInfo(config={"audit": {"outside_effect": 0.4, "rules": []}}))
+    b.write_info(RunInfo(config={"audit": {"outside_effect": 0.6, "rules": []}}))
     comparison = compare(a, b)
     assert [(rule.rule, rule.unchanged) for rule in comparison.rules] == [("relies_on_outside", ("0.jpg",))]
-    assert [(entry.key, entry.a, entry.b) for entry in comparison.differences] == [("audit.drop_outside", 0.4, 0.6)]
+    assert [(entry.key, entry.a, entry.b) for entry in comparison.differences] == [("audit.outside_effect", 0.4, 0.6)]
 
 
 def test_a_users_own_rule_is_compared_too(pair) -> None:
@@ -132,7 +132,7 @@ def test_a_users_own_rule_is_compared_too(pair) -> None:
 
 
 def test_a_finding_on_the_label_speaks_for_a_prediction_of_the_same_class(build) -> None:
-    found: dict[str, Any] = {"drop_outside": 0.9}
+    found: dict[str, Any] = {"outside_effect": 0.9}
     runs = []
     for name, change in (("a", found), ("b", {})):
         rows = [
@@ -217,7 +217,7 @@ def test_a_score_that_an_earlier_version_did_not_have_is_undefined(pair) -> None
 
 
 def test_a_run_compared_with_itself_has_not_changed(pair) -> None:
-    run, _ = pair([{"drop_outside": 0.9}, {}], [{}], [RIGHTWARDS, DOWNWARDS])
+    run, _ = pair([{"outside_effect": 0.9}, {}], [{}], [RIGHTWARDS, DOWNWARDS])
     comparison = compare(run, run)
     assert {score.interval for score in comparison.scores if score.n} == {(0.0, 0.0)}
     assert comparison.accuracy.p is None

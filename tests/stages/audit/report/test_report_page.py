@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from stages.audit.audit import audit
 from stages.audit.report import gather, render
-from stages.audit.report.charts import drop_chart, energy_chart
+from stages.audit.report.charts import effect_chart, energy_chart
 from stages.audit.report.contents import Point
 from stages.audit.settings import AuditSettings, CustomRule
 from storage import Run
@@ -53,7 +53,7 @@ def various(build) -> Run:
             "pointing_hit": index % 5 != 0,
         }
         if index % 6 == 1:
-            change |= {"drop_outside": 0.35, "p_hide_outside": 0.07, "p_hide_context": 0.05}
+            change |= {"outside_effect": 0.6, "drop_outside": 0.35, "p_hide_outside": 0.07, "p_hide_context": 0.05}
         changes.append(change)
     run = build(*changes, metrics=[measured("energy_in", 0.545, low=0.5, high=0.59, n=24)])
     audit(run, AuditSettings())
@@ -64,7 +64,7 @@ def test_numbers_in_the_page_are_those_of_sql(various: Run) -> None:
     page = page_of(various)
     values = page.text("dd", class_="value")
     relying, accuracy, misses, lift = flat(
-        "SELECT sum((drop_outside >= .3 AND drop_outside - drop_random >= .1)::INT), avg(correct::INT), "
+        "SELECT sum((outside_effect >= .5)::INT), avg(correct::INT), "
         "avg((NOT pointing_hit)::INT), median(energy_lift) FROM audit_targets",
         various,
     )
@@ -86,18 +86,18 @@ def test_numbers_in_the_page_are_those_of_sql(various: Run) -> None:
 
 def test_charts_have_the_same_numbers_as_tables(various: Run) -> None:
     page = page_of(various)
-    rows = run_query(various, "SELECT energy_in, box_area_frac, drop_outside, p_full FROM audit_targets").to_pylist()
+    rows = run_query(various, "SELECT energy_in, box_area_frac, outside_effect, p_full FROM audit_targets").to_pylist()
     energies = [row["energy_in"] for row in rows]
     above = sum(row["energy_in"] > row["box_area_frac"] for row in rows)
     assert page.row("20% to 40%")[:3] == ["24", f"{100 * median(energies):.1f}%", str(above)]
     (said,) = page.text("desc", id="energy-summary")
     assert said.startswith(f"{above} of 24 maps lie more in the boxes")
-    assert page.text("desc", id="drop-summary") == ["4 of 24 samples are flagged."]
+    assert page.text("desc", id="effect-summary") == ["4 of 24 samples are flagged."]
     assert "cat" in page.text("desc", id="classes-summary")[0]
 
 
 def test_a_gallery_shows_the_most_severe_and_says_how_many_there_are(build) -> None:
-    run = build(*({"drop_outside": drop} for drop in (0.4, 0.9, 0.5, 0.6)))
+    run = build(*({"outside_effect": effect} for effect in (0.5, 0.9, 0.6, 0.7)))
     audit(run, AuditSettings())
     page = page_of(run, per_rule=2)
     assert [name for name in page.text("b") if name.endswith(".jpg")][:2] == ["1.jpg", "3.jpg"]
@@ -108,7 +108,7 @@ def test_a_gallery_shows_the_most_severe_and_says_how_many_there_are(build) -> N
 
 def with_cue(build, sample: dict[str, object]) -> Run:
     """A flagged sample that is the exemplar of a cue."""
-    run = build({**sample, "drop_outside": 0.6})
+    run = build({**sample, "outside_effect": 0.6})
     audit(run, AuditSettings())
     example = {"sample_id": "x.png", "target": "label", "box": {"x0": 10.0, "y0": 10.0, "x1": 60.0, "y1": 60.0}}
     cue = {"cue_id": "cue-1a2b", "method": "opti_cam", "rank": 1, "size": 7, "mean_drop": 0.5, "mean_drop_random": 0.04}
@@ -141,7 +141,7 @@ def test_without_pictures_the_images_are_not_read_and_the_cues_are_still_told(bu
 
 
 def test_classes_with_too_few_images_are_neither_charted_nor_listed(build) -> None:
-    run = build({"label": "cat", "class_index": 1, "drop_outside": 0.6}, *({} for _ in range(12)))
+    run = build({"label": "cat", "class_index": 1, "outside_effect": 0.6}, *({} for _ in range(12)))
     audit(run, AuditSettings())
     page = page_of(run)
     assert page.row("mug")[:2] == ["12", "12"]
@@ -171,8 +171,8 @@ def test_what_the_sanity_check_found_is_told(build) -> None:
 
 def test_names_of_the_run_cannot_become_markup(build) -> None:
     quiet = ({"label": NASTY if index < 9 else "cat"} for index in range(20))
-    run = build({"label": NASTY, "sample_id": f"{NASTY}.jpg", "drop_outside": 0.6}, *quiet)
-    own = CustomRule("own", f"<i>{NASTY}", "drop_outside > .5 OR label = '</pre><b>'")
+    run = build({"label": NASTY, "sample_id": f"{NASTY}.jpg", "outside_effect": 0.6}, *quiet)
+    own = CustomRule("own", f"<i>{NASTY}", "outside_effect > .5 OR label = '</pre><b>'")
     audit(run, AuditSettings(rules=(own,)))
     run.write_info(RunInfo(config={"audit": {"rules": [vars(own)]}, "dataset": {"path": NASTY}}))
     page = page_of(run)
@@ -187,7 +187,7 @@ def test_names_of_the_run_cannot_become_markup(build) -> None:
 
 
 def test_a_page_asks_the_network_for_nothing(build, picture) -> None:
-    run = build({**picture("x.png", box=(10, 10, 100, 100)), "drop_outside": 0.6})
+    run = build({**picture("x.png", box=(10, 10, 100, 100)), "outside_effect": 0.6})
     write_hot_cell(run, 1, (1, 5))
     audit(run, AuditSettings())
     html = render(gather(run))
@@ -222,7 +222,7 @@ def test_the_page_is_sound_for_a_screen_reader(various: Run) -> None:
 
 
 def test_a_run_without_findings_boxes_or_settings_is_told_as_it_is(build) -> None:
-    run = build({"evaluable": False, "scores_status": "no_box", "boxes": [], "energy_in": None, "drop_outside": None})
+    run = build({"evaluable": False, "scores_status": "no_box", "boxes": [], "energy_in": None, "outside_effect": None})
     audit(run, AuditSettings())
     page = page_of(run)
     said = " ".join(page.text("p"))
@@ -269,7 +269,7 @@ def test_methods_stand_side_by_side_with_the_audited_one_first(build) -> None:
 
 
 def test_the_planted_truth_is_told_or_why_it_is_not(build, tmp_path) -> None:
-    run = build({"drop_outside": 0.6}, {}, {"drop_outside": 0.6})
+    run = build({"outside_effect": 0.6}, {}, {"outside_effect": 0.6})
     audit(run, AuditSettings())
     truth = tmp_path / "truth.parquet"
     pq.write_table(pa.table({"sample_id": ["0.jpg", "1.jpg", "2.jpg"], "positive": [True, True, False]}), truth)
@@ -281,7 +281,7 @@ def test_the_planted_truth_is_told_or_why_it_is_not(build, tmp_path) -> None:
 
 
 def test_the_page_holds_what_reproduces_the_run(various: Run) -> None:
-    config = {"run": "runs/mine", "explain": {"steps": 10, "targets": ["label"]}, "audit": {"drop_outside": 0.3}}
+    config = {"run": "runs/mine", "explain": {"steps": 10, "targets": ["label"]}, "audit": {"outside_effect": 0.5}}
     versions = {"torch": "2.15.0", "sightline": "0.1.0"}
     various.write_info(
         RunInfo(
@@ -309,7 +309,7 @@ def test_the_same_run_gives_the_same_page(various: Run) -> None:
 
 def test_fifty_thousand_samples_still_make_small_charts() -> None:
     points = [Point(i % 97 / 97, i % 89 / 89, i % 83 / 83, i % 79 / 79, i % 5 == 0) for i in range(50_000)]
-    assert len(energy_chart(points)) + len(drop_chart(points, 0.3)) < 1_000_000
+    assert len(energy_chart(points)) + len(effect_chart(points, 0.3)) < 1_000_000
 
 
 @pytest.mark.parametrize(("fault", "places"), [("the maps [survive] <random> weights", 2), (None, 1)])

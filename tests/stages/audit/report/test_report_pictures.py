@@ -52,7 +52,7 @@ def test_a_hot_cell_lies_where_the_network_saw_it(geometry: str) -> None:
 
 @pytest.mark.parametrize("geometry", ["squash", "resize_crop"])
 def test_the_stored_map_reaches_the_page_s_pixels(build, picture, geometry: str) -> None:
-    run = build({**picture("x.png"), "drop_outside": 0.6})
+    run = build({**picture("x.png"), "outside_effect": 0.6})
     write_hot_cell(run, 1, (1, 5), geometry)
     audit(run, AuditSettings())
     card = gather(run).rules[0].cards[0]
@@ -104,7 +104,7 @@ def test_images_that_cannot_be_shown_are_counted_not_fatal(build, picture) -> No
     gone, other, broken, fine = (picture(f"{name}.png") for name in ("gone", "other", "broken", "fine"))
     Path(broken["uri"]).write_bytes(b"not an image")
     broken["digest"] = hashlib.sha256(b"not an image").hexdigest()
-    run = build(*({**sample, "drop_outside": 0.6} for sample in (gone, other, broken, fine)))
+    run = build(*({**sample, "outside_effect": 0.6} for sample in (gone, other, broken, fine)))
     write_hot_cell(run, 4, (1, 5))
     audit(run, AuditSettings())
     Path(gone["uri"]).unlink()
@@ -123,14 +123,14 @@ def test_images_that_cannot_be_shown_are_counted_not_fatal(build, picture) -> No
 def test_images_are_read_from_any_file_system(build, picture) -> None:
     sample = picture("x.png")
     fsspec.filesystem("memory").pipe_file("/bucket/x.png", Path(sample["uri"]).read_bytes())
-    run = build({**sample, "uri": "memory://bucket/x.png", "drop_outside": 0.6})
+    run = build({**sample, "uri": "memory://bucket/x.png", "outside_effect": 0.6})
     write_hot_cell(run, 1, (1, 5))
     audit(run, AuditSettings())
     assert gather(run).rules[0].cards[0].picture.uri.startswith("data:image/jpeg;base64,")
 
 
 def test_pictures_stop_before_the_page_is_too_big(build, picture, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = build(*({**picture(f"{index}.png"), "drop_outside": 0.6} for index in range(6)))
+    run = build(*({**picture(f"{index}.png"), "outside_effect": 0.6} for index in range(6)))
     write_hot_cell(run, 6, (1, 5))
     audit(run, AuditSettings())
     card = gather(run, per_rule=1).rules[0].cards[0]

@@ -6,9 +6,9 @@ from stages.audit.audit import audit
 from stages.audit.report import gather
 from stages.audit.report.verdict import explanation, next_steps
 from stages.audit.settings import AuditSettings
-from stages.audit.summary import headline
+from stages.audit.summary import headline, untested
 
-FLAGGED = {"drop_outside": 0.6}
+FLAGGED = {"outside_effect": 0.6}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,34 @@ def test_doubts_about_the_annotation_are_counted_in_one_step(build) -> None:
     steps = next_steps(gather(run))
     assert steps[0].what == "Check 1 image that may lack a box and 1 suspect label"
     assert steps[0].command == f"sightline app {run.url}"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"outside_room": 0.2}, "because the classifier sees the class in an empty picture or other objects too"),
+        (
+            {"outside_effect": None, "outside_room": None, "p_transplant": None},
+            "because no image of another class lends an object: it needs boxes",
+        ),
+    ],
+)
+def test_a_class_that_cannot_be_tested_is_named_with_the_reason(build, change: dict, why: str) -> None:
+    run = build(change, change)
+    audit(run, AuditSettings())
+    contents = gather(run)
+    assert headline(contents.summary.reliance) == "What the model relies on could not be tested"
+    assert untested(contents.summary) == f"cannot be tested: mug (2 of 2), {why}"
+    assert explanation(contents).startswith(f"Cannot be tested: mug (2 of 2), {why}.")
+    assert "Give the dataset boxes" not in [step.what for step in next_steps(contents)]
+
+
+def test_what_cannot_be_tested_stands_beside_what_was(build) -> None:
+    run = build({}, {"outside_room": 0.2}, {"label": "cat", "class_index": 1, "outside_effect": 0.8})
+    audit(run, AuditSettings())
+    contents = gather(run)
+    assert headline(contents.summary.reliance) == "1 of 2 images rests on something outside its boxes"
+    assert "Cannot be tested: mug (1 of 2), because" in explanation(contents)
 
 
 def test_a_run_without_boxes_is_told_to_get_some(build) -> None:

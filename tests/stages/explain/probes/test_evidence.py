@@ -1,14 +1,17 @@
 """Whose proposal counts, what is undefined when, and where boxes end up, on a network that is a sum over pixels."""
 
+import numpy as np
 import pytest
 import torch
 
 from stages.explain.probes.evidence import Explained, evidence
+from stages.explain.probes.surroundings import Donors
 from stages.explain.settings import ExplainSettings
 from stages.geometry import ViewTransform
 
 SIDE = 20
 GRID = (4, 4)
+DONORS = Donors([torch.zeros(3, 2, 2)], (1,), (9,), torch.tensor([[0.1, 0.9]]), torch.zeros(2))
 OWN, SECOND = (slice(0, 2), slice(0, SIDE)), (slice(18, 20), slice(0, SIDE))  # 40 px each: a tenth of the view
 
 
@@ -56,6 +59,8 @@ def batch(status="ok", box=(8, 8, 12, 12), width=2 * SIDE, height=SIDE, **change
         "second": lit(SECOND),
         "coverage": coverage,
         "has_box": torch.tensor([box is not None]),
+        "boxes": (np.array([box] if box else np.empty((0, 4)), dtype=float),),
+        "neutral": torch.zeros(3, 1, 1),
         "seeds": (1,),
         "status": (status,),
         "transforms": (ViewTransform.make("squash", width, height, SIDE),),
@@ -64,7 +69,7 @@ def batch(status="ok", box=(8, 8, 12, 12), width=2 * SIDE, height=SIDE, **change
 
 
 def rows(softmax, explained, **settings):
-    return evidence(softmax, explained, GRID, ExplainSettings(**settings))
+    return evidence(softmax, explained, DONORS, GRID, ExplainSettings(**settings))
 
 
 @pytest.mark.parametrize(
@@ -199,8 +204,10 @@ def test_a_padded_batch_has_rows_for_its_images_alone():
         **{
             name: value.repeat(3, *[1] * (value.ndim - 1))
             for name, value in vars(one).items()
-            if torch.is_tensor(value)
+            if torch.is_tensor(value) and name != "neutral"
         },
+        neutral=one.neutral,
+        boxes=one.boxes,
         seeds=(1, 1, 1),
         status=one.status,
         transforms=one.transforms,

@@ -11,8 +11,12 @@ def everywhere(count, side):
 
 
 def one_pixel(x, y):
-    """The probability is the red of one pixel."""
-    return lambda pictures: pictures[:, 0, y, x]
+    """The probability of the one class is the red of one pixel."""
+    return lambda pictures: pictures[:, 0, y, x, None]
+
+
+def first_class(images):
+    return torch.zeros(len(images), dtype=torch.long)
 
 
 def test_25_windows_of_at_most_a_tenth_of_the_view_cover_it_all():
@@ -30,7 +34,7 @@ def test_25_windows_of_at_most_a_tenth_of_the_view_cover_it_all():
 
 def test_the_window_over_the_evidence_costs_most_and_is_named():
     images, blurred = torch.ones(1, 3, 20, 20), torch.zeros(1, 3, 20, 20)
-    lowest, found = scan(one_pixel(19, 0), images, blurred, everywhere(1, 20))
+    lowest, found = scan(one_pixel(19, 0), images, first_class(images), blurred, everywhere(1, 20))
     assert lowest.tolist() == [0]
     assert found == [(14, 0, 20, 6)]  # sides of 6 = floor(sqrt(.1) 20), the last of its row
 
@@ -39,7 +43,7 @@ def test_only_allowed_pixels_are_hidden():
     images, blurred = torch.ones(1, 3, 20, 20), torch.zeros(1, 3, 20, 20)
     allowed = everywhere(1, 20)
     allowed[0, 0, 19] = False
-    lowest, _ = scan(one_pixel(19, 0), images, blurred, allowed)
+    lowest, _ = scan(one_pixel(19, 0), images, first_class(images), blurred, allowed)
     assert lowest.tolist() == [1]
 
 
@@ -49,9 +53,9 @@ def test_the_lowest_of_all_windows_counts_and_the_first_of_equals():
     weights[0, 0], weights[19, 19], weights[19, 0] = 0.2, 0.4, 0.4
 
     def probabilities(pictures):
-        return (pictures[:, 0] * weights).sum((1, 2))
+        return (pictures[:, 0] * weights).sum((1, 2))[:, None]
 
-    lowest, found = scan(probabilities, images, blurred, everywhere(1, 20))
+    lowest, found = scan(probabilities, images, first_class(images), blurred, everywhere(1, 20))
     assert lowest.tolist() == pytest.approx([0.6])
     assert found == [(0, 14, 6, 20)]
 
@@ -60,7 +64,7 @@ def test_images_do_not_mix_and_one_without_allowed_pixels_is_undefined():
     images, blurred = torch.ones(2, 3, 20, 20), torch.zeros(2, 3, 20, 20)
     allowed = everywhere(2, 20)
     allowed[1] = False
-    lowest, found = scan(one_pixel(0, 0), images, blurred, allowed)
+    lowest, found = scan(one_pixel(0, 0), images, first_class(images), blurred, allowed)
     assert lowest[0].item() == 0
     assert torch.isnan(lowest[1])
     assert found == [(0, 0, 6, 6), None]
@@ -71,6 +75,20 @@ def test_a_window_that_hides_nothing_is_not_among_those_tried():
     images, blurred = torch.zeros(1, 3, 20, 20), torch.ones(1, 3, 20, 20)
     allowed = torch.zeros(1, 20, 20, dtype=torch.bool)
     allowed[0, 19, 19] = True
-    lowest, found = scan(one_pixel(19, 19), images, blurred, allowed)
+    lowest, found = scan(one_pixel(19, 19), images, first_class(images), blurred, allowed)
     assert lowest.tolist() == [1]
     assert found == [(14, 14, 20, 20)]
+
+
+def test_passes_are_of_the_batchs_size_and_no_more_than_the_windows_need():
+    images, blurred = torch.ones(4, 3, 20, 20), torch.zeros(4, 3, 20, 20)
+    allowed = everywhere(4, 20)
+    allowed[1:] = False  # 25 windows of one image: 7 passes of 4 pictures
+    sizes = []
+
+    def probabilities(pictures):
+        sizes.append(len(pictures))
+        return pictures[:, 0, 0, 0, None]
+
+    scan(probabilities, images, first_class(images), blurred, allowed)
+    assert sizes == [4] * 7

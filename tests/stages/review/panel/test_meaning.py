@@ -13,6 +13,10 @@ ON_THE_OBJECT = {
     "p_hide_outside": 0.91,
     "p_hide_random": 0.92,
     "p_hide_context": 0.9,
+    "p_hide_context_neutral": 0.85,
+    "p_hide_far": 0.92,
+    "p_transplant": 0.06,
+    "p_transplant_null": 0.05,
 }
 
 
@@ -28,48 +32,27 @@ def test_a_class_that_needs_nothing_outside_rests_on_its_boxes() -> None:
     )
 
 
-def test_a_costly_place_outside_beside_a_cheap_random_one_is_what_the_class_rests_on() -> None:
-    probes = ON_THE_OBJECT | {"p_hide_outside": 0.12, "p_hide_context": 0.3, "p_box": 0.2}
-    assert said(probes, "relies_on_outside", "misses_box") == (
-        "The class rests on something outside the boxes, and the boxes alone are not enough (.20).",
+def test_a_flag_says_what_the_class_is_without_its_surroundings_and_they_without_it() -> None:
+    probes = {"p_hide_context_neutral": 0.1, "p_hide_far": 0.2, "p_transplant": 0.8, "p_hide_outside": 0.12}
+    assert said(ON_THE_OBJECT | probes, "relies_on_outside", "misses_box") == (
+        "The class rests on its surroundings: without them p is .10 (one colour) or .20 (blurred), and objects of "
+        "other classes have .80 of it in them, .05 alone.",
         "Hiding what matters most outside takes p(gear) from .93 to .12; a random area as large leaves it at .92.",
     )
-    assert "although the boxes alone would do (.88)" in said(probes | {"p_box": 0.88}, "relies_on_outside").conclusion
 
 
-def test_a_costly_place_is_not_needed_where_all_surroundings_can_go() -> None:
-    found = said(ON_THE_OBJECT | {"p_hide_outside": 0.12}, "may_rely_on_outside")
-    assert found.conclusion.startswith(
-        "The class does without its surroundings: with everything outside blurred p is .90"
+def test_what_is_worth_less_than_a_flag_needs_is_called_leaning() -> None:
+    probes = {"p_hide_context_neutral": 0.5, "p_transplant": 0.3}
+    assert said(ON_THE_OBJECT | probes, "may_rely_on_outside").conclusion.startswith(
+        "The class leans on its surroundings: without them p is .50"
     )
 
 
-def test_where_a_random_area_costs_as_much_the_place_is_not_blamed() -> None:
-    costly = {"p_hide_outside": 0.5, "p_hide_random": 0.55, "p_hide_context": 0.45}
-    found = said(ON_THE_OBJECT | costly, "may_rely_on_outside")
-    assert found.conclusion == "Any change of the surroundings costs as much, not this place in particular."
-
-
-def test_a_middling_loss_is_called_leaning() -> None:
-    probes = ON_THE_OBJECT | {"p_hide_outside": 0.7, "p_hide_context": 0.65}
-    assert "leans on something outside" in said(probes, "may_rely_on_outside").conclusion
-
-
-def test_a_class_lost_with_all_its_surroundings_needs_them_as_a_whole() -> None:
+def test_a_class_lost_with_its_surroundings_that_they_do_not_give_needs_them() -> None:
     assert said(ON_THE_OBJECT | {"p_hide_context": 0.1}, "needs_context").conclusion == (
-        "The class needs its surroundings as a whole: with everything outside blurred p falls to .10, though no single "
-        "part outside decides."
+        "The class needs its surroundings: with everything outside blurred p falls to .10. They do not give it to "
+        "objects of other classes."
     )
-
-
-def test_a_class_that_the_map_finds_outside_and_that_is_lost_without_it_is_found_outside() -> None:
-    found = ON_THE_OBJECT | {"p_saliency_in_context": 0.8, "p_saliency_in_box": 0.4, "p_hide_context": 0.5}
-    assert said(found, "relies_on_outside").conclusion == (
-        "The class is found outside the boxes: what lights up there gives .80 alone, what lights up inside .40, "
-        "and with everything outside blurred p falls to .50."
-    )
-    # What hiding a part costs, .83, is then more than what is carried outside, .4.
-    assert "is found outside" not in said(found | {"p_hide_outside": 0.1}, "relies_on_outside").conclusion
 
 
 def test_surroundings_that_are_enough_by_themselves_are_told() -> None:

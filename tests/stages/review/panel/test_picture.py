@@ -14,11 +14,13 @@ from PIL import Image
 from stages.explain.opticam.blur import blur
 from stages.explain.probes.probes import most_salient, outside_of
 from stages.explain.probes.scan import windows
+from stages.explain.probes.surroundings import without_surroundings
 from stages.geometry import ViewTransform
 from stages.masks import hidden_pixels
 from stages.review.panel.picture import (
     contours,
     data_uri,
+    far_outside,
     heat,
     hide,
     masked_views,
@@ -65,6 +67,23 @@ def test_the_hidden_tenth_is_that_of_the_probe() -> None:
     assert bool(defined[0])
     assert np.array_equal(tenth_outside(ours, coverage), theirs[0].numpy())
     assert not tenth_outside(ours, np.ones_like(coverage)).any()
+
+
+def test_what_lies_far_from_the_boxes_is_what_its_probe_blurs() -> None:
+    coverage = np.zeros((224, 224), np.float32)
+    coverage[100:120, 40:60] = 1
+    coverage[99, 40:60] = 0.25  # a pixel that a box touches is no less near
+    seen: list[torch.Tensor] = []
+
+    def probabilities(pictures: torch.Tensor) -> torch.Tensor:
+        seen.append(pictures)
+        return torch.zeros(1)
+
+    image, blurred, neutral = torch.ones(1, 3, 224, 224), torch.zeros(1, 3, 224, 224), torch.zeros(3, 1, 1)
+    without_surroundings(probabilities, image, blurred, neutral, torch.from_numpy(coverage)[None], torch.tensor([True]))
+    far = far_outside(coverage)
+    assert np.array_equal(far, seen[1][0, 0].numpy() == 0)
+    assert (far[82, 24], far[83, 24], far[83, 23]) == (True, False, True)
 
 
 def test_a_window_of_the_scan_comes_back_from_image_pixels() -> None:

@@ -48,6 +48,10 @@ def test_the_probes_are_those_of_the_table(tmp_path: Path) -> None:
         ".06",
         ".88",
         ".12",
+        ".25",
+        ".50",
+        ".75",
+        ".06",
     ]
 
 
@@ -113,7 +117,8 @@ def test_there_is_a_picture_of_each_probe_that_can_be_made_again(tmp_path: Path)
     run = make_run(tmp_path, [STICKER])
     shown = as_shown(portray(run, "sticker.png", method="opti_cam", target="label"))
     without = [probe["name"] for probe in shown["probes"] if probe["picture"] is None]
-    assert without == ["p_hide_random"]
+    # The panel knows neither the random blob's grid nor the training set's mean colour, nor does it read the donors.
+    assert without == ["p_hide_random", "p_hide_context_neutral", "p_transplant", "p_transplant_null"]
     scanned = {"scan_box": {"x0": 0, "y0": 0, "x1": 100, "y1": 100}, "hide_locator": "scan"}
     for probes, hidden in ((scanned, True), ({"hide_locator": "grad_cam"}, False)):
         other = Planted("sticker.png", 480, 320, probes=RELYING | probes)
@@ -152,9 +157,9 @@ def test_the_words_follow_the_findings_of_the_class_s_map(tmp_path: Path) -> Non
     def conclusion(target: str) -> str:
         return portray(run, "sticker.png", method="opti_cam", target=target).words.conclusion
 
-    # .625 - .125 of p is carried outside, .9375 - .0625 is lost with the part that was hidden.
     assert conclusion("label") == (
-        "The class rests on something outside the boxes, and the boxes alone are not enough (.25)."
+        "The class rests on its surroundings: without them p is .25 (one colour) or .50 (blurred), and objects of "
+        "other classes have .75 of it in them, .06 alone."
     )
     run.write_table("findings", run.table("findings").slice(0, 0))
     assert conclusion("label").startswith("No single part decides")
