@@ -31,6 +31,7 @@ from benchmarks.speed_methods import Task, explained, profiles
 from stages.explain.network.view import ViewSettings, render_view
 from stages.explain.opticam.opticam import OptiCam, to_masks, upsample
 from stages.explain.probes.evidence import Explained, evidence
+from stages.explain.probes.surroundings import TRANSPLANTS, Donors
 from stages.explain.settings import ExplainSettings
 from stages.geometry import ViewTransform
 
@@ -82,11 +83,27 @@ def probing(task: Task, opticam: OptiCam, settings: ExplainSettings) -> Callable
         second=upsample(opticam.grad_cam(task.images, task.targets), (side, side)),
         coverage=coverage,
         has_box=torch.ones(count, dtype=torch.bool, device=maps.device),
+        boxes=[transform.boxes_to_view([BOX])] * count,
+        neutral=opticam.mean[0],
         seeds=list(range(count)),
         status=["ok"] * count,
         transforms=[transform] * count,
     )
-    return lambda: evidence(opticam.probabilities, batch, task.layer.grid, settings)
+    donors = stand_ins(task, opticam)
+    return lambda: evidence(opticam.probabilities, batch, donors, task.layer.grid, settings)
+
+
+def stand_ins(task: Task, opticam: OptiCam) -> Donors:
+    """Donors of as many transplants as an image of a run gets: corners of the task's first image, as another class."""
+    side, classes = task.images.shape[2] // 2, opticam.probabilities(task.images[:1])
+    other = int((task.targets[0] + 1) % classes.shape[1])
+    return Donors(
+        objects=[task.images[0, :, :side, :side]] * TRANSPLANTS,
+        classes=[other] * TRANSPLANTS,
+        images=[-1] * TRANSPLANTS,
+        alone=classes.expand(TRANSPLANTS, -1),
+        blank=classes[0],
+    )
 
 
 def audit_table(task: Task, options: argparse.Namespace) -> str:
@@ -184,4 +201,4 @@ def wait(device: torch.device) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from stages.explain.donors import settle_donors
 from stages.explain.explain import explain_shard
 from stages.explain.network.device import Device, pick_device
 from stages.explain.network.model import Classifier, ModelSettings
@@ -55,7 +56,8 @@ def measure_cost(
     few = pa.Table.from_pylist([row | {"row": number} for number, row in enumerate(usable)], schema=samples.schema)
     run = Run.create(url)
     run.write_table("samples", few)
-    plan = make_plan(run, classifier, model, view, replace(explain, batch_size=len(usable)), len(usable), device)
+    settings, donors = replace(explain, batch_size=len(usable)), settle_donors(run, samples)
+    plan = make_plan(run, classifier, model, view, settings, len(usable), device, donors)
     create_map_arrays(run, plan)
     explain_shard(plan, 0, few)
     run.discard_part(plan.part(0))
