@@ -248,6 +248,7 @@ def sanity(
     from stages.explain.network.device import Device
     from stages.explain.sanity.check import SanitySettings, check_sanity
     from storage import Run
+    from storage.lock import only_writer
 
     settings = SanitySettings(samples, levels, noise, survives, survives_head, seed)
     if device not in get_args(Device):
@@ -255,7 +256,7 @@ def sanity(
     opened = Run.open(run)
     config = stored_config(opened)
     explain = replace(config.explain, method=method or config.explain.method)  # type: ignore[arg-type]
-    with Progress(console, "sanity", "maps") as progress:
+    with only_writer(opened.directory), Progress(console, "sanity", "maps") as progress:
         report = check_sanity(
             opened,
             config.model,

@@ -43,6 +43,7 @@ from stages.ingest.recognise import Dataset, open_dataset
 from stages.score.score import score
 from storage import Run
 from storage.errors import SightlineError, UserError
+from storage.lock import only_writer
 from storage.run import Explained, Part, RunInfo, default_method
 
 STAGES = ("load", "ingest", "check", "plan", "workers", "explain", "score", "audit")
@@ -94,14 +95,15 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     run = Run.create(config.run)  # not before the config has proved to be a sound one
     classifier.class_names = name_outputs(dataset, classifier.class_names)
 
-    samples = _ingest(dataset, run, classifier, console, timings)
-    if not run.methods():
-        _check(config, classifier, samples, force, console, timings)
-    plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
-    reports = _explain(config, plan, samples, pending, console, timings)
-    _score(config, run, console, timings)
-    _audit(config, run, console, timings)
-    run.write_info(_info(run, config, plan, samples, timings, reports))
+    with only_writer(run.directory):
+        samples = _ingest(dataset, run, classifier, console, timings)
+        if not run.methods():
+            _check(config, classifier, samples, force, console, timings)
+        plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
+        reports = _explain(config, plan, samples, pending, console, timings)
+        _score(config, run, console, timings)
+        _audit(config, run, console, timings)
+        run.write_info(_info(run, config, plan, samples, timings, reports))
     return run
 
 

@@ -137,6 +137,10 @@ class Directory:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def create(self, relative: str, content: bytes) -> None:
+        """Write a whole file that is not there; raises FileExistsError if it is."""
+        self._files.pipe_file(relative, content, mode="create")
+
     def remove(self, relative: str) -> None:
         """Remove a file if it is there."""
         if self.exists(relative):

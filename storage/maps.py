@@ -8,7 +8,8 @@ rest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -235,6 +236,11 @@ def _store(directory: Directory) -> Any:
     if directory.is_local:
         return str(directory.local_path("maps.zarr"))
     return zarr.storage.FsspecStore.from_url(directory.url_of("maps.zarr"), storage_options=STORAGE_OPTIONS)
+
+
+def combined_checksum(maps: Iterable[NDArray[np.float32]]) -> str:
+    """Digest of the raw maps (n, h, w) of several targets, in their order."""
+    return hashlib.sha256(json.dumps([checksum(one) for one in maps]).encode()).hexdigest()
 
 
 def checksum(maps: NDArray[np.float32]) -> str:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from storage.errors import SightlineError, UserError
 from storage.files import Directory
-from storage.maps import CHUNK_ROWS, MapAttributes, MapStore
+from storage.maps import CHUNK_ROWS, MapAttributes, MapStore, combined_checksum
 from storage.tables import PARTED, SCHEMAS, decode, encode
 
 DEFAULT_METHOD = "opti_cam"
@@ -93,6 +93,15 @@ class RunInfo:
     def to_json(self) -> str:
         """As run.json has it."""
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+
+MADE_FROM = "made_from"
+"""Key of the metadata of a part of ``scores``: the :func:`seal` of the part of ``explain`` that it was made from."""
+
+
+def seal(vouched: Mapping[str, str]) -> str:
+    """What tells a part of ``explain``, by its metadata, from another one that was committed in its place."""
+    return " ".join(vouched.get(key, "") for key in ("maps_checksum", "probes_fingerprint"))
 
 
 class Run:
@@ -239,6 +248,19 @@ class Run:
         with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="footers") as pool:
             found = pool.map(self.part_metadata, parts)
             return {part: vouched for part, vouched in zip(parts, found, strict=True) if vouched is not None}
+
+    def has_maps(self, method: str, vouched: Mapping[str, str]) -> bool:
+        """Whether the maps are those that a part of ``explain`` of the method vouches for in its metadata.
+
+        Parts of an earlier version do not say of which targets, and are believed.
+        """
+        if "targets" not in vouched:
+            return True
+        start, _, stop = vouched["rows"].partition(":")
+        stores = [self.maps(target, method) for target in vouched["targets"].split(",")]
+        return vouched["maps_checksum"] == combined_checksum(
+            store.read(slice(int(start), int(stop))) for store in stores
+        )
 
     def discard_part(self, part: Part) -> None:
         """Remove a part, before what it vouches for is changed."""

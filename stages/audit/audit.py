@@ -14,8 +14,8 @@ from stages.audit.classes import COLUMNS, class_table, count_evidence
 from stages.audit.cues import cue_table, find_cues
 from stages.audit.rules import Rule, flag_condition, rules_of
 from stages.audit.settings import AuditSettings
-from storage.errors import UserError
-from storage.run import default_method
+from storage.errors import SightlineError, UserError
+from storage.run import MADE_FROM, Part, default_method, seal
 from storage.sql import connect, execute
 from storage.tables import FINDINGS
 
@@ -37,9 +37,11 @@ def audit(run: Run, settings: AuditSettings) -> AuditReport:
     """Apply the rules to a scored run and write its tables ``findings``, ``classes`` and ``cues``.
 
     Findings are sorted: evidence before descriptions, then by severity, then by rule and sample. The same
-    scores give the same tables. Raises UserError for a run without scores, or a mistake in a user's rule.
+    scores give the same tables. Raises UserError for a run without scores, or a mistake in a user's rule, and
+    SightlineError if the parts of ``explain`` are not those that the scores were made from.
     """
     method = _audited_method(run, settings.method)
+    _check_sources(run, method)
     with connect(run) as connection:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit_targets").fetchall())
         rules, thresholds = rules_of(settings, columns), settings.thresholds()
@@ -71,6 +73,18 @@ def _audited_method(run: Run, wanted: str) -> str:
     if wanted and wanted not in methods:
         raise UserError(f"audit.method: {run.url} has no maps by {wanted!r}; it has {', '.join(methods)}")
     return wanted or default_method(methods)
+
+
+def _check_sources(run: Run, method: str) -> None:
+    """Raise SightlineError if a part of ``explain`` was committed after the scores of its rows."""
+    for part in run.parts("scores", method):
+        made_from = (run.part_metadata(part) or {}).get(MADE_FROM)
+        explained = run.part_metadata(Part("explain", method, part.index)) or {}
+        if made_from not in (None, seal(explained)):
+            raise SightlineError(
+                f"{part.path} was not made from the part of explain that is there now; does another process write into "
+                f"{run.url}? Run again"
+            )
 
 
 def apply(

@@ -25,7 +25,6 @@ from stages.explain.network.view import ViewSettings, render_view
 from stages.explain.opticam.opticam import OptiCam, to_masks, upsample
 from stages.explain.plan import (
     ExplainPlan,
-    combined_checksum,
     load_plan_classifier,
     maps_checksum,
 )
@@ -34,6 +33,7 @@ from stages.explain.probes.surroundings import Donors
 from stages.geometry import Boxes, ViewTransform
 from storage import Run
 from storage.images import ImageError
+from storage.maps import combined_checksum
 from storage.samples import own_boxes, read_unchanged
 from storage.tables import EXPLAIN
 
@@ -133,8 +133,9 @@ def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardRepo
             run.maps(target, plan.explain.method, mode="r+").write(rows.start, maps)
     output.rows.sort(key=lambda row: (row["row"], row["target"]))
     # The checksum of the maps that this task made, not of those on disk: another task may have written there since.
-    made = combined_checksum(plan, output.maps if kept is None else kept.maps)
-    run.write_part(part, pa.Table.from_pylist(output.rows, schema=EXPLAIN), fingerprints.metadata(rows, made))
+    made = output.maps if kept is None else kept.maps
+    metadata = fingerprints.metadata(rows, made, combined_checksum(made.values()))
+    run.write_part(part, pa.Table.from_pylist(output.rows, schema=EXPLAIN), metadata)
     return ShardReport(
         index=index,
         samples=len(rows),

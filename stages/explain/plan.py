@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from stages.explain.donors import Donor
 from stages.explain.methods.methods import optimizes, require, store_shape
@@ -24,7 +22,7 @@ from stages.explain.probes.probes import PROBES_VERSION
 from stages.explain.settings import ExplainSettings
 from storage import Run
 from storage.errors import UserError
-from storage.maps import MapAttributes, checksum
+from storage.maps import MapAttributes, combined_checksum
 from storage.run import Part
 
 EXPLAIN_VERSION = 1
@@ -108,10 +106,11 @@ class Fingerprints:
     maps: str
     probes: str
 
-    def metadata(self, rows: range, maps_checksum: str) -> dict[str, str]:
-        """What the part of these rows vouches for."""
+    def metadata(self, rows: range, targets: Iterable[str], maps_checksum: str) -> dict[str, str]:
+        """What the part of these rows vouches for; the checksum is of the targets' maps, in their order."""
         return {
             "rows": f"{rows.start}:{rows.stop}",
+            "targets": ",".join(targets),
             "basis": self.basis,
             "boxes": self.boxes,
             "maps_fingerprint": self.maps,
@@ -239,12 +238,7 @@ def maps_checksum(run: Run, plan: ExplainPlan, rows: range) -> str | None:
         if store.shape[0] < rows.stop or store.shape[1:] != plan.store_shape:
             return None
         maps[target] = store.read(slice(rows.start, rows.stop))
-    return combined_checksum(plan, maps)
-
-
-def combined_checksum(plan: ExplainPlan, maps: Mapping[str, NDArray[np.float32]]) -> str:
-    """Digest of a shard's raw maps, target by target."""
-    return _digest([checksum(maps[target]) for target in plan.explain.targets])
+    return combined_checksum(maps.values())
 
 
 def load_plan_classifier(plan: ExplainPlan, device: torch.device) -> tuple[Classifier, OptiCam]:

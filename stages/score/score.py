@@ -26,7 +26,7 @@ from stages.score.ratio import Maps, Values
 from stages.score.settings import ScoreSettings
 from storage import MapStore, Run, SightlineError
 from storage.columns import columns_of
-from storage.run import ROWS_DIGEST, Part
+from storage.run import MADE_FROM, ROWS_DIGEST, Part, seal
 from storage.samples import own_boxes
 from storage.tables import SCORES, decode
 
@@ -171,6 +171,12 @@ def _score_part(
         fingerprint = _fingerprint(hashlib.sha256(content).hexdigest(), own, asdict(view), settings)
     if stored is not None and stored.get("fingerprint") == fingerprint:
         return None
+    if not run.has_maps(explained.method, vouched):
+        run.discard_part(explained)  # the start of a run reads no maps, and would take the shard for done
+        raise SightlineError(
+            f"{explained.path}: the maps of its rows in maps.zarr/{explained.method} were not those it vouched for; it "
+            f"is removed, and a run with explain.method: {explained.method} makes both again"
+        )
     counts: _Counts = defaultdict(lambda: dict.fromkeys(BOX_METRICS, NOTHING_FOUND))
     batches = [
         _score_rows(rows.slice(start, BATCH), own, stores, view, settings, counts)
@@ -178,7 +184,8 @@ def _score_part(
     ]
     table = pa.concat_tables([SCORES.empty_table(), *batches])
     run.discard_table("metrics")
-    run.write_part(part, table, {"fingerprint": fingerprint, BOX_COUNTS: encode_counts(counts)})
+    sources = {"fingerprint": fingerprint, MADE_FROM: seal(vouched)}
+    run.write_part(part, table, {**sources, BOX_COUNTS: encode_counts(counts)})
     return Counter(table["status"].to_pylist())
 
 

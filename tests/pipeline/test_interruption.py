@@ -77,6 +77,28 @@ def test_settings_a_then_b_killed_then_a_end_in_the_bytes_of_a(reference, tmp_pa
     assert contents(tmp_path / "run") == contents(reference / "run")
 
 
+def until(holds, process):
+    """Wait for a condition on what another process does, as long as it runs."""
+    while not holds():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+
+
+def test_a_second_writer_is_refused_naming_the_first_and_kill_9_of_the_first_frees_the_run(reference, tmp_path, config):
+    first = sightline("run", config, END_AT_SHARD="1", END_BY="stop")
+    lock = tmp_path / "run" / ".lock"
+    until(lambda: lock.exists() and lock.read_text(), first)
+    before = finished(sightline("run", config, "--set", "explain.steps=2"), 2).splitlines()[-1]
+    assert before.startswith(f"error: {tmp_path / 'run'} is written by process {first.pid} on ")
+    assert before.endswith("; wait until it ends, or end it")
+
+    os.killpg(first.pid, signal.SIGKILL)
+    finished(first, -signal.SIGKILL)
+    said = finished(sightline("run", config))
+    assert "3 of 3 shards computed" in said or "2 of 3 shards computed, 1 were done" in said
+    assert contents(tmp_path / "run") == contents(reference / "run")
+
+
 @pytest.mark.parametrize("end", ["interrupt", "hang"])
 def test_ctrl_c_ends_with_130_says_what_is_done_and_leaves_no_process(reference, tmp_path, config, end):
     began = time.monotonic()

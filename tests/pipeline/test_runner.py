@@ -73,7 +73,7 @@ def test_a_run_makes_every_table_and_the_second_makes_nothing_new(dataset, tmp_p
     before = contents(tmp_path / "run")
     assert {name.split("/")[0] for name in before} == {
         "samples.parquet", "maps.zarr", "explain", "scores", "metrics.parquet", "findings.parquet",
-        "classes.parquet", "cues.parquet", "donors.parquet",
+        "classes.parquet", "cues.parquet", "donors.parquet", ".lock",
     }  # fmt: skip
     done, said = run(config)
     assert "0 of 3 shards computed, 3 were done" in said

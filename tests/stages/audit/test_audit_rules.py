@@ -9,7 +9,8 @@ import pytest
 from stages.audit.audit import audit
 from stages.audit.rules import RULES
 from stages.audit.settings import AuditSettings, CustomRule
-from storage.errors import UserError
+from storage.errors import SightlineError, UserError
+from storage.run import Part
 
 WRONG = {"target": "predicted", "pred_index": 1, "explained": 1, "p_full": 0.85, "pred_prob": 0.85}
 OFF = {"pointing_hit": False, "energy_in": 0.1, "energy_lift": 0.33}
@@ -184,6 +185,17 @@ def test_border_and_collapsed_maps_are_described(build) -> None:
         ("0.jpg", "label", "border_energy"),
         ("1.jpg", "label", "collapsed_map"),
     }
+
+
+def test_scores_of_another_part_of_explain_than_is_there_are_not_audited(build) -> None:
+    run = build({})
+    explain, scores = Part("explain", "opti_cam", 0), Part("scores", "opti_cam", 0)
+    run.write_part(explain, run.read_part(explain), {"maps_checksum": "a", "probes_fingerprint": "b"})
+    run.write_part(scores, run.read_part(scores), {"made_from": "a b"})
+    assert audit(run, AuditSettings()).findings.num_rows == 0
+    run.write_part(explain, run.read_part(explain), {"maps_checksum": "a", "probes_fingerprint": "other"})
+    with pytest.raises(SightlineError, match=r"scores/opti_cam/part-00000.parquet was not made from .* Run again"):
+        audit(run, AuditSettings())
 
 
 def test_findings_come_evidence_first_then_by_severity_whatever_the_order_of_rows(build) -> None:

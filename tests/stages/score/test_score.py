@@ -267,6 +267,19 @@ class TestParts:
         score(run, ScoreSettings())
         assert run.table("scores").num_rows == 64
 
+    def test_maps_that_are_not_those_the_part_vouches_for_are_not_scored(self, run: Run) -> None:
+        vouched = {"rows": "0:64", "targets": "label", "maps_checksum": run.maps("label").checksum(0, 64)}
+        vouched["maps_checksum"] = hashlib.sha256(f'["{vouched["maps_checksum"]}"]'.encode()).hexdigest()
+        part = Part("explain", "opti_cam", 0)
+        run.write_part(part, run.read_part(part), vouched)
+        score(run, ScoreSettings())
+        run.maps("label", mode="r+").write(63, peak(0, 0)[None])
+        assert score(run, ScoreSettings()).parts == 0  # up to date: no map was read
+        run.discard_part(Part("scores", "opti_cam", 0))
+        with pytest.raises(SightlineError, match=r"part-00000.parquet: the maps .* explain.method: opti_cam makes"):
+            score(run, ScoreSettings())
+        assert [part.index for part in run.parts("explain")] == [1]
+
     def test_a_row_without_sample_is_named(self, run: Run) -> None:
         commit(run, [explained(99)], index=1)
         with pytest.raises(SightlineError, match=r"explain/opti_cam/part-00001.parquet: row 99 is not in samples"):
