@@ -98,7 +98,8 @@ def check_the_numbers(page: Any, run: Run) -> None:
         nearby = view_map[int(y * 0.7) - 3 : int(y * 0.7) + 4, int(x * 0.4667) - 3 : int(x * 0.4667) + 4]
         assert abs(value_under_mouse(page, x, y, (FIRST.width, FIRST.height)) - at) <= np.ptp(nearby) + 1e-6
     assert page.locator("[data-cy=sightline-words]").inner_text() == (
-        "The class rests on something outside the boxes, and the boxes alone are not enough (.25). "
+        "The class rests on its surroundings: without them p is .25 (one colour) or .50 (blurred), and objects of "
+        "other classes have .75 of it in them, .06 alone. "
         "Hiding what matters most outside takes p(cat) from .94 to .06; a random area as large leaves it at .88."
     )
     assert "because of relies_on_outside" in page.locator(PANEL).inner_text()
