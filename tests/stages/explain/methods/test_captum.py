@@ -76,7 +76,8 @@ def test_drops_of_the_probes_are_feature_ablations(network, image, saliency, cov
 def test_the_scan_is_an_occlusion_by_windows_of_the_blurred_image(network, image):
     # captum's Occlusion cannot leave the windows apart: it averages those that share a pixel.
     blurred = blur(image)
-    lowest, found = scan(p_of(network), image, blurred, torch.ones(1, SIDE, SIDE, dtype=torch.bool))
+    everywhere = torch.ones(1, SIDE, SIDE, dtype=torch.bool)
+    lowest, found = scan(network, image, torch.tensor([TARGET]), blurred, everywhere)
     drops = []
     for x0, y0, x1, y1 in windows(SIDE, SIDE):
         hidden = np.zeros((SIDE, SIDE), dtype=bool)
