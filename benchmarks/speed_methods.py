@@ -17,7 +17,7 @@ from stages.explain.opticam.opticam import OptiCam, OptiCamSettings
 from stages.explain.settings import PROFILES
 
 AUTHORS, GRAD_CAM = "authors' loop, 100 iterations", "Grad-CAM"
-MISSING = "skipped: pip install sightline[baselines]"
+MISSING = "skipped: pip install -e '.[baselines]'"
 WINDOW, STRIDE = 32, 16
 
 

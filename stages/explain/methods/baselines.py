@@ -39,7 +39,7 @@ def load_package() -> Any:
         import pytorch_grad_cam
     except ImportError as error:
         raise UserError(
-            f"explain.method: the methods of the package grad-cam need it ({error}): pip install 'sightline[baselines]'"
+            f"explain.method: the methods of the package grad-cam need it ({error}): pip install -e '.[baselines]'"
         ) from None
     for module in (pytorch_grad_cam.score_cam, pytorch_grad_cam.ablation_cam):
         module.tqdm = SimpleNamespace(tqdm=lambda steps: steps)  # it draws a progress bar for each image

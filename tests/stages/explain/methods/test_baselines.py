@@ -234,5 +234,5 @@ def test_ablation_cam_refuses_a_module_that_runs_several_times():
 def test_without_the_package_the_remedy_is_told(monkeypatch):
     load_package.cache_clear()
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
-    with pytest.raises(UserError, match=r"grad-cam need it.*pip install 'sightline\[baselines\]'"):
+    with pytest.raises(UserError, match=r"grad-cam need it.*pip install -e '\.\[baselines\]'"):
         load_package()
