@@ -61,12 +61,12 @@ score: {box_accuracy: false}
 """
 
 COLUMNS = (
-    "p_label", "p_full", "p_box", "p_context", "p_crop", "p_crop_outside", "p_saliency_in_box", "p_saliency_in_context",
-    "p_hide_context", "p_hide_inside", "iou_best", "energy_in", "energy_lift", "box_area_frac", "pred_prob",
+    "p_label", "p_full", "p_box", "p_context", "p_crop", "p_crop_outside", "p_hide_context", "iou_best", "energy_in",
+    "pred_prob",
 )  # fmt: skip
 RULES = ("label_suspect", "missing_box", "wrong_but_on_object", "misses_box")
 
-RELATIVE = ("normalized_margin", "self_confidence")
+QUALITIES = ("normalized_margin", "self_confidence")
 """cleanlab's scores of a label's quality that its documentation recommends for classification."""
 
 
@@ -203,7 +203,7 @@ def _cleanlab(case: Case) -> dict[str, Floats]:
         return {}
     from cleanlab.rank import get_label_quality_scores  # type: ignore[import-not-found,unused-ignore]
 
-    return {name: get_label_quality_scores(case.label, case.probabilities, method=name) for name in RELATIVE}
+    return {name: get_label_quality_scores(case.label, case.probabilities, method=name) for name in QUALITIES}
 
 
 def confident_joint(case: Case) -> Bools:

@@ -101,7 +101,7 @@ def stand_ins(task: Task, opticam: OptiCam) -> Donors:
         objects=[task.images[0, :, :side, :side]] * TRANSPLANTS,
         classes=[other] * TRANSPLANTS,
         images=[-1] * TRANSPLANTS,
-        alone=classes.expand(TRANSPLANTS, -1),
+        alone=classes.expand(TRANSPLANTS, -1).cpu(),
         blank=classes[0],
     )
 

@@ -41,8 +41,8 @@ CLASSES = 100
 PICTURES = 64
 SIZES = ((500, 375), (500, 333), (375, 500), (640, 480), (333, 500), (500, 400))
 RULES = (
-    ("relies_on_outside", "evidence", 0.05),
-    ("needs_context", "evidence", 0.03),
+    ("relies_on_outside", "flag", 0.05),
+    ("needs_context", "flag", 0.03),
     ("may_rely_on_outside", "description", 0.05),
     ("missing_box", "description", 0.1),
     ("label_suspect", "description", 0.03),

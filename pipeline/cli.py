@@ -256,7 +256,7 @@ def sanity(
     opened = Run.open(run)
     config = stored_config(opened)
     explain = replace(config.explain, method=method or config.explain.method)  # type: ignore[arg-type]
-    with only_writer(opened.directory), Progress(console, "sanity", "maps") as progress:
+    with only_writer(opened.directory, console.print), Progress(console, "sanity", "maps") as progress:
         report = check_sanity(
             opened,
             config.model,

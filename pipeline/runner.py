@@ -95,7 +95,7 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     run = Run.create(config.run)  # not before the config has proved to be a sound one
     classifier.class_names = name_outputs(dataset, classifier.class_names)
 
-    with only_writer(run.directory):
+    with only_writer(run.directory, partial(_tell, console)):
         samples = _ingest(dataset, run, classifier, console, timings)
         if not run.methods():
             _check(config, classifier, samples, force, console, timings)

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import Event, Thread
@@ -31,13 +31,15 @@ EXPIRES = 60.0
 
 
 @contextmanager
-def only_writer(directory: Directory) -> Iterator[None]:
+def only_writer(directory: Directory, tell: Callable[[str], object] = lambda line: None) -> Iterator[None]:
     """Hold the lock of a run; raises UserError that names the holder if another process does.
+
+    ``tell`` takes a line before a wait of ``EXPIRES`` for a lease whose holder may be gone.
 
     Raises SightlineError at the end if a lease was lost: this process stood still for longer than ``EXPIRES``, and
     another one has written into the run since.
     """
-    with _flock(directory) if directory.is_local else _lease(directory):
+    with _flock(directory) if directory.is_local else _lease(directory, tell):
         yield
 
 
@@ -62,8 +64,8 @@ def _flock(directory: Directory) -> Iterator[None]:
 
 
 @contextmanager
-def _lease(directory: Directory) -> Iterator[None]:
-    _await_expiry(directory)
+def _lease(directory: Directory, tell: Callable[[str], object]) -> Iterator[None]:
+    _await_expiry(directory, tell)
     since = _now()
     mine = _holder(since)
     try:
@@ -102,11 +104,12 @@ def _lease(directory: Directory) -> Iterator[None]:
         )
 
 
-def _await_expiry(directory: Directory) -> None:
+def _await_expiry(directory: Directory, tell: Callable[[str], object]) -> None:
     """Wait until the lease, if there is one, has stayed the same for ``EXPIRES``; raises UserError when it beats."""
     first = _read(directory)
     if not first:
         return
+    tell(f"waiting {EXPIRES:.0f} s to see whether {_named(first)} still writes {directory.url}")
     until = time.monotonic() + EXPIRES
     while time.monotonic() < until:
         time.sleep(min(1.0, EXPIRES / 10))

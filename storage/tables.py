@@ -138,8 +138,8 @@ FINDINGS = pa.schema(
         _text("rule", "Rule that found it."),
         _text(
             "kind",
-            "Only evidence counts as a flag; a description filters and explains.",
-            "evidence | description",
+            "A flag says that something is wrong, by an experiment; a description filters and explains.",
+            "flag | description",
         ),
         _real("severity", "How bad, for sorting."),
         _text("reason", "One line in words, with the numbers."),

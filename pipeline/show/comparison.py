@@ -111,14 +111,13 @@ def _print_rules(comparison: Comparison, console: Console, top: int) -> None:
     for name in ("rule", "kind", *lists):
         table.add_column(name, justify="right" if name in lists else "left")
     for rule in comparison.rules:
-        kind = "flag" if rule.kind == "evidence" else rule.kind
-        table.add_row(rule.rule, kind, *(str(len(getattr(rule, name))) for name in lists))
+        table.add_row(rule.rule, rule.kind, *(str(len(getattr(rule, name))) for name in lists))
     console.print(table)
     # Samples of descriptions are many and no reason to act; the JSON has them.
     for rule in comparison.rules:
-        for name in ("fixed", "broken") if rule.kind == "evidence" else ():
+        for name in ("fixed", "broken") if rule.kind == "flag" else ():
             _print_samples(rule, name, console, top)
-    if any(rule.kind != "evidence" for rule in comparison.rules):
+    if any(rule.kind != "flag" for rule in comparison.rules):
         console.print("  --format json lists the samples of every rule")
 
 

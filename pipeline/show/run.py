@@ -126,9 +126,9 @@ def _print_faithfulness(summary: Summary, info: RunInfo, console: Console) -> No
 def _print_sanity(summary: Summary, console: Console) -> None:
     """The lines of the last sanity check; none where `sightline sanity` was not run."""
     styles = {"passes": "green", "FAULT": "red", "outdated": "yellow"}
-    for verdict in summary.sanity:
-        style = styles[verdict.word]
-        console.print(styled(f"sanity      [{style}]{{}}[/]  {{}}", verdict.word, verdict))
+    for checked in summary.sanity:
+        style = styles[checked.word]
+        console.print(styled(f"sanity      [{style}]{{}}[/]  {{}}", checked.word, checked))
 
 
 def _print_localisation(summary: Summary, console: Console) -> None:
@@ -157,11 +157,11 @@ def _print_rules(summary: Summary, console: Console) -> None:
     if not found:
         console.print("  none")
     for rule in found:
-        kind = "[red]flag[/]       " if rule.kind == "evidence" else "[dim]description[/]"
+        kind = "[red]flag[/]       " if rule.kind == "flag" else "[dim]description[/]"
         more = f", and {rule.by_prediction} by their wrong prediction" if rule.by_prediction else ""
         images = f"{rule.count} image{'' if rule.count == 1 else 's'}{more}"
         console.print(styled(f"  {kind} [bold]{{}}[/] {{}}: {{}}", rule.rule, images, rule.title))
-        for finding in rule.top if rule.kind == "evidence" else rule.top[:1]:
+        for finding in rule.top if rule.kind == "flag" else rule.top[:1]:
             console.print(f"      {finding.sample_id}: {finding.reason}")
 
 

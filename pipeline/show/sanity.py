@@ -50,7 +50,7 @@ def print_sanity(report: SanityReport, console: Console) -> None:
 
 
 def _what_it_means(report: SanityReport) -> Iterator[str]:
-    """The rows to read the verdict by, in words."""
+    """The rows to read the result by, in words."""
     noise, other = (_spearman(report, name) for name in ("noise", "class"))
     if noise is not None:
         yield f"stability   noise on the input (standard deviation {report.settings.noise:.3g}) leaves {noise}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
-from stages.audit.classes import COLUMNS, class_table, count_evidence
+from stages.audit.classes import COLUMNS, class_table, count_flags
 from stages.audit.cues import cue_table, find_cues
 from stages.audit.rules import Rule, flag_condition, rules_of
 from stages.audit.settings import AuditSettings
@@ -36,7 +36,7 @@ class AuditReport:
 def audit(run: Run, settings: AuditSettings) -> AuditReport:
     """Apply the rules to a scored run and write its tables ``findings``, ``classes`` and ``cues``.
 
-    Findings are sorted: evidence before descriptions, then by severity, then by rule and sample. The same
+    Findings are sorted: flags before descriptions, then by severity, then by rule and sample. The same
     scores give the same tables. Raises UserError for a run without scores, or a mistake in a user's rule, and
     SightlineError if the parts of ``explain`` are not those that the scores were made from.
     """
@@ -52,12 +52,12 @@ def audit(run: Run, settings: AuditSettings) -> AuditReport:
         rows = connection.execute(sql, [method]).fetchall()
     cue_of = {(member.sample_id, member.target): cue.cue_id for cue in cues for member in cue.members}
     for finding in found:
-        if finding["kind"] == "evidence":
+        if finding["kind"] == "flag":
             finding["cue_id"] = cue_of.get((finding["sample_id"], finding["target"]))
     found.sort(key=_order)
     findings = pa.Table.from_pylist(found, schema=FINDINGS)
     records = [dict(zip((*COLUMNS, "relies"), row, strict=True)) for row in rows]
-    flags = count_evidence(findings, {record["sample_id"]: record["label"] for record in records})
+    flags = count_flags(findings, {record["sample_id"]: record["label"] for record in records})
     classes = class_table(records, flags, settings)
     tables = {"cues": cue_table(cues, method, settings), "findings": findings, "classes": classes}
     for name, table in tables.items():
@@ -122,7 +122,7 @@ def apply(
 
 def _order(finding: dict[str, Any]) -> tuple[bool, float, str, str, str]:
     return (
-        finding["kind"] != "evidence",
+        finding["kind"] != "flag",
         -finding["severity"],
         finding["rule"],
         finding["sample_id"],

@@ -21,9 +21,7 @@ COLUMNS = (
 """Columns of ``audit`` that the class table is made of, beside ``relies``."""
 
 
-def class_table(
-    rows: Iterable[Mapping[str, Any]], evidence_findings: Mapping[str, int], settings: AuditSettings
-) -> pa.Table:
+def class_table(rows: Iterable[Mapping[str, Any]], flags: Mapping[str, int], settings: AuditSettings) -> pa.Table:
     """The table ``classes`` from rows of ``audit`` of one method: :data:`COLUMNS`, and ``relies``, which says whether
     the rule ``relies_on_outside`` holds (null where its numbers are, and where it could not have held).
 
@@ -31,7 +29,7 @@ def class_table(
     ``label``. ``reliance_rate`` is the share of those that could be tested. ``reliance_p`` is a one-sided Fisher test
     of the flags in the class against those in all others, in which samples that could not be tested are not flagged;
     ``reliance_q`` the same after Benjamini-Hochberg over the classes with at least ``min_class_size`` such rows; below,
-    both are null, and so are the intervals of medians. ``evidence_findings`` counts flags by label. Most reliant
+    both are null, and so are the intervals of medians. ``flags`` counts them by label. Most reliant
     classes first, those without a claim last.
     """
     explained: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
@@ -66,7 +64,7 @@ def class_table(
                 "reliance_p": fisher_greater(k, n, flagged_all - k, n_all - n) if testable else None,
                 **_median(evaluable[label], "energy_lift", settings, "lift_median", "lift"),
                 **_median(evaluable[label], "context_reliance", settings, "context_reliance_median", "context"),
-                "n_findings": evidence_findings.get(label, 0),
+                "n_findings": flags.get(label, 0),
             }
         )
     for entry, q in zip(table, benjamini_hochberg([entry["reliance_p"] for entry in table]), strict=True):
@@ -75,10 +73,10 @@ def class_table(
     return pa.Table.from_pylist(table, schema=CLASSES)
 
 
-def count_evidence(findings: pa.Table, labels: Mapping[str, str | None]) -> Counter[str]:
+def count_flags(findings: pa.Table, labels: Mapping[str, str | None]) -> Counter[str]:
     """Evidence findings by label; ``labels`` maps sample_id to label."""
     pairs = zip(findings["sample_id"].to_pylist(), findings["kind"].to_pylist(), strict=True)
-    found = (labels[sample_id] for sample_id, kind in pairs if kind == "evidence")
+    found = (labels[sample_id] for sample_id, kind in pairs if kind == "flag")
     return Counter(label for label in found if label is not None)
 
 

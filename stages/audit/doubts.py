@@ -1,4 +1,4 @@
-"""What makes a run's verdict doubtful, in sentences; the summary and the report say them first."""
+"""What makes a run's headline doubtful, in sentences; the summary and the report say them first."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def doubts(run: Run, method: str) -> tuple[str, ...]:
         *_coarse(run, method),
         *_unmeasured(unmeasured, len(images)),
         *_without_counterpart(unknown),
-        *_untestable(run),
+        *_too_small(run),
     )
 
 
@@ -95,7 +95,7 @@ def _without_counterpart(unknown: Counter[str]) -> Iterator[str]:
         )
 
 
-def _untestable(run: Run) -> Iterator[str]:
+def _too_small(run: Run) -> Iterator[str]:
     """Classes of too few measured images, by the table ``classes``."""
     settings, classes = audit_settings(run.info), _known_classes(run)
     small = {row["label"]: row["n_evaluable"] for row in classes if row["n_evaluable"] < settings.min_class_size}

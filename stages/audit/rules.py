@@ -22,12 +22,12 @@ class Rule:
     ``when`` (boolean) and ``severity`` (a number, clipped to [0, 1]; null counts as 0) are SQL over the view
     ``audit``, in which ``{name}`` is a threshold of :class:`AuditSettings`. ``reason`` is a sentence in which
     ``{column}`` is a value of the row and ``{column:%}`` a share in percent. ``evidence`` names the columns
-    behind the finding. Only rules of kind ``evidence`` count as flags, enter precision and rank classes; a
+    behind the finding. Only rules of kind ``flag`` enter precision and rank classes; a
     ``description`` filters and explains.
     """
 
     id: str
-    kind: Literal["evidence", "description"]
+    kind: Literal["flag", "description"]
     title: str
     meaning: str
     when: str
@@ -81,7 +81,7 @@ FLAG = "relies_on_outside"
 RULES: tuple[Rule, ...] = (
     Rule(
         id=FLAG,
-        kind="evidence",
+        kind="flag",
         title="Relies on what is outside the boxes",
         meaning=(
             "What lies outside the boxes is worth much of the class: the class is lost without it, and objects of "

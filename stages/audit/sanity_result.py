@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SanityVerdict:
+class SanityResult:
     """Whether the maps of a method and target depend on the network.
 
     ``fault`` says in words why they fail; None if they pass. ``left`` is the median rank correlation with the stored
@@ -33,7 +33,7 @@ class SanityVerdict:
 
     @property
     def word(self) -> str:
-        """The verdict in a word."""
+        """The result in a word."""
         return "outdated" if self.outdated else "FAULT" if self.fault else "passes"
 
     def __str__(self) -> str:
@@ -50,20 +50,20 @@ class SanityVerdict:
         )
 
 
-def sanity_verdicts(run: Run) -> tuple[SanityVerdict, ...]:
-    """The verdicts that a run has, by method and target; none without the table ``sanity``."""
+def sanity_results(run: Run) -> tuple[SanityResult, ...]:
+    """The results that a run has, by method and target; none without the table ``sanity``."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in run.table("sanity").to_pylist() if run.has_table("sanity") else ():
         groups[row["method"], row["target"]].append(row)
-    return tuple(_verdict(run, *key, rows) for key, rows in sorted(groups.items()))
+    return tuple(_result(run, *key, rows) for key, rows in sorted(groups.items()))
 
 
-def _verdict(run: Run, method: str, target: str, rows: list[dict[str, Any]]) -> SanityVerdict:
+def _result(run: Run, method: str, target: str, rows: list[dict[str, Any]]) -> SanityResult:
     random = [row for row in rows if row["check"] == "weights" and row["metric"] == "spearman"]
     last = max(random, key=lambda row: row["level"], default={})
     low, high = last.get("low"), last.get("high")
     checked = rows[0].get("rows") or []
-    return SanityVerdict(
+    return SanityResult(
         method=method,
         target=target,
         images=len(checked),

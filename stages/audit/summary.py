@@ -12,7 +12,7 @@ import numpy as np
 
 from stages.audit.doubts import doubts
 from stages.audit.rules import RULES, flag_condition
-from stages.audit.sanity_result import SanityVerdict, sanity_verdicts
+from stages.audit.sanity_result import SanityResult, sanity_results
 from stages.audit.settings import audit_settings
 from stages.statistics import bootstrap, wilson
 from storage.sql import connect
@@ -150,13 +150,13 @@ class Summary:
     lift_interval: Interval | None
     rules: tuple[RuleCount, ...]
     cues: tuple[CueCount, ...]
-    sanity: tuple[SanityVerdict, ...]
+    sanity: tuple[SanityResult, ...]
     doubts: tuple[str, ...]
     """What makes the rest doubtful, in sentences."""
 
 
 def headline(reliance: Share) -> str:
-    """The verdict on a run in one sentence."""
+    """The headline of a run: one sentence."""
     if not reliance.n:
         return "What the model relies on could not be tested"
     if not reliance.hits:
@@ -244,7 +244,7 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
         lift_interval=bootstrap(lifts),
         rules=_count_rules(findings, top),
         cues=_count_cues(run, method, top),
-        sanity=sanity_verdicts(run),
+        sanity=sanity_results(run),
         doubts=doubts(run, method),
     )
 

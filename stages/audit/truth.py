@@ -33,7 +33,7 @@ class RuleTruth:
 
 @dataclass(frozen=True)
 class TruthReport:
-    """The evidence rules against the truth, over ``n`` samples of which ``positives`` rely on a planted cue.
+    """The flags against the truth, over ``n`` samples of which ``positives`` rely on a planted cue.
 
     ``missing`` names the samples of the run that the truth table lacks; they count nowhere.
     """
@@ -56,7 +56,7 @@ def read_truth(path: str) -> pa.Table:
 
 
 def against_truth(run: Run, truth: pa.Table) -> TruthReport:
-    """Precision and recall of every evidence rule, on the target ``label``, against a truth table.
+    """Precision and recall of every flag, on the target ``label``, against a truth table.
 
     ``truth`` has the columns sample_id and positive: the probability of the label falls by .3 or more when
     the cue is taken away. A positive that could not be evaluated counts as missed. Truth rows of samples that
@@ -76,7 +76,7 @@ def against_truth(run: Run, truth: pa.Table) -> TruthReport:
         )
     positive = {sample_id for sample_id in known if planted[sample_id]}
     findings = run.table("findings", ["sample_id", "target", "rule"]).to_pylist()
-    flagged: dict[str, set[str]] = {rule.id: set() for rule in RULES if rule.kind == "evidence"}
+    flagged: dict[str, set[str]] = {rule.id: set() for rule in RULES if rule.kind == "flag"}
     for finding in findings:
         if finding["rule"] in flagged and finding["target"] == "label" and finding["sample_id"] in known:
             flagged[finding["rule"]].add(finding["sample_id"])

@@ -147,7 +147,8 @@ def as_donors(
         objects.append(whole[:, y0:y1, x0:x1])
         alone.append(implanted(neutral, [(x0, y0, x1, y1)], objects[-1]))
     blank, *table = in_passes(opticam.probabilities, alone, batch)
-    return Donors(objects, classes, images, torch.stack(table) if table else blank.new_empty(0, len(blank)), blank)
+    alone_of = torch.stack(table).cpu() if table else torch.empty(0, len(blank))
+    return Donors(objects, classes, images, alone_of, blank)
 
 
 def _picture(donor: Donor, view: ViewSettings) -> tuple[torch.Tensor, Part] | None:

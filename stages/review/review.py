@@ -94,7 +94,7 @@ def load(
     bring_back(dataset, last_words(read_reviews(run)))
     save_embeddings(dataset, run, contents)
     lay_out(dataset, fields, opacity=settings.heatmap_opacity)
-    save_views(dataset, rules, contents.cues, evidence=contents.evidence, selected=selection is not None)
+    save_views(dataset, rules, contents.cues, flags=contents.flags, selected=selection is not None)
     save_workspace(dataset)
     if tell:
         tell(report)

@@ -57,7 +57,7 @@ def artefacts(tmp_path: Path) -> Path:
     return folder
 
 
-LANDSCAPE = Planted("landscape.png", 480, 320, cell=(1, 5), rules=(("relies_on_outside", "evidence", 0.9),))
+LANDSCAPE = Planted("landscape.png", 480, 320, cell=(1, 5), rules=(("relies_on_outside", "flag", 0.9),))
 PORTRAIT = Planted(
     "portrait.png",
     300,
@@ -65,7 +65,7 @@ PORTRAIT = Planted(
     cell=(5, 1),
     predicted=1,
     predicted_cell=(0, 6),
-    rules=(("relies_on_outside", "evidence", 0.4), ("misses_box", "description", 0.9)),
+    rules=(("relies_on_outside", "flag", 0.4), ("misses_box", "description", 0.9)),
 )
 CALM = Planted("calm.png", 400, 400, cell=(4, 3))
 TURNED = Planted("turned.jpg", 480, 320, cell=(2, 4), turned=True, rules=(("misses_box", "description", 0.5),))
@@ -134,9 +134,7 @@ def test_a_reviewer_finds_each_rules_samples_in_its_saved_view(
 
 
 FLAGGED = [
-    Planted(
-        f"{row:02d}.png", cell=(row, 0), drop_outside=0.95 - row / 20, rules=(("relies_on_outside", "evidence", 0.9),)
-    )
+    Planted(f"{row:02d}.png", cell=(row, 0), drop_outside=0.95 - row / 20, rules=(("relies_on_outside", "flag", 0.9),))
     for row in range(6)
 ]
 OTHERS = [

@@ -26,7 +26,7 @@ from tests.e2e.browser import (
 )
 from tests.stages.review.synthetic import RELYING, Planted, make_run, write_cues
 
-RELIES = ("relies_on_outside", "evidence")
+RELIES = ("relies_on_outside", "flag")
 MISSES = ("misses_box", "description")
 PROBES = RELYING | {"hide_locator": "opti_cam", "hidden_box": {"x0": 320, "y0": 30, "x1": 430, "y1": 110}}
 

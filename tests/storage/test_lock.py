@@ -66,8 +66,12 @@ def test_a_lease_that_beats_is_held_and_is_gone_when_its_holder_ends(store):
 
 def test_a_lease_that_does_not_beat_is_taken_over_whatever_the_clocks_say(store):
     store.write(NAME, b'{"pid": 1, "host": "gone", "since": "2036-01-01 00:00:00 UTC", "beat": 7}')
-    with only_writer(store):
+    told = []
+    with only_writer(store, told.append):
         assert json.loads(store.read(NAME))["host"] != "gone"
+    assert told == [
+        f"waiting 0 s to see whether process 1 on gone since 2036-01-01 00:00:00 UTC still writes {store.url}"
+    ]
 
 
 def test_a_writer_that_lost_its_lease_says_so(store):
@@ -79,7 +83,7 @@ def test_a_writer_that_lost_its_lease_says_so(store):
 
 
 def test_of_two_that_find_no_lease_one_gets_it(store, monkeypatch):
-    monkeypatch.setattr(lock, "_await_expiry", lambda _: None)  # both have looked, neither has written
+    monkeypatch.setattr(lock, "_await_expiry", lambda *_: None)  # both have looked, neither has written
     held, over, outcomes = Event(), Event(), []
 
     def first():

@@ -4,4 +4,4 @@ SELECT rule, kind, count(*) AS findings, count(DISTINCT sample_id) AS samples, a
     arg_max(sample_id, severity) AS worst, arg_max(reason, severity) AS reason
 FROM findings
 GROUP BY rule, kind
-ORDER BY kind = 'evidence' DESC, findings DESC, rule
+ORDER BY kind = 'flag' DESC, findings DESC, rule

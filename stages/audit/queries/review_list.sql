@@ -3,5 +3,5 @@
 SELECT findings.sample_id, label, findings.target, rule, severity, findings.reason
 FROM findings
 JOIN samples USING (sample_id, row)
-WHERE kind = 'evidence'
+WHERE kind = 'flag'
 ORDER BY severity DESC, findings.sample_id, rule, findings.target

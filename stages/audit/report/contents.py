@@ -150,7 +150,7 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
     images = {(finding["rule"], finding["sample_id"]) for finding in findings}
     counts = Counter(rule for rule, _ in images)
     # Flags first: where the page is full, pictures of descriptions are left out.
-    order = [rule for rule in rules if rule.kind == "evidence"], [rule for rule in rules if rule.kind != "evidence"]
+    order = [rule for rule in rules if rule.kind == "flag"], [rule for rule in rules if rule.kind != "flag"]
     flags = _galleries(order[0], chosen, counts, settings.thresholds(), cards)
     cue_galleries = tuple(
         CueGallery(cue, cards.of_cue(cue, per_rule), cards.close_ups(cue, per_rule)) for cue in shown_cues

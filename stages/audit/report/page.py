@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stages.audit.report.charts import class_chart, effect_chart, energy_chart
 from stages.audit.report.contents import Contents, MetricsTable, Point, Record
-from stages.audit.report.verdict import explanation, next_steps
+from stages.audit.report.headline import explanation, next_steps
 from stages.audit.summary import headline
 from stages.words import Ends, in_words, interval, number, percent, q
 from storage.columns import columns_of

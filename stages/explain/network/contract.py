@@ -153,7 +153,7 @@ def _fitting_size(network: nn.Module, prepare: Callable[[Tensor], Tensor]) -> in
     for size in _SIZES:
         try:
             network(prepare(two_images(size))[:1])
-        except Exception:
+        except Exception:  # the user's own code may raise anything; this size does not fit
             continue
         return size
     return None

@@ -90,6 +90,13 @@ def in_passes(class_probabilities: ClassProbabilities, pictures: Iterable[Tensor
     return found
 
 
+def of_targets(table: Sequence[Tensor], targets: Sequence[int]) -> list[float]:
+    """From each of some tables of probabilities, (C,), that of one class; the device is waited for once."""
+    if not table:
+        return []
+    return torch.stack(list(table)).gather(1, torch.tensor(targets, device=table[0].device)[:, None])[:, 0].tolist()
+
+
 def outside_of(coverage: Tensor, has_box: Tensor) -> Tensor:
     """Pixels (N, H, W) that lie wholly outside the boxes; none where there is no box."""
     return (coverage <= 1e-6) & has_box[:, None, None]

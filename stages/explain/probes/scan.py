@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.explain.probes.probes import ClassProbabilities, in_passes
+from stages.explain.probes.probes import ClassProbabilities, in_passes, of_targets
 from stages.masks import HIDDEN_FRACTION
 
 LATTICE = 5
@@ -58,11 +58,11 @@ def scan(
         return picture
 
     table = in_passes(class_probabilities, (hidden(*pair) for pair in pairs), len(images))
+    own = targets.tolist()
     lowest = [math.inf] * len(images)
     found: list[Window | None] = [None] * len(images)
-    for (place, window), p in zip(pairs, table, strict=True):
-        own = float(p[targets[place]])
-        if own < lowest[place]:
-            lowest[place], found[place] = own, window
+    for (place, window), p in zip(pairs, of_targets(table, [own[place] for place, _ in pairs]), strict=True):
+        if p < lowest[place]:
+            lowest[place], found[place] = p, window
     values = [math.nan if window is None else p for p, window in zip(lowest, found, strict=True)]
     return torch.tensor(values, device=images.device), found

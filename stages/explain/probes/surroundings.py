@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.explain.probes.probes import ClassProbabilities, Probabilities, in_passes
+from stages.explain.probes.probes import ClassProbabilities, Probabilities, in_passes, of_targets
 from stages.geometry import Boxes
 from stages.masks import NEAR
 
@@ -41,7 +41,7 @@ class Donors:
     images: Sequence[int]
     """The image that each is from, by its seed."""
     alone: Tensor
-    """Probabilities of the classes on each object alone, the rest in the neutral colour: (D, C)."""
+    """Probabilities of the classes on each object alone, the rest in the neutral colour: (D, C), on the CPU."""
     blank: Tensor
     """Probabilities of the classes on a view of the neutral colour, which shows nothing: (C,)."""
 
@@ -111,19 +111,20 @@ def transplants(
     ``p_blank`` p where there is nothing at all. ``seeds`` name the images, so that none gets its own object. Images
     beyond the ``boxes`` fill up the batch and have none.
     """
-    parts = [whole_parts(own, images.shape[2], images.shape[3]) for own in boxes]
+    parts, classes = [whole_parts(own, images.shape[2], images.shape[3]) for own in boxes], targets.tolist()
     pairs = [
         (place, donor)
         for place, own in enumerate(parts)
         if own
-        for donor in donors.look_alikes(int(targets[place]), seeds[place])
+        for donor in donors.look_alikes(classes[place], seeds[place])
     ]
     pictures = (implanted(images[place], parts[place], donors.objects[donor]) for place, donor in pairs)
     table = in_passes(class_probabilities, pictures, len(images))
     p: dict[str, list[list[float]]] = {name: [[] for _ in images] for name in ("p_transplant", "p_transplant_null")}
-    for (place, donor), given in zip(pairs, table, strict=True):
-        p["p_transplant"][place].append(float(given[targets[place]]))
-        p["p_transplant_null"][place].append(float(donors.alone[donor, targets[place]]))
+    asked = [classes[place] for place, _ in pairs]
+    for (place, donor), given in zip(pairs, of_targets(table, asked), strict=True):
+        p["p_transplant"][place].append(given)
+        p["p_transplant_null"][place].append(float(donors.alone[donor, classes[place]]))
     means = {name: [fmean(values) if values else math.nan for values in each] for name, each in p.items()}
     return {
         **{name: torch.tensor(values, device=images.device) for name, values in means.items()},

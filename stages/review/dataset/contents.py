@@ -37,14 +37,14 @@ class Finding:
     rule: str
     target: str
     kind: str
-    """evidence or description."""
+    """flag or description."""
     severity: float
     reason: str
 
     @property
-    def is_evidence(self) -> bool:
+    def is_flag(self) -> bool:
         """Whether it counts as a flag."""
-        return self.kind == "evidence"
+        return self.kind == "flag"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,10 @@ class Contents:
         return sorted({found.rule for sample in self.samples for found in self.findings.get(sample.key, ())})
 
     @property
-    def evidence(self) -> frozenset[str]:
-        """Of these, the rules whose findings are evidence."""
+    def flags(self) -> frozenset[str]:
+        """Of these, the rules whose findings are flags."""
         return frozenset(
-            found.rule for sample in self.samples for found in self.findings.get(sample.key, ()) if found.is_evidence
+            found.rule for sample in self.samples for found in self.findings.get(sample.key, ()) if found.is_flag
         )
 
     @property
@@ -165,26 +165,26 @@ def read_contents(run: Run, settings: ReviewSettings, only: frozenset[str] | Non
 
 
 def findings_in(table: pa.Table) -> list[tuple[str, Finding]]:
-    """sample_id and finding for each row of the table ``findings``: evidence first, then by severity."""
+    """sample_id and finding for each row of the table ``findings``: flags first, then by severity."""
     columns = (table[name].to_pylist() for name in ("sample_id", "rule", "target", "kind", "severity", "reason"))
     rows = [
         (key, Finding(rule, target, kind, _finite(severity), reason))
         for key, rule, target, kind, severity, reason in zip(*columns, strict=True)
     ]
-    return sorted(rows, key=lambda row: (not row[1].is_evidence, -row[1].severity))
+    return sorted(rows, key=lambda row: (not row[1].is_flag, -row[1].severity))
 
 
 def priority(findings: Iterable[Finding]) -> float:
-    """How early a sample is shown: samples with evidence come before those with descriptions alone."""
+    """How early a sample is shown: samples with a flag come before those with descriptions alone."""
     findings = list(findings)
-    if any(found.is_evidence for found in findings):
-        return 1 + worst_evidence(findings)
+    if any(found.is_flag for found in findings):
+        return 1 + worst_flag(findings)
     return max((found.severity for found in findings), default=0.0)
 
 
-def worst_evidence(findings: Iterable[Finding]) -> float:
-    """Highest severity among findings that are evidence, 0 if there is none."""
-    return max((found.severity for found in findings if found.is_evidence), default=0.0)
+def worst_flag(findings: Iterable[Finding]) -> float:
+    """Highest severity among findings that are flags, 0 if there is none."""
+    return max((found.severity for found in findings if found.is_flag), default=0.0)
 
 
 def _finite(severity: float | None) -> float:
@@ -279,7 +279,7 @@ def _other_class(measured: dict[str, pa.Table], count: int) -> NDArray[np.bool_]
 
 
 def _findings(run: Run, method: str, only: frozenset[str] | None) -> dict[str, list[Finding]]:
-    """Findings by sample, evidence first, then by severity; the worst target speaks for a rule."""
+    """Findings by sample, flags first, then by severity; the worst target speaks for a rule."""
     if not run.has_table("findings"):
         return {}
     table = _of(run.table("findings").filter(pc.field("method") == method), only)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stages.review.dataset.contents import Contents, Finding, Sample, is_whole, priority, worst_evidence
+from stages.review.dataset.contents import Contents, Finding, Sample, is_whole, priority, worst_flag
 from stages.review.dataset.fields import KEY, PREDICTED, number_columns, severity_path
 from stages.review.dataset.heatmaps import Heatmap
 from stages.review.verdicts.boxes import Box
@@ -77,7 +77,7 @@ def _audit(findings: Sequence[Finding]) -> Record:
         "findings": [found.rule for found in findings],
         "finding_targets": [found.target for found in findings],
         "why": "\n".join(f"{found.rule}: {found.reason}." for found in findings) or None,
-        "worst": worst_evidence(findings),
+        "worst": worst_flag(findings),
         "priority": priority(findings),
         **{severity_path(found.rule): found.severity for found in findings},
     }

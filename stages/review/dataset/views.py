@@ -112,12 +112,12 @@ def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
 
 
 def worst_first(dataset: Any) -> Any:
-    """All samples, those with the most severe evidence first."""
+    """All samples, those with the most severe flags first."""
     return dataset.sort_by("priority", reverse=True)
 
 
 def of_cue(dataset: Any, cue_id: str) -> Any:
-    """The samples that rely on a cue, those with the most severe evidence first."""
+    """The samples that rely on a cue, those with the most severe flags first."""
     return worst_first(dataset.match(ViewField("cue") == cue_id))
 
 
@@ -154,22 +154,22 @@ def save_views(
     rules: Mapping[str, RuleText],
     cues: Sequence[Cue] = (),
     *,
-    evidence: Collection[str] = (),
+    flags: Collection[str] = (),
     selected: bool = False,
 ) -> None:
     """Save a view of everything, two that follow the verdicts, and one of each rule that found something and each cue.
 
-    ``evidence``: rules whose findings are flags. ``selected``: the dataset holds a selection of the run, and the name
+    ``flags``: rules whose findings are flags. ``selected``: the dataset holds a selection of the run, and the name
     of the first view says so. Names of views carry counts, so those of an earlier load are replaced. Views that people
     saved are left alone.
     """
-    findings = [*_of_rules(dataset, rules, evidence), *_of_cues(dataset, cues)]
+    findings = [*_of_rules(dataset, rules, flags), *_of_cues(dataset, cues)]
     list_findings(dataset, [view.listed for view in findings if view.listed])
     wanted = [
         SavedView(
             f"{SELECTED if selected else EVERYTHING} ({len(dataset)})",
             worst_first(dataset),
-            "All samples, those with the most severe evidence first.",
+            "All samples, those with the most severe flags first.",
         ),
         *_of_verdicts(dataset),
         *findings,
@@ -205,15 +205,15 @@ def _of_verdicts(dataset: Any) -> list[SavedView]:
     ]
 
 
-def _of_rules(dataset: Any, rules: Mapping[str, RuleText], evidence: Collection[str]) -> list[SavedView]:
+def _of_rules(dataset: Any, rules: Mapping[str, RuleText], flags: Collection[str]) -> list[SavedView]:
     counts = dataset.count_values("findings")
     named = [rule for rule in rules if rule in counts]
     named += sorted(rule for rule in counts if rule is not None and rule not in rules)
     views = []
-    for rule in sorted(named, key=lambda rule: rule not in evidence):  # flags first, else in the order of the rules
+    for rule in sorted(named, key=lambda rule: rule not in flags):  # flags first, else in the order of the rules
         text = rules.get(rule) or RuleText(rule.replace("_", " ").capitalize())
         view = dataset.match(ViewField("findings").contains([rule])).sort_by(severity_path(rule), reverse=True)
-        name, kind = f"{text.title} ({counts[rule]})", "flag" if rule in evidence else "described"
+        name, kind = f"{text.title} ({counts[rule]})", "flag" if rule in flags else "described"
         views.append(SavedView(name, view, text.meaning, Listed(name, text.title, kind, rule, "", counts[rule])))
     return views
 

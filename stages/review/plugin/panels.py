@@ -28,7 +28,7 @@ class Findings(foo.Panel):
             label="Findings",
             icon="checklist",
             help_markdown="What the audit found. A click on a line shows its samples, worst first; a flag stands "
-            "before what is evidence.",
+            "before what an experiment showed.",
         )
 
     def on_load(self, ctx: Any) -> None:

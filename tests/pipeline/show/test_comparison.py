@@ -37,7 +37,7 @@ COMPARISON = Comparison(
         ScoreChange("pixel_f1", 0, 40, None, None, None, None),
     ),
     rules=(
-        RuleChange("relies_on_outside", "evidence", ("x.jpg", "y.jpg", "z.jpg"), (), ("u.jpg",), ("v.jpg",)),
+        RuleChange("relies_on_outside", "flag", ("x.jpg", "y.jpg", "z.jpg"), (), ("u.jpg",), ("v.jpg",)),
         RuleChange("misses_box", "description", ("w.jpg",), (), (), ()),
     ),
     maps=MapAgreement(30, 6, 4, 0.625, (0.5, 0.75), (Agreement("[a].jpg", -0.25),), 0.125),

@@ -188,7 +188,7 @@ def test_a_sample_speaks_once_for_the_class_that_loses_most(build) -> None:
     assert (cue["size"], cue["mean_drop"]) == (9, pytest.approx(0.7))
     assert [enriched["label"] for enriched in cue["classes"]] == ["dog"]
     assert {exemplar["target"] for exemplar in cue["exemplars"]} == {"predicted"}
-    found = {row["target"]: row["cue_id"] for row in run.table("findings").to_pylist() if row["kind"] == "evidence"}
+    found = {row["target"]: row["cue_id"] for row in run.table("findings").to_pylist() if row["kind"] == "flag"}
     assert found == {"predicted": cue["cue_id"]}
 
 

@@ -30,7 +30,7 @@ def test_a_right_sample_that_looks_at_its_box_is_not_found(build) -> None:
     assert found(audit(build({}), AuditSettings())) == set()
 
 
-def test_the_worth_of_the_surroundings_is_evidence_from_the_threshold_and_a_review_band_below(build) -> None:
+def test_the_worth_of_the_surroundings_is_a_flag_from_the_threshold_and_a_review_band_below(build) -> None:
     run = build(*({"outside_effect": effect} for effect in (0.5, 0.499, 0.3, 0.299, None)))
     report = audit(run, AuditSettings())
     assert found(report) == {
@@ -39,7 +39,7 @@ def test_the_worth_of_the_surroundings_is_evidence_from_the_threshold_and_a_revi
         ("2.jpg", "label", "may_rely_on_outside"),
     }
     kinds = dict(zip(report.findings["rule"].to_pylist(), report.findings["kind"].to_pylist(), strict=True))
-    assert kinds == {"relies_on_outside": "evidence", "may_rely_on_outside": "description"}
+    assert kinds == {"relies_on_outside": "flag", "may_rely_on_outside": "description"}
 
 
 def test_the_threshold_is_the_settings(build) -> None:
@@ -219,8 +219,8 @@ def test_every_rule_says_what_it_means_in_two_sentences() -> None:
         assert rule.meaning.endswith("."), rule.id
 
 
-def test_only_the_worth_of_the_surroundings_is_evidence() -> None:
-    assert [rule.id for rule in RULES if rule.kind == "evidence"] == ["relies_on_outside"]
+def test_only_the_worth_of_the_surroundings_is_a_flag() -> None:
+    assert [rule.id for rule in RULES if rule.kind == "flag"] == ["relies_on_outside"]
 
 
 def test_a_rule_of_the_users_own_finds_and_explains(build) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stages.audit.sanity_result import sanity_verdicts
+from stages.audit.sanity_result import sanity_results
 from storage import Run
 from storage.maps import checksum
 from storage.tables import SANITY
@@ -36,14 +36,14 @@ def run(build) -> Run:
 
 
 def test_a_run_that_nobody_checked_has_no_verdict(run: Run) -> None:
-    assert sanity_verdicts(run) == ()
+    assert sanity_results(run) == ()
 
 
 def test_a_pass_says_what_all_random_weights_leave(run: Run) -> None:
     checked(run)
-    (verdict,) = sanity_verdicts(run)
-    assert (verdict.word, verdict.images, verdict.left, verdict.interval) == ("passes", 2, 0.25, (0.125, 0.375))
-    assert str(verdict) == (
+    (found,) = sanity_results(run)
+    assert (found.word, found.images, found.left, found.interval) == ("passes", 2, 0.25, (0.125, 0.375))
+    assert str(found) == (
         "opti_cam, label: the maps depend on the network; with all weights random a rank correlation of "
         "0.25 [0.12, 0.38] with them is left (2 images)"
     )
@@ -51,30 +51,30 @@ def test_a_pass_says_what_all_random_weights_leave(run: Run) -> None:
 
 def test_a_fault_is_told_in_the_words_of_the_check(run: Run) -> None:
     checked(run, fault=FAULT)
-    (verdict,) = sanity_verdicts(run)
-    assert (verdict.word, str(verdict)) == ("FAULT", f"opti_cam, label: {FAULT} (2 images)")
+    (found,) = sanity_results(run)
+    assert (found.word, str(found)) == ("FAULT", f"opti_cam, label: {FAULT} (2 images)")
 
 
 def test_maps_that_random_weights_leave_constant_pass(run: Run) -> None:
     checked(run, left=None)
-    (verdict,) = sanity_verdicts(run)
-    assert (verdict.word, verdict.left) == ("passes", None)
-    assert str(verdict).endswith("no map is left (2 images)")
+    (found,) = sanity_results(run)
+    assert (found.word, found.left) == ("passes", None)
+    assert str(found).endswith("no map is left (2 images)")
 
 
 def test_maps_that_were_made_again_need_another_check(run: Run) -> None:
     checked(run, fault=FAULT)
     run.maps("label", mode="r+").write(1, np.ones((1, 2, 2), dtype=np.float32))
-    (verdict,) = sanity_verdicts(run)
-    assert verdict.word == "outdated"
-    assert "`sightline sanity` checks today's" in str(verdict)
+    (found,) = sanity_results(run)
+    assert found.word == "outdated"
+    assert "`sightline sanity` checks today's" in str(found)
 
 
 def test_other_maps_of_the_run_may_change(build) -> None:
     run = build({}, {}, {})
     checked(run)
     run.maps("label", mode="r+").write(2, np.ones((1, 2, 2), dtype=np.float32))
-    assert [verdict.word for verdict in sanity_verdicts(run)] == ["passes"]
+    assert [found.word for found in sanity_results(run)] == ["passes"]
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_other_maps_of_the_run_may_change(build) -> None:
 )
 def test_maps_that_are_gone_and_checks_of_an_earlier_version_are_out_of_date(run: Run, changes: dict[str, Any]) -> None:
     checked(run, **changes)
-    assert [verdict.word for verdict in sanity_verdicts(run)] == ["outdated"]
+    assert [found.word for found in sanity_results(run)] == ["outdated"]

@@ -51,7 +51,7 @@ def test_the_top_findings_of_a_rule_are_its_most_severe(build) -> None:
     run = build(*({"outside_effect": effect} for effect in (0.5, 0.9, 0.6, 0.7)))
     audit(run, AuditSettings())
     first = summarise(run, top=2).rules[0]
-    assert (first.rule, first.kind, first.count) == ("relies_on_outside", "evidence", 4)
+    assert (first.rule, first.kind, first.count) == ("relies_on_outside", "flag", 4)
     assert [finding.sample_id for finding in first.top] == ["1.jpg", "3.jpg"]
 
 

@@ -16,7 +16,7 @@ from tests.stages.review.synthetic import Planted, make_run, object_box, write_c
 
 pytestmark = pytest.mark.usefixtures("mongo")
 
-FLAGGED = Planted("b/flagged.png", rules=(("relies_on_outside", "evidence", 0.5), ("misses_box", "description", 0.25)))
+FLAGGED = Planted("b/flagged.png", rules=(("relies_on_outside", "flag", 0.5), ("misses_box", "description", 0.25)))
 DESCRIBED = Planted("a.png", 300, 450, rules=(("misses_box", "description", 1.0),))
 WRONG = Planted("c.png", predicted=1, predicted_cell=(6, 0))
 BROKEN = Planted("d.png", status="unreadable")
@@ -50,7 +50,7 @@ def test_the_app_shows_the_findings_of_the_method_that_was_audited(tmp_path: Pat
     assert with_another.first().findings == []
 
 
-def test_samples_stand_worst_evidence_first_with_what_a_reviewer_needs(tmp_path: Path):
+def test_samples_stand_worst_flag_first_with_what_a_reviewer_needs(tmp_path: Path):
     dataset, report = load_run(make(tmp_path, ALL))
     assert dataset.persistent
     assert dataset.name == tmp_path.name
@@ -132,7 +132,7 @@ def test_a_load_after_a_changed_run_updates_numbers_and_keeps_what_people_added(
     dataset.save_view("mine", dataset.limit(1))
     run = make(
         tmp_path,
-        [replace(FLAGGED, drop_outside=0.25, rules=(("relies_on_outside", "evidence", 0.75),)), DESCRIBED, WRONG],
+        [replace(FLAGGED, drop_outside=0.25, rules=(("relies_on_outside", "flag", 0.75),)), DESCRIBED, WRONG],
     )
     dataset, report = load_run(run)
     assert (report.added, report.updated, report.unchanged) == (1, 1, 1)

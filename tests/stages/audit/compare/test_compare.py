@@ -108,7 +108,7 @@ def test_findings_are_fixed_broken_unchanged_or_unjudged(pair) -> None:
     unfit = {"evaluable": False, "scores_status": "no_box"}
     a, b = pair([found, {}, found, found, unfit, {}], [{}, found, found, unfit, found, {}])
     (rule,) = compare(a, b).rules
-    assert (rule.rule, rule.kind) == ("relies_on_outside", "evidence")
+    assert (rule.rule, rule.kind) == ("relies_on_outside", "flag")
     assert rule.fixed == ("0.jpg",)
     assert rule.broken == ("1.jpg",)
     assert rule.unchanged == ("2.jpg",)

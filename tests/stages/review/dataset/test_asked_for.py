@@ -23,7 +23,7 @@ NAMES = [f"{letter}.png" for letter in "abcde"]
 @pytest.fixture
 def dataset(tmp_path: Path) -> Any:
     planted = [
-        Planted(name, rules=(("relies_on_outside", "evidence", severity),))
+        Planted(name, rules=(("relies_on_outside", "flag", severity),))
         for name, severity in zip(NAMES, (0.1, 0.2, 0.3, 0.4, 0.5), strict=True)
     ]
     run = make_run(tmp_path, planted, name=tmp_path.name)

@@ -11,7 +11,7 @@ from tests.stages.review.synthetic import Planted, make_run, object_box
 
 pytestmark = pytest.mark.usefixtures("mongo")
 
-FIRST = Planted("a.png", rules=(("relies_on_outside", "evidence", 0.5),))
+FIRST = Planted("a.png", rules=(("relies_on_outside", "flag", 0.5),))
 SECOND = Planted("b.png", predicted=1, predicted_cell=(6, 0))
 
 

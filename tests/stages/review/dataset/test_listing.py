@@ -13,7 +13,7 @@ from tests.stages.review.synthetic import Planted, add_vectors, make_run, write_
 
 pytestmark = pytest.mark.usefixtures("mongo")
 
-FLAG = ("relies_on_outside", "evidence", 0.75)
+FLAG = ("relies_on_outside", "flag", 0.75)
 MISS = ("misses_box", "description", 0.5)
 PLANTED = [
     Planted("a.png", drop_outside=0.9, rules=(FLAG, MISS)),

@@ -21,7 +21,7 @@ from tests.stages.review.synthetic import Planted, make_run, object_box
 
 pytestmark = pytest.mark.usefixtures("mongo")
 
-ONE = Planted("one.png", rules=(("relies_on_outside", "evidence", 0.5), ("misses_box", "description", 0.25)))
+ONE = Planted("one.png", rules=(("relies_on_outside", "flag", 0.5), ("misses_box", "description", 0.25)))
 TWO = Planted("two.png", rules=(("misses_box", "description", 1.0),))
 
 

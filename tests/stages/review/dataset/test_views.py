@@ -11,9 +11,9 @@ from tests.stages.review.synthetic import Planted, make_run
 
 pytestmark = pytest.mark.usefixtures("mongo")
 
-TWO_RULES = (("relies_on_outside", "evidence", 0.5), ("misses_box", "description", 0.25))
+TWO_RULES = (("relies_on_outside", "flag", 0.5), ("misses_box", "description", 0.25))
 PLANTED = [
-    Planted("worst.png", rules=(("relies_on_outside", "evidence", 0.9), TWO_RULES[1])),
+    Planted("worst.png", rules=(("relies_on_outside", "flag", 0.9), TWO_RULES[1])),
     Planted("bad.png", rules=TWO_RULES),
     Planted("fine.png"),
 ]

@@ -33,7 +33,7 @@ from tests.stages.review.synthetic import Planted, make_run
 
 pytestmark = pytest.mark.usefixtures("mongo")
 
-BOTH = Planted("both.png", rules=(("misses_box", "description", 0.9), ("relies_on_outside", "evidence", 0.5)))
+BOTH = Planted("both.png", rules=(("misses_box", "description", 0.9), ("relies_on_outside", "flag", 0.5)))
 ONE = Planted("one.png", rules=(("misses_box", "description", 0.4),))
 CALM = Planted("calm.png")
 

@@ -21,7 +21,7 @@ STICKER = Planted(
     480,
     320,
     cell=(1, 5),
-    rules=(("misses_box", "description", 0.9), ("relies_on_outside", "evidence", 0.5)),
+    rules=(("misses_box", "description", 0.9), ("relies_on_outside", "flag", 0.5)),
     probes={**RELYING, "hide_locator": "opti_cam", "hidden_box": {"x0": 300, "y0": 20, "x1": 420, "y1": 110}},
 )
 OTHER = Planted("other.png", 300, 450, label=2, predicted=1, predicted_cell=(0, 6))
@@ -97,7 +97,7 @@ def test_each_target_is_about_its_own_class(tmp_path: Path) -> None:
 def test_findings_come_with_their_reasons_and_evidence_first(tmp_path: Path) -> None:
     found = findings_of(make_run(tmp_path, [STICKER]), "sticker.png", "opti_cam")
     assert [(finding.rule, finding.kind, finding.reason) for finding in found] == [
-        ("relies_on_outside", "evidence", "because of relies_on_outside"),
+        ("relies_on_outside", "flag", "because of relies_on_outside"),
         ("misses_box", "description", "because of misses_box"),
     ]
 
@@ -151,7 +151,7 @@ def test_an_image_on_its_side_is_shown_upright(tmp_path: Path) -> None:
 
 
 def test_the_words_follow_the_findings_of_the_class_s_map(tmp_path: Path) -> None:
-    relying = Planted("sticker.png", 480, 320, rules=(("relies_on_outside", "evidence", 0.5),), probes=RELYING)
+    relying = Planted("sticker.png", 480, 320, rules=(("relies_on_outside", "flag", 0.5),), probes=RELYING)
     run = make_run(tmp_path, [relying])
 
     def conclusion(target: str) -> str:

@@ -20,7 +20,7 @@ class Step:
 
 
 def explanation(contents: Contents) -> str:
-    """The verdict's numbers, and the experiment behind them."""
+    """The headline's numbers, and the experiment behind them."""
     share, limits = contents.summary.reliance, contents.thresholds
     left_out = untested(contents.summary)
     left_out = left_out and f" {left_out[0].upper()}{left_out[1:]}."
@@ -51,7 +51,7 @@ def next_steps(contents: Contents) -> tuple[Step, ...]:
     flagged, standing = contents.summary.reliance.hits, contents.summary.standing_out
     sanity = [found for found in contents.summary.sanity if found.method == contents.method and not found.outdated]
     steps = []
-    if any(verdict.fault for verdict in sanity):
+    if any(found.fault for found in sanity):
         steps.append(Step("Do not read the maps yet", "they change too little when the network's weights are random"))
     if not contents.summary.reliance.n and not contents.summary.untestable:
         steps.append(Step("Give the dataset boxes", "without them inside and outside cannot be told apart"))

@@ -4,7 +4,7 @@ import pytest
 
 from stages.audit.audit import audit
 from stages.audit.report import gather
-from stages.audit.report.verdict import explanation, next_steps
+from stages.audit.report.headline import explanation, next_steps
 from stages.audit.settings import AuditSettings
 from stages.audit.summary import headline, untested
 
