@@ -82,6 +82,29 @@ def test_a_run_makes_every_table_and_the_second_makes_nothing_new(dataset, tmp_p
     assert done.info.explained.images == COUNT  # the speed is that of the run that computed
 
 
+def test_what_verify_finds_is_made_again_to_the_same_bytes(command, dataset, tmp_path):
+    config = write_config(tmp_path, dataset / "audit.csv")
+    run(config)
+    before = contents(tmp_path / "run")
+    assert command("verify", tmp_path / "run")[0] == 0
+    maps, part = (
+        tmp_path / "run/maps.zarr/opti_cam/predicted/c/2/0/0",
+        tmp_path / "run/explain/opti_cam/part-00001.parquet",
+    )
+    damaged = bytearray(maps.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    maps.write_bytes(damaged)
+    part.write_bytes(part.read_bytes()[:-9])
+    status, out, err = command("verify", tmp_path / "run")
+    assert status == 1
+    assert "explain/opti_cam/part-00001.parquet: it cannot be read: " in out
+    assert "explain/opti_cam/part-00002.parquet: its maps " in out
+    assert "2 damaged files" in err
+    _, said = run(config)
+    assert "2 of 3 shards computed, 1 were done" in said
+    assert contents(tmp_path / "run") == before
+
+
 def test_another_method_stands_beside_the_first_and_the_audit_stays(dataset, tmp_path):
     config = write_config(tmp_path, dataset / "audit.csv")
     run(config)
