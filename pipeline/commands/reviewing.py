@@ -1,0 +1,124 @@
+"""Commands of a review: ``app``, ``reviews``, ``export``, ``annotate``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.commands.terminal import RunPath, console, errors, shown_path
+from storage.errors import UserError
+
+
+def app(
+    run: RunPath,
+    port: Annotated[int | None, typer.Option(help="Port of the App; by default a free one.")] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            help="Load only these samples: those that a rule found, that SQL returns as sample_id, or of a saved view; "
+            "'' loads all. By default review.select of the config."
+        ),
+    ] = None,
+) -> None:
+    """Load a run into FiftyOne and open the App on 127.0.0.1. New verdicts are stored in the run when it closes."""
+    from pipeline.selection import select_samples
+    from stages.audit.rules import every_rule
+    from stages.audit.settings import audit_settings
+    from stages.review.app.serve import serve
+    from stages.review.settings import RuleText, review_settings
+    from storage import Run
+
+    opened = Run.open(run)
+    settings = review_settings(opened.info)
+    rules = {rule.id: RuleText(rule.title, rule.meaning) for rule in every_rule(audit_settings(opened.info))}
+    selection = select_samples(opened, settings.select if select is None else select, rules)
+    serve(opened, settings, port=port, rules=rules, selection=selection)
+
+
+def reviews(
+    run: RunPath,
+    import_: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="FILE.csv", help="Add the verdicts of a CSV: sample_id,rule,verdict,reviewer"),
+    ] = None,
+    format: Annotated[str, typer.Option(help="table or json.")] = "table",
+) -> None:
+    """Store what reviewers said in FiftyOne in the run, and print the precision of each rule.
+
+    Also prints how far reviewers agree where two judged the same finding. Verdicts that were replaced stay in
+    reviews.parquet. Without a database, what is stored is printed.
+    """
+    from pipeline.show.tally import print_tally, tally_json
+    from stages.review.app.collect import collect
+    from stages.review.settings import review_settings
+    from stages.review.verdicts.table import append_reviews, read_csv, read_reviews
+    from stages.review.verdicts.tally import tally
+    from storage import Run
+
+    if format not in ("table", "json"):
+        raise UserError(f"no format {format!r}; formats are table, json")
+    opened = Run.open(run)
+    if import_ is not None:
+        samples = opened.table("samples", ["sample_id", "width", "height"]).to_pylist()
+        given = read_csv(import_, {row["sample_id"]: (row["width"], row["height"]) for row in samples})
+        new = append_reviews(opened, given)
+        errors.print(f"{new} new from {import_}, {len(given) - new} known already")
+    collected = collect(opened, review_settings(opened.info))
+    stored = read_reviews(opened)
+    if collected.not_asked and not stored:
+        raise UserError(f"{run} has no verdicts, and FiftyOne could not be asked for any: {collected.not_asked}")
+    errors.print(str(collected))
+    keys = ("sample_id", "target", "rule")
+    findings = opened.table("findings", list(keys)).to_pylist() if opened.has_table("findings") else []
+    found = tally(stored, [tuple(row[key] for key in keys) for row in findings])
+    if format == "json":
+        sys.stdout.write(tally_json(found) + "\n")
+    else:
+        print_tally(found, console)
+
+
+def export(
+    run: RunPath,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder, or an export's.")],
+    format: Annotated[str, typer.Option(help="coco, voc, yolo or fiftyone.")],
+    copy_images: Annotated[
+        bool, typer.Option("--copy-images", help="Copy the images; else they are named (coco, fiftyone) or linked.")
+    ] = False,
+    suggestions: Annotated[
+        bool, typer.Option(help="Add the box that the map suggests where a fix_box came without a drawn one.")
+    ] = True,
+) -> None:
+    """Write the dataset's annotations as reviewers corrected them, each with its provenance."""
+    from stages.review.app.collect import collect
+    from stages.review.export.export import FORMATS, export_annotations
+    from stages.review.settings import review_settings
+    from storage import Run
+
+    opened = Run.open(run)
+    settings = review_settings(opened.info)
+    if format in FORMATS:
+        errors.print(str(collect(opened, settings)))
+    report = export_annotations(opened, settings, directory, format, copy_images=copy_images, suggestions=suggestions)
+    for line in report.lines:
+        console.print(line)
+
+
+def annotate(
+    run: RunPath,
+    backend: Annotated[str, typer.Option(help="cvat or labelstudio.")],
+    rule: Annotated[str, typer.Option(help="Rule whose findings shall get new boxes.")],
+) -> None:
+    """Prepare handing a rule's findings to an annotation tool: a script and a label schema; no server is contacted."""
+    from stages.review.export.annotate import prepare_handover
+    from stages.review.settings import review_settings
+    from storage import Run
+
+    opened = Run.open(run)
+    done = prepare_handover(opened, review_settings(opened.info), backend, rule)
+    console.print(f"{done.findings} findings of {rule} on {done.samples} samples")
+    console.print(f"script  {shown_path(str(done.script))}")
+    console.print(f"schema  {shown_path(str(done.schema))}")
+    console.print(f"next    python {shown_path(str(done.script))} upload; nothing was sent yet")
