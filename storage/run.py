@@ -176,7 +176,7 @@ class Run:
     def table(self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
         """The rows ``where`` a condition holds of a table; those of a table in parts by method, row and target.
 
-        Columns that parts of an earlier version lack are null there. Raises UserError for a table that the run lacks.
+        Columns that a file of an earlier version lacks are null there. Raises UserError for a table that the run lacks.
         """
         if name not in SCHEMAS:
             raise UserError(f"no table {name!r}; tables are {', '.join(SCHEMAS)}")
@@ -187,7 +187,7 @@ class Run:
             return rows if columns is None else rows.select(list(columns))
         if not self.directory.exists(f"{name}.parquet"):
             raise UserError(f"{self.url} has no {name} table yet; `sightline run CONFIG` makes it")
-        return decode(self.directory.read(f"{name}.parquet"), columns, where)
+        return decode(self.directory.read(f"{name}.parquet"), columns, where, SCHEMAS[name])
 
     def dataset(self, name: str, method: str | None = None, *, schema: pa.Schema | None = None) -> pads.Dataset:
         """The committed parts of a table, of one method or of all, to read columns and rows from; nothing is read yet.

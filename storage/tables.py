@@ -317,6 +317,15 @@ def encode(table: pa.Table, schema: pa.Schema, metadata: dict[str, str] | None =
     return sink.getvalue()
 
 
-def decode(content: bytes, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
-    """The table in Parquet bytes: all of it, or ``columns`` of the rows ``where`` a condition holds."""
-    return pq.read_table(io.BytesIO(content), columns=None if columns is None else list(columns), filters=where)
+def decode(
+    content: bytes,
+    columns: Sequence[str] | None = None,
+    where: pc.Expression | None = None,
+    schema: pa.Schema | None = None,
+) -> pa.Table:
+    """The table in Parquet bytes: all of it, or ``columns`` of the rows ``where`` a condition holds.
+
+    With a ``schema``, its columns: those that the bytes of an earlier version lack are null.
+    """
+    wanted = None if columns is None else list(columns)
+    return pq.read_table(io.BytesIO(content), columns=wanted, filters=where, schema=schema)

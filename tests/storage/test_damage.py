@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 from storage import Run
 from storage.damage import find_damage
 from storage.maps import MapAttributes, combined_checksum
-from storage.run import Part
-from storage.tables import CLASSES, EXPLAIN, SAMPLES, SCORES
+from storage.run import ROWS_DIGEST, Part
+from storage.tables import CLASSES, EXPLAIN, SAMPLES, SCORES, encode
 
 ROWS, GRID = 64, (7, 7)
 PART = Part("explain", "opti_cam", 0)
@@ -78,3 +79,12 @@ def test_maps_that_are_gone_are_named_by_the_part_that_vouches_for_them(run: Run
     run.local_path("maps.zarr/opti_cam/label/c/0/0/0").unlink()
     (damage,) = find_damage(run)
     assert (damage.path, damage.what) == (PART.path, "its maps are not those that were written")
+
+
+def test_parts_of_another_version_are_no_damage(run: Run) -> None:
+    older = filled(EXPLAIN, [{"row": 0, "sample_id": "0.jpg", "target": "label", "method": "opti_cam"}])
+    columns = [name for name in EXPLAIN.names if name != "p_box"]
+    schema = pa.schema([EXPLAIN.field(name) for name in columns])
+    content = encode(older, schema, {ROWS_DIGEST: hashlib.sha256(encode(older, schema)).hexdigest()})
+    run.directory.write(Part("explain", "opti_cam", 1).path, content)
+    assert list(find_damage(run)) == []

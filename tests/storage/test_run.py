@@ -129,6 +129,15 @@ def test_rows_and_columns_are_read_where_a_condition_holds_and_a_column_that_a_p
     assert rows.to_pylist() == [{"sample_id": f"{row}.jpg", "p_full": None} for row in (1, 2, 3)]
 
 
+def test_a_column_that_a_whole_table_of_an_earlier_version_lacks_is_null(url):
+    run = Run.create(url)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table(SAMPLES, [{"sample_id": "a", "row": 0}]).drop_columns(["split"]), sink)
+    run.directory.write("samples.parquet", sink.getvalue().to_pybytes())
+    assert run.table("samples", ["sample_id", "split"]).to_pylist() == [{"sample_id": "a", "split": None}]
+    assert run.table("samples").schema.names == SAMPLES.names
+
+
 def test_whole_tables_are_replaced(url):
     run = Run.create(url)
     run.write_table("reviews", table(REVIEWS, [{"sample_id": "a"}, {"sample_id": "b"}]))
