@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -15,7 +17,6 @@ from pipeline.show.console import styled
 from storage.errors import SightlineError, UserError
 
 sightline = typer.Typer(
-    help="Audit where an image classifier looks: Opti-CAM maps of a whole dataset, measured against its boxes.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,6 +29,21 @@ for command in (
     *(demo, doctor),
 ):
     sightline.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sightline {version('sightline')}")
+        raise typer.Exit
+
+
+@sightline.callback()
+def every_command(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Audit where an image classifier looks: Opti-CAM maps of a whole dataset, measured against its boxes."""
 
 
 def main() -> None:

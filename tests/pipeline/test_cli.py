@@ -1,5 +1,7 @@
 """What a user sees of mistakes: exit status 2, one line that names the place and the remedy, no traceback."""
 
+from importlib.metadata import version
+
 import pytest
 
 from storage import Run
@@ -20,6 +22,10 @@ def mistaken(outcome, *parts):
     for part in parts:
         assert part in err
     assert "Traceback" not in out + err
+
+
+def test_the_version_is_that_of_the_package(command):
+    assert command("--version") == (0, f"sightline {version('sightline')}\n", "")
 
 
 def test_a_missing_config_is_told(command, tmp_path):
