@@ -76,7 +76,7 @@ have is prefixed by its table: {prefixed}. Four columns are added:
 |---|---|
 | `target_label` | Name of the explained class. |
 | `pred_label` | Name of the predicted class. |
-| `correct` | The prediction is the label; null for a label that the model does not have. |
+| `correct` | The prediction is the label; null where nobody can say, see `other_classes`. |
 | `p_label` | p of the label's class, also on rows of other targets. |
 """
 

@@ -192,8 +192,8 @@ def _score(
 
 # fmt: off
 _SCORES = (
-    Column("status", "Whether the scores are defined.", "text", "ok | no_box | box_outside_view | box_uninformative "
-        "| a status of `explain`"),
+    Column("status", "Whether the scores are defined.", "text", "ok | other_sample | no_box | box_outside_view | "
+        "box_uninformative | a status of `explain`"),
     Column("reason", "Why not, in words.", "text", ""),
     _score("ad", "Average drop: max(0, p_full - p_saliency) / p_full. Lower is better.", FAITHFULNESS, boxes=False,
         better="lower", words="average drop (AD), %"),

@@ -23,6 +23,16 @@ def own_boxes(sample: Mapping[str, Any]) -> list[Edges]:
     return [edges(box) for box in sample["boxes"] or () if box["label"] in (None, sample["label"])]
 
 
+def is_correct(sample: Mapping[str, Any], predicted: int | None) -> bool | None:
+    """Whether the predicted class is the sample's; None where nobody can say.
+
+    That is so without a class, and where the image has objects of the predicted class, which are a sample of their own.
+    """
+    if predicted is None or sample["class_index"] is None or predicted in (sample["other_classes"] or ()):
+        return None
+    return bool(predicted == sample["class_index"])
+
+
 def edges(region: Mapping[str, float]) -> Edges:
     """The corners of a stored box or region."""
     return region["x0"], region["y0"], region["x1"], region["y1"]

@@ -25,12 +25,12 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with a view for each table that ``run`` has, and ``audit_targets`` and ``audit``.
 
     ``audit_targets`` has a row a sample, target and method: samples, explain and scores joined, without removed
-    samples. A column that several of them have is prefixed by its table. It adds ``target_label`` and
-    ``pred_label`` (class names), ``correct`` (the prediction is the label; null without a class) and
-    ``p_label`` (p of the label's class, also beside other targets). ``audit`` has a row a sample: of these rows, those
-    of the audited method and the target ``label``. Tables in parts are read where they are, column by
-    column, as a query asks for them. The connection cannot touch other files, or settings. Columns of vectors are left
-    out: nobody reads a thousand channels, and DuckDB has no half-precision numbers.
+    samples. A column that several of them have is prefixed by its table. It adds ``target_label`` and ``pred_label``
+    (class names), ``correct`` (the prediction is the label; null without a class, and where another sample of the image
+    has the predicted class) and ``p_label`` (p of the label's class, also beside other targets). ``audit`` has a row a
+    sample: of these rows, those of the audited method and the target ``label``. Tables in parts are read where they
+    are, column by column, as a query asks for them. The connection cannot touch other files, or settings. Columns of
+    vectors are left out: nobody reads a thousand channels, and DuckDB has no half-precision numbers.
     """
     connection = duckdb.connect(":memory:", config={"python_enable_replacements": "false"})
     columns = {name: without_vectors(schema) for name, schema in SCHEMAS.items() if run.has_table(name)}
@@ -103,7 +103,8 @@ def _audit_targets(columns: dict[str, list[str]]) -> str:
         SELECT {", ".join(selected)},
             coalesce(target_names.name, 'class ' || explain.class_index) AS target_label,
             coalesce(pred_names.name, 'class ' || explain.pred_index) AS pred_label,
-            explain.pred_index = samples.class_index AS correct,
+            CASE WHEN list_contains(samples.other_classes, explain.pred_index) THEN NULL
+                ELSE explain.pred_index = samples.class_index END AS correct,
             max(explain.p_full) FILTER (explain.target = 'label')
                 OVER (PARTITION BY samples.sample_id, explain.method) AS p_label
         FROM samples

@@ -79,6 +79,11 @@ SAMPLES = pa.schema(
             "the sample's.",
             "px",
         ),
+        _field(
+            "other_classes",
+            pa.list_(pa.int32()),
+            "Classes of the model that other samples of the same image have: a prediction of one is no mistake.",
+        ),
         _text("split", "Part of the dataset the sample belongs to; null if none."),
         _text("status", "Whether the sample can be used.", "ok | unreadable | no_class | no_box | removed"),
         _text("reason", "Why the status is not ok, or what was dropped from the sample."),

@@ -21,6 +21,8 @@ from storage.samples import own_boxes, read_unchanged
 
 SHOWN_CLASSES = 20
 PICTURES = 12
+SAYS_LITTLE = 0.8
+"""Accuracy by chance above which the accuracy is no test of the classifier."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,10 @@ def _accuracy(trial: Trial | None) -> Section:
         return Section("Accuracy", ["no image of the sample has a class of the model"])
     whole = trial.configured
     lines = [f"{whole} as configured; an image is right if the predicted class is one of its labels'"]
+    if whole.chance is not None:
+        lines.append(f"the same predictions, dealt to the images at random, would be right on {percent(whole.chance)}")
+    if whole.chance is not None and whole.chance > SAYS_LITTLE:
+        lines.append("most images have most of the classes, so this accuracy says little of the classifier")
     if not trial.others:
         lines.append("too few are wrong for another normalisation, view or class order to be clearly better")
     return Section(

@@ -46,7 +46,9 @@ def doubts(run: Run, method: str) -> tuple[str, ...]:
             [method],
         ).fetchall()
     judged = [(label, correct) for label, _, correct, _, _ in images if correct is not None]
-    unmeasured = [scored or status for _, status, _, scored, measured in images if not measured]
+    unmeasured = [
+        scored if scored and status == "ok" else status for _, status, _, scored, measured in images if not measured
+    ]
     unknown = Counter(label for label, status, *_ in images if status == "no_class")
     return (
         *_near_chance([label for label, _ in judged], sum(correct for _, correct in judged)),

@@ -28,6 +28,10 @@ _TOLD = {
     "each": "each class that an image has boxes of is a sample, named path#class (dataset.labels: each)",
     "largest_box": "an image has the class of its largest box (dataset.labels: largest_box)",
 }
+_SHARED = (
+    "{shared} of {images} images have several classes: where one of them is predicted, accuracy leaves out the samples "
+    "of the others"
+)
 
 
 def ingest(
@@ -61,6 +65,9 @@ def ingest(
     check_labels((labels.resolve(record.label) for record in records), class_names)
     names = [record.label for record in records if record.label is not None]
     told = [_TOLD[how]] if how in _TOLD else []
+    shared = sum(len(several) > 1 for several in samples)
+    if shared:
+        told.append(_SHARED.format(shared=shared, images=len(images)))
     for line in (*told, *labels.remarks(), *left_over(names, labels)):
         tell(line)
 
@@ -78,11 +85,14 @@ def ingest(
     next_row = max((row["row"] for row in known.values()), default=-1) + 1
     rows: list[Row] = []
     for several, found in zip(samples, facts, strict=True):
+        indices = (labels.resolve(record.label).class_index for record in several)
+        classes = {index for index in indices if index is not None}
         for record in several:
             before = known.pop(record.sample_id, None)
             place = before["row"] if before else next_row
             next_row += before is None
-            rows.append(sample_row(record, place, found, labels, of_objects=how != "image"))
+            row = sample_row(record, place, found, labels, of_objects=how != "image")
+            rows.append(row | {"other_classes": sorted(classes - {row["class_index"]})})
     rows += [
         row | {"status": "removed", "reason": "not in the chosen part of the dataset any more"}
         for row in known.values()

@@ -27,10 +27,10 @@ from stages.score.settings import ScoreSettings
 from storage import MapStore, Run, SightlineError
 from storage.columns import columns_of
 from storage.run import MADE_FROM, ROWS_DIGEST, Part, seal
-from storage.samples import own_boxes
+from storage.samples import is_correct, own_boxes
 from storage.tables import SCORES, decode
 
-SCORE_VERSION = 5
+SCORE_VERSION = 6
 """Raised by hand when a score changes its meaning; scores of another version are made again."""
 
 UNINFORMATIVE_AREA = 0.8
@@ -41,7 +41,7 @@ BATCH = 32
 
 _Counts = defaultdict[str, dict[str, FoundCounts]]
 
-_SAMPLE_COLUMNS = ["row", "label", "class_index", "width", "height", "boxes"]
+_SAMPLE_COLUMNS = ["row", "label", "class_index", "other_classes", "width", "height", "boxes"]
 
 
 @dataclass(frozen=True)
@@ -238,25 +238,32 @@ def _score_rows(
     """The scores of some rows of ``explain``, as a table of the schema ``scores``; ``counts`` is added to."""
     distinct, own = np.unique(rows["row"].to_numpy(), return_inverse=True)
     own_samples = samples.take(pc.index_in(pa.array(distinct), value_set=samples["row"]))
-    placed = _place(own_samples.to_pylist(), view).take(own)
+    listed = own_samples.to_pylist()
+    placed = _place(listed, view).take(own)
     maps = _read_maps(rows, stores)
     probes = {
         column.name: rows[column.name].to_numpy().astype(np.float64)
         for column in columns_of("explain")
         if column.kind == "real"
     }
-    correct = _correct(rows["pred_index"], own_samples["class_index"].take(pa.array(own)))
+    its = [listed[place] for place in own.tolist()]
+    correct = _correct(its, rows["pred_index"].to_pylist())
+    elsewhere = [
+        index in (sample["other_classes"] or ())
+        for sample, index in zip(its, rows["class_index"].to_pylist(), strict=True)
+    ]
     values = measure_maps(maps, placed.coverage, placed.boxes, correct, probes["p_crop"])
     values |= measure_probes(probes)
     values["box_kept_frac"] = placed.kept
     if settings.box_accuracy:
         _count_boxes(maps, placed.boxes, rows["target"].to_numpy(), counts)
     verdicts = [
-        _status(status, reason, empty, given, visible, area)
-        for status, reason, empty, given, visible, area in zip(
+        _status(status, reason, empty, other, given, visible, area)
+        for status, reason, empty, other, given, visible, area in zip(
             rows["status"].to_pylist(),
             rows["reason"].to_pylist(),
             zero(maps).tolist(),
+            elsewhere,
             placed.given.tolist(),
             placed.visible.tolist(),
             values["box_area_frac"].tolist(),
@@ -311,14 +318,16 @@ def _read_maps(rows: pa.Table, stores: dict[str, MapStore]) -> NDArray[np.float3
     return maps
 
 
-def _correct(predicted: pa.ChunkedArray, label: pa.ChunkedArray) -> Values:
-    return np.asarray(pc.equal(predicted, label).cast(pa.float64()).to_numpy(), dtype=np.float64)
+def _correct(samples: list[dict[str, Any]], predicted: list[int | None]) -> Values:
+    """1, 0, or NaN where nobody can say whether the prediction is right."""
+    return np.array([is_correct(*pair) for pair in zip(samples, predicted, strict=True)], dtype=np.float64)
 
 
 def _status(
     explained: str,
     reason: str | None,
     is_zero: bool,
+    is_another_sample: bool,
     given: int,
     visible: int,
     area: float,
@@ -328,6 +337,8 @@ def _status(
         return explained, reason
     if is_zero:
         return "degenerate_map", "the map is zero everywhere"
+    if is_another_sample:
+        return "other_sample", "another sample of the image has this class, and is measured against its boxes"
     if not given:
         return "no_box", "no box bears the sample's label"
     if not visible:

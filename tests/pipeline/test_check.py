@@ -1,5 +1,6 @@
 """`sightline check`, and the trial before a run's first map."""
 
+import json
 import shutil
 
 import pytest
@@ -56,6 +57,22 @@ def test_the_page_of_a_check_has_the_warning_and_the_pictures_and_asks_no_server
     assert page.count('src="data:image/jpeg;base64,') == 12
     assert "labelled dark, taken for dim" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_an_accuracy_that_chance_gives_as_well_is_told(command, tmp_path):
+    rows = grays(tmp_path / "images", each=3)
+    boxes = [{"x0": 1, "y0": 1, "x1": 9, "y1": 9, "label": name} for name in GRAYS]
+    lines = [json.dumps({"path": row["uri"], "label": None, "boxes": boxes}) for row in rows]
+    (tmp_path / "audit.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "classes.txt").write_text("\n".join(GRAYS) + "\n")
+    model = {"source": NETWORK, "classes": "classes.txt", "mean": [0.5] * 3, "std": [0.5] * 3}
+    status, out, err = command("check", write_config(tmp_path, tmp_path / "audit.jsonl", model=model))
+    assert status == 0, err
+    said = " ".join(out.split())
+    # All four classes are labels of each of the 12 images: whatever is predicted is one of them.
+    assert "12 of 12 images have several classes" in said
+    assert "the same predictions, dealt to the images at random, would be right on 100.0%" in said
+    assert "so this accuracy says little of the classifier" in said
 
 
 def test_a_run_that_cannot_be_right_stops_before_its_first_map_and_force_overrules(command, configured, tmp_path):

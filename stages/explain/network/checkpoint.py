@@ -63,13 +63,9 @@ def load_checkpoint(network: nn.Module, path: str, key: str | None = None) -> li
     chosen = min(fitting, key=lambda name: any(word in name.lower() for word in _AVERAGED))
     state, prefix = found[chosen], fitting[chosen]
     weights = {name: state[prefix + name] for name in wanted if prefix + name in state}
-    try:
-        network.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise UserError(
-            f"model.checkpoint: {path} does not fit the network: {str(error).splitlines()[-1].strip()}; "
-            "check model.source and model.classes"
-        ) from None
+    if differing := [name for name, value in weights.items() if value.shape != wanted[name].shape]:
+        raise UserError(f"model.checkpoint: {path} does not fit the network: {_misfit(differing, weights, wanted)}")
+    network.load_state_dict(weights, strict=False)
     return list(_told(chosen, fitting, prefix, state, weights))
 
 
@@ -137,6 +133,19 @@ def _does_not_fit(path: str, content: Any, found: Mapping[str, StateDict], wante
         f"model.checkpoint: {path}{inside} does not fit the network: {len(missing)} keys missing ({_some(missing)}), "
         f"{len(unknown)} unknown ({_some(unknown)}); check model.source"
     )
+
+
+def _misfit(differing: list[str], weights: StateDict, wanted: StateDict) -> str:
+    """What differs between tensors of one name, and the remedy: mostly it is the number of classes alone."""
+    name = differing[-1]
+    if len(differing) <= 2 and name in list(wanted)[-2:]:
+        return (
+            f"its last layer, {name.rpartition('.')[0]}, has {len(weights[name])} outputs, and the network's "
+            f"{len(wanted[name])}; list the checkpoint's classes in model.classes, one a line, in the order of its "
+            "outputs"
+        )
+    shapes = f"{tuple(weights[name].shape)} in the checkpoint and {tuple(wanted[name].shape)} in the network"
+    return f"{len(differing)} tensors have another shape, such as {name}, {shapes}; check model.source"
 
 
 def _some(names: list[str]) -> str:

@@ -13,6 +13,7 @@ from stages.review.dataset.fields import KEY, PREDICTED, number_columns, severit
 from stages.review.dataset.heatmaps import Heatmap
 from stages.review.verdicts.boxes import Box
 from storage.run import class_name
+from storage.samples import is_correct
 
 SALIENT = "salient"
 HIDDEN = "hidden"
@@ -90,7 +91,7 @@ def _classes(
     columns: dict[str, dict[str, list[Any]]],
     index: int,
 ) -> Record:
-    label, label_index = values["label"], values["class_index"]
+    label = values["label"]
     predicted, confidence = main.get("pred_index"), main.get("pred_prob")
     if predicted is None and "predicted" in columns:
         # Of a label that the model does not know there is no map, but the prediction's has a row of its own.
@@ -98,7 +99,7 @@ def _classes(
     return {
         "label": None if label is None else (label, None),
         "prediction": None if predicted is None else (class_name(contents.class_names, predicted), confidence),
-        "correct": None if predicted is None or label_index is None else predicted == label_index,
+        "correct": is_correct(values, predicted),
     }
 
 

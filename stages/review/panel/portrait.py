@@ -36,7 +36,7 @@ from storage.errors import UserError
 from storage.images import ImageError
 from storage.maps import MapStore
 from storage.run import Run, class_name
-from storage.samples import Edges, edges, own_boxes, read_unchanged
+from storage.samples import Edges, edges, is_correct, own_boxes, read_unchanged
 from storage.tables import SCHEMAS, without_vectors
 
 LONG_SIDE = 640
@@ -115,7 +115,7 @@ def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
         explained=name,
         predicted=seen_as,
         confidence=_number(explained.get("pred_prob")),
-        correct=None if predicted is None or sample["class_index"] is None else predicted == sample["class_index"],
+        correct=is_correct(sample, predicted),
         status=explained.get("status") or sample["status"],
         reason=explained.get("reason") or sample["reason"],
         probes=probes,

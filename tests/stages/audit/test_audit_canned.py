@@ -182,6 +182,16 @@ def test_the_audit_view_names_classes_and_knows_p_of_the_label_beside_every_targ
     assert [row["p_label"] for row in rows] == [pytest.approx(0.05)] * 2
 
 
+def test_a_prediction_that_another_sample_of_the_image_has_is_neither_right_nor_wrong(build) -> None:
+    shared = {"pred_index": 1, "other_classes": [1, 2]}
+    run = build({"sample_id": "a.jpg#mug", **shared}, {"sample_id": "b.jpg"}, {"sample_id": "c.jpg", "pred_index": 1})
+    found = run_query(run, "SELECT sample_id, correct FROM audit ORDER BY sample_id").to_pylist()
+    assert [row["correct"] for row in found] == [None, True, False]
+    report = audit(run, AuditSettings())
+    (mug,) = report.classes.to_pylist()
+    assert (mug["n"], mug["accuracy"]) == (3, 0.5)
+
+
 def test_audit_has_a_row_a_sample_of_the_audited_method_and_audit_targets_has_all(run: Run) -> None:
     def rows(view: str) -> list[tuple[str, str, str]]:
         found = run_query(run, f"SELECT sample_id, target, method FROM {view} ORDER BY ALL").to_pylist()

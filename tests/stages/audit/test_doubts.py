@@ -65,6 +65,18 @@ def test_more_than_a_tenth_without_a_measurement_is_told_with_the_reasons(said) 
     )
 
 
+def test_images_without_any_object_are_not_called_unknown_labels(said) -> None:
+    empty = {
+        "label": None,
+        "class_index": None,
+        "samples_status": "no_box",
+        "scores_status": "no_class",
+        "evaluable": False,
+    }
+    (doubt,) = said(*SOUND, *[empty] * 5)
+    assert doubt == "5 of 45 images are not measured: 5 without a box of their label"
+
+
 def test_labels_without_a_class_of_the_model_are_named(said) -> None:
     unknown = {
         "label": "wolf", "class_index": None, "samples_status": "no_class", "explain_status": "no_class",

@@ -164,6 +164,21 @@ class TestStatus:
         assert second["status"] == "ok"
         assert second["boxes"] == [box(0, 0, 5, 5, "n02"), box(0, 0, 5, 5)]
 
+    def test_samples_of_one_image_know_each_others_classes(self, tmp_path: Path, run: Run) -> None:
+        write_images(tmp_path)
+        boxes = [{"x0": 0, "y0": 0, "x1": 9, "y1": 9, "label": name} for name in ("n03", "n01", "other", "n03")]
+        rows = [{"path": "first.JPEG", "boxes": boxes}, {"path": "second.JPEG", "boxes": boxes[:1]}]
+        settings = replace(manifest(tmp_path, *rows), labels="each")
+        told: list[str] = []
+        found = by_id(take(settings, NAMES, run, None, told.append))
+        assert {name: row["other_classes"] for name, row in found.items()} == {
+            "first.JPEG#n01": [2],
+            "first.JPEG#n03": [0],
+            "first.JPEG#other": [0, 2],
+            "second.JPEG#n03": [],
+        }
+        assert "1 of 2 images have several classes: where one of them is predicted" in told[1]
+
     def test_a_label_that_the_model_lacks(self, tmp_path: Path, run: Run) -> None:
         write_images(tmp_path)
         settings = manifest(

@@ -77,6 +77,21 @@ def test_both_targets_are_measured_against_the_labels_boxes(tmp_path: Path) -> N
     assert predicted["official_metric"] == 1
 
 
+def test_a_prediction_that_another_sample_of_the_image_has_is_not_measured_against_these_boxes(tmp_path: Path) -> None:
+    shared = sample(0, [box(0, 0, 8, 8)], other_classes=[1])
+    rows = [
+        explained(0, "label", pred_index=1),
+        explained(0, "predicted", class_index=1, pred_index=1),
+        explained(0, "top2", class_index=2, pred_index=1),
+    ]
+    maps = {target: [peak(6, 6)] for target in ("label", "predicted", "top2")}
+    label, predicted, second = scores(make_run(tmp_path, [shared], rows, maps))
+    assert (predicted["status"], predicted["evaluable"]) == ("other_sample", False)
+    assert (label["status"], second["status"]) == ("ok", "ok")
+    # The prediction is no mistake, and does not name this class either: OM, which asks for a right one, is not defined.
+    assert [row["official_metric"] for row in (label, predicted, second)] == [None] * 3
+
+
 BOX_SCORES = (
     "energy_in",
     "box_area_frac",

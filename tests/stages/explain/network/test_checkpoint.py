@@ -272,7 +272,13 @@ BROKEN = {
     ),
     "another shape": (
         lambda path: torch.save({**RAW.state_dict(), "head.bias": torch.zeros(7)}, path),
-        r"does not fit the network: size mismatch for head\.bias.*check model\.source and model\.classes$",
+        r"does not fit the network: its last layer, head, has 7 outputs, and the network's 5; list the checkpoint's "
+        r"classes in model\.classes, one a line, in the order of its outputs$",
+    ),
+    "other shapes": (
+        lambda path: torch.save({name: value[None] for name, value in RAW.state_dict().items()}, path),
+        r"\d+ tensors have another shape, such as head\.bias, \(1, 5\) in the checkpoint and \(5,\) in the network; "
+        r"check model\.source$",
     ),
     "another network": (
         lambda path: torch.save({"model": nn.Linear(3, 4).state_dict()}, path),
