@@ -224,10 +224,15 @@ def largest_component_box(maps: NDArray[np.floating[Any]], threshold: ArrayLike 
         labels, _ = ndimage.label(maps[index] > near[index], structure=EIGHT_NEIGHBOURS)
         sizes = np.bincount(labels.ravel())
         sizes[0] = 0
-        largest = labels == sizes.argmax()
-        rows, columns = np.flatnonzero(largest.any(axis=1)), np.flatnonzero(largest.any(axis=0))
-        boxes[index] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        rows, columns = bounding_window(labels == sizes.argmax())
+        boxes[index] = columns.start, rows.start, columns.stop, rows.stop
     return boxes
+
+
+def bounding_window(region: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns of the smallest window that holds a region (H, W), which must not be empty."""
+    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _crop_offset(side: int, size: int) -> float:

@@ -207,14 +207,16 @@ class MapStore:
             if outside.size:
                 raise IndexError(f"row {int(outside[0])} is outside the {self.shape[0]} rows of the maps")
             raw = np.asarray(self._array.oindex[wanted]) if wanted.size else np.empty((0, *self.shape[1:]), np.float32)
-        if size is None:
-            return raw
+        return raw if size is None else resize(self.in_view(raw), size)
+
+    def in_view(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Maps (n, h, w) as they are stored, upsampled to the network's input and normalised there."""
         kind = self.attributes.normalization
         view = normalize(resize(raw, self.view_size), kind)
         if kind == "range":
             # Interpolation rounds: a constant grid comes out constant but for its last bits, which would fill [0, 1].
             view[raw.max(axis=(1, 2)) - raw.min(axis=(1, 2)) <= DEGENERATE_RANGE] = 0
-        return resize(view, size)
+        return view
 
     @property
     def view_size(self) -> tuple[int, int]:

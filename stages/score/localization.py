@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from stages.geometry import EIGHT_NEIGHBOURS, Boxes
+from stages.geometry import EIGHT_NEIGHBOURS, Boxes, bounding_window
 from stages.score.ratio import Maps, Values, mass, ratio
 
 POINTING_TOLERANCE = 15.0
@@ -63,18 +63,22 @@ def pointing_distance(maps: Maps, boxes: Boxes) -> Values:
     distance = np.full(count, np.nan)
     with_box = ~np.isnan(boxes).all(axis=(1, 2))
     for index in np.flatnonzero(with_box & np.isfinite(maps).all(axis=(1, 2))):
-        plateaus, _ = ndimage.label(maps[index] == maps[index].max(), structure=EIGHT_NEIGHBOURS)
+        highest = maps[index] == maps[index].max()
+        window = bounding_window(highest)
+        plateaus, _ = ndimage.label(highest[window], structure=EIGHT_NEIGHBOURS)
         sizes = np.bincount(plateaus.ravel())[1:]
         if sizes.max() <= LARGEST_PLATEAU * height * width:
             largest = 1 + np.flatnonzero(sizes == sizes.max())
-            distance[index] = max(_half_within(plateaus == plateau, boxes[index]) for plateau in largest)
+            top, left = window[0].start, window[1].start
+            distance[index] = max(
+                _half_within(row + top + 0.5, column + left + 0.5, boxes[index])
+                for row, column in (np.nonzero(plateaus == plateau) for plateau in largest)
+            )
     return distance
 
 
-def _half_within(region: NDArray[np.bool_], boxes: Boxes) -> float:
-    """Least distance, px, from the boxes (K, 4) within which at least half of the pixels of a region (H, W) lie."""
-    row, column = np.nonzero(region)
-    x, y = column + 0.5, row + 0.5
+def _half_within(y: Values, x: Values, boxes: Boxes) -> float:
+    """Least distance, px, from the boxes (K, 4) within which at least half of the points (n,) lie."""
     x0, y0, x1, y1 = boxes.T[:, :, None]
     across = np.maximum(np.maximum(x0 - x, x - x1), 0)
     down = np.maximum(np.maximum(y0 - y, y - y1), 0)

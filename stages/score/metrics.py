@@ -103,8 +103,8 @@ def _row(
 def _counts_of(run: Run, method: str) -> dict[str, dict[str, FoundCounts]]:
     """The counts of all parts of a method, added up."""
     whole: dict[str, dict[str, FoundCounts]] = defaultdict(lambda: defaultdict(lambda: NOTHING_FOUND))
-    for part in run.parts("scores", method):
-        stored = json.loads((run.part_metadata(part) or {}).get(BOX_COUNTS, "{}"))
+    for vouched in run.footers("scores", method).values():
+        stored = json.loads(vouched.get(BOX_COUNTS, "{}"))
         for target, metrics in stored.items():
             for metric, own in metrics.items():
                 found = np.array(own["found"], dtype=np.int64).reshape(len(IOU_LEVELS), len(THRESHOLDS))

@@ -30,8 +30,8 @@ def entropy(maps: Maps) -> Values:
         return np.where(mass(maps) > 0, 0.0, np.nan)
     whole = mass(maps)
     # -sum p log p with p = S / mass is log mass - sum(S log S) / mass, and S log S is 0 where S is.
-    tiny = np.finfo(maps.dtype).tiny
-    expected = ratio(mass(maps, np.log(np.maximum(maps, tiny))), whole)
+    logs = np.maximum(maps, np.finfo(maps.dtype).tiny)
+    expected = ratio(mass(maps, np.log(logs, out=logs)), whole)
     log_mass = np.log(whole, out=np.full(whole.shape, np.nan), where=whole > 0)
     return np.asarray(np.clip((log_mass - expected) / np.log(pixels), 0, 1))
 

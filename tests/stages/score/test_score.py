@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from stages.score import part as part_scores
+from stages.score.measures import measure_maps
 from stages.score.score import score
 from stages.score.settings import ScoreSettings
 from storage import Run, SightlineError
@@ -90,6 +92,26 @@ def test_a_prediction_that_another_sample_of_the_image_has_is_not_measured_again
     assert (label["status"], second["status"]) == ("ok", "ok")
     # The prediction is no mistake, and does not name this class either: OM, which asks for a right one, is not defined.
     assert [row["official_metric"] for row in (label, predicted, second)] == [None] * 3
+
+
+def test_a_map_that_answers_two_targets_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Sample 0 is predicted right: both targets are its class, and have one map. Sample 1 is not.
+    maps = {"label": [peak(2, 2), peak(1, 6)], "predicted": [peak(2, 2), peak(6, 6)]}
+    wrong = {"class_index": 1, "pred_index": 1}
+    rows = [explained(0), explained(0, "predicted"), explained(1, pred_index=1), explained(1, "predicted", **wrong)]
+    run = make_run(tmp_path, [sample(row, [box(0, 0, 8, 8)]) for row in (0, 1)], rows, maps)
+    measured: list[int] = []
+
+    def counted(maps: np.ndarray, *others: Any) -> dict[str, np.ndarray]:
+        measured.append(len(maps))
+        return measure_maps(maps, *others)
+
+    monkeypatch.setattr(part_scores, "measure_maps", counted)
+    first, same, label, predicted = scores(run)
+    assert measured == [3]
+    assert same == first | {"target": "predicted"}
+    assert (first["pointing_hit"], label["pointing_hit"], predicted["pointing_hit"]) == (True, False, False)
+    assert label["centroid_distance"] != predicted["centroid_distance"]
 
 
 BOX_SCORES = (
