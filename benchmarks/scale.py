@@ -107,7 +107,7 @@ class Stages:
                 columns["target"] = pa.array([target] * len(rows))
                 tables.append(pa.table({name: columns[name] for name in EXPLAIN.names}, schema=EXPLAIN))
                 stores[target].write(rows.start, maps[target])
-            vouched = plan.fingerprints(own).metadata(rows, combined_checksum(plan, maps))
+            vouched = plan.fingerprints(own).metadata(rows, maps, combined_checksum(maps.values()))
             self.run.write_part(plan.part(index), pa.concat_tables(tables), vouched)
 
     def score(self) -> None:

@@ -5,28 +5,28 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 
-from pipeline.bounded_map import bounded_map
 from pipeline.check import load, try_images
 from pipeline.cluster import connect
 from pipeline.config import Config
 from pipeline.environment import version
 from pipeline.progress import Progress
+from pipeline.shards import Outcomes, make_shards, score_shards
 from pipeline.show.console import styled
 from stages.audit.audit import audit
 from stages.audit.truth import read_truth
 from stages.explain.donors import settle_donors
-from stages.explain.explain import ShardReport, explain_shard
+from stages.explain.explain import ShardReport
 from stages.explain.methods.methods import NULLS, optimizes
 from stages.explain.network.model import Classifier
 from stages.explain.other_methods import OtherMethods, settle_other_methods
@@ -35,14 +35,13 @@ from stages.explain.plan import (
     create_map_arrays,
     make_plan,
     pending_shards,
-    shard_samples,
 )
 from stages.explain.trial.trial import choose_images
 from stages.ingest.ingest import ingest, name_outputs
 from stages.ingest.recognise import Dataset, open_dataset
-from stages.score.score import score
+from stages.score.score import unscored, write_metrics
 from storage import Run
-from storage.errors import SightlineError, UserError
+from storage.errors import UserError
 from storage.lock import only_writer
 from storage.run import Explained, Part, RunInfo, default_method
 
@@ -52,9 +51,6 @@ STAGES = ("load", "ingest", "check", "plan", "workers", "explain", "score", "aud
 _FAILED = ("unreadable", "non_finite")
 _TRIED = 64
 """Images of the trial before a run's first map: at most 6 forward passes each, as many as a few maps take."""
-_HOPELESS = 3
-"""Failed shards without one that succeeded, after which a run gives up."""
-
 _PACKAGES = ("torch", "torchvision", "numpy", "zarr", "pyarrow", "distributed", "fiftyone", "sightline")
 
 
@@ -66,12 +62,12 @@ class Timings:
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
-        """Time a stage."""
+        """Time a stage, or a part of it."""
         began = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[stage] = round(time.perf_counter() - began, 3)
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - began, 3)
 
 
 def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False, force: bool = False) -> Run:
@@ -100,8 +96,10 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         if not run.methods():
             _check(config, classifier, samples, force, console, timings)
         plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
-        reports = _explain(config, plan, samples, pending, console, timings)
-        _score(config, run, console, timings)
+        with ExitStack() as stack:
+            workers = cache(partial(_start_workers, config, stack, console, timings))  # where there is work for them
+            reports = _explain(config, plan, samples, pending, workers, console, timings)
+            _score(config, run, len(reports), workers, console, timings)
         _audit(config, run, console, timings)
         run.write_info(_info(run, config, plan, samples, timings, reports))
     return run
@@ -171,85 +169,59 @@ def _plan(
 
 
 def _explain(
-    config: Config, plan: ExplainPlan, samples: pa.Table, pending: list[int], console: Console, timings: Timings
+    config: Config,
+    plan: ExplainPlan,
+    samples: pa.Table,
+    pending: list[int],
+    workers: Callable[[], Any],
+    console: Console,
+    timings: Timings,
 ) -> list[ShardReport]:
-    """Explain the pending shards on the cluster."""
-    outcomes = _Outcomes(plan, pending)
+    """Explain and score the pending shards on the workers."""
+    outcomes = Outcomes(plan, pending)
     if pending:
-        with ExitStack() as stack:
-            with timings.measure("workers"), console.status("starting the workers"):
-                client = stack.enter_context(connect(config.cluster, partial(_tell, console)))
-            workers = len(client.scheduler_info(n_workers=-1)["workers"])
-            _tell(console, f"{workers} worker{'s' if workers > 1 else ''}, dashboard {client.dashboard_link}")
-            try:
-                with timings.measure("explain"):
-                    _explain_pending(client, config, samples, outcomes, console)
-            except KeyboardInterrupt:
-                console.print(
-                    f"\nstopped: {len(outcomes.reports)} of {len(pending)} shards of this run are committed; "
-                    "the same command goes on from there"
-                )
-                raise
+        client, say = workers(), partial(_tell, console)
+        try:
+            with timings.measure("explain"), Progress(console, "explain", "images", outcomes.total) as progress:
+                make_shards(client, outcomes, samples, config.score, progress, retries=config.cluster.retries, say=say)
+        except KeyboardInterrupt:
+            console.print(
+                f"\nstopped: {len(outcomes.reports)} of {len(pending)} shards of this run are committed; "
+                "the same command goes on from there"
+            )
+            raise
         outcomes.raise_the_first_failure()
     _tell(console, f"{len(outcomes.reports)} of {plan.shards} shards computed, {plan.shards - len(pending)} were done")
     return outcomes.reports
 
 
-def _explain_pending(client: Any, config: Config, samples: pa.Table, outcomes: _Outcomes, console: Console) -> None:
-    plan, total = outcomes.plan, sum(len(outcomes.plan.shard(index)) for index in outcomes.pending)
-    tasks = ((index, (plan, index, shard_samples(plan, samples, index))) for index in outcomes.pending)
-    ended = bounded_map(client, explain_shard, tasks, retries=config.cluster.retries, say=partial(_tell, console))
-    with closing(ended), Progress(console, "explain", "images", total=total) as progress:
-        for index, outcome in ended:
-            outcomes.add(index, outcome)
-            progress.update(outcomes.images, total)
-            if outcomes.hopeless:
-                break
+def _score(
+    config: Config, run: Run, explained: int, workers: Callable[[], Any], console: Console, timings: Timings
+) -> None:
+    """Score what was not scored as it was explained, on the workers, then sum up all scores.
+
+    ``explained``: shards that were.
+    """
+    with timings.measure("score"):
+        pending = unscored(run, config.score)
+    if pending:
+        client, say = workers(), partial(_tell, console)
+        with timings.measure("score"), Progress(console, "score", "shards") as progress:
+            score_shards(client, run, pending, config.score, progress, say=say)
+    with timings.measure("score"):
+        write_metrics(run)
+    scored = explained + len(pending)
+    done = len(list(run.parts("scores"))) - scored
+    console.print(styled("[green]score[/]    {} shards scored, {} were done", scored, done))
 
 
-@dataclass
-class _Outcomes:
-    """Counts of the pending shards by outcome, and whether failures end the run."""
-
-    plan: ExplainPlan
-    pending: list[int]
-    reports: list[ShardReport] = field(default_factory=list)
-    failures: dict[int, BaseException] = field(default_factory=dict)
-
-    def add(self, index: int, outcome: ShardReport | BaseException) -> None:
-        """Count the outcome of a shard; a UserError is raised, since every other shard would meet it too."""
-        if isinstance(outcome, UserError):
-            raise outcome
-        if isinstance(outcome, BaseException):
-            self.failures[index] = outcome
-        else:
-            self.reports.append(outcome)
-
-    @property
-    def images(self) -> int:
-        """Samples of the shards that are committed."""
-        return sum(report.samples for report in self.reports)
-
-    @property
-    def hopeless(self) -> bool:
-        """Whether to give up: several shards failed, and none succeeded."""
-        return not self.reports and len(self.failures) >= _HOPELESS
-
-    def raise_the_first_failure(self) -> None:
-        """Raise SightlineError if a shard failed."""
-        for index, error in self.failures.items():
-            rows = self.plan.shard(index)
-            reason = error if isinstance(error, SightlineError) else f"{type(error).__name__}: {error}"
-            raise SightlineError(
-                f"explain: shard {index} (rows {rows.start} to {rows.stop - 1}) failed: {reason}; "
-                f"{len(self.failures)} of {len(self.pending)} shards failed, {len(self.reports)} are committed"
-            ) from error
-
-
-def _score(config: Config, run: Run, console: Console, timings: Timings) -> None:
-    with timings.measure("score"), Progress(console, "score", "shards") as progress:
-        scored = score(run, config.score, progress.update)
-    console.print(styled("[green]score[/]    {} shards scored, {} were done", scored.parts, scored.skipped))
+def _start_workers(config: Config, stack: ExitStack, console: Console, timings: Timings) -> Any:
+    """The client of a cluster that ends with ``stack``."""
+    with timings.measure("workers"), console.status("starting the workers"):
+        client = stack.enter_context(connect(config.cluster, partial(_tell, console)))
+    workers = len(client.scheduler_info(n_workers=-1)["workers"])
+    _tell(console, f"{workers} worker{'s' if workers > 1 else ''}, dashboard {client.dashboard_link}")
+    return client
 
 
 def _audit(config: Config, run: Run, console: Console, timings: Timings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -108,11 +108,14 @@ def _worker(plan: ExplainPlan, device: torch.device) -> _Worker:
     return _Worker(opticam, batch, load_donors(plan.donors, plan.view, opticam, batch))
 
 
-def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardReport:
+def explain_shard(
+    plan: ExplainPlan, index: int, samples: pa.Table, progress: Callable[[int], object] = lambda images: None
+) -> ShardReport:
     """Make the maps and probes of a shard and commit them.
 
     The old part is removed before its maps are rewritten, and the new one is written last: it is the commit. Where only
-    the boxes changed, the maps are kept and the probes alone are made again.
+    the boxes changed, the maps are kept and the probes alone are made again. ``progress`` takes the number of images
+    that are done, after each batch.
     """
     began = time.perf_counter()
     run = Run.open(plan.run_url)
@@ -123,7 +126,7 @@ def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardRepo
 
     def explain(batch_size: int) -> _Output:
         sized = replace(plan, explain=replace(plan.explain, batch_size=batch_size))
-        return _explain_samples(sized, worker, rows, samples.to_pylist(), kept)
+        return _explain_samples(sized, worker, rows, samples.to_pylist(), kept, progress)
 
     with worker.lock:
         output, worker.batch = halving(explain, worker.batch)
@@ -146,12 +149,18 @@ def explain_shard(plan: ExplainPlan, index: int, samples: pa.Table) -> ShardRepo
 
 
 def _explain_samples(
-    plan: ExplainPlan, worker: _Worker, rows: range, samples: list[dict[str, Any]], kept: _Kept | None
+    plan: ExplainPlan,
+    worker: _Worker,
+    rows: range,
+    samples: list[dict[str, Any]],
+    kept: _Kept | None,
+    progress: Callable[[int], object],
 ) -> _Output:
     shape = (len(rows), *plan.store_shape)
     output = _Output(maps={target: np.full(shape, np.nan, np.float32) for target in plan.explain.targets})
     for batch in _batched(_items(plan, worker.opticam, samples, output), plan.explain.batch_size):
         _explain_batch(plan, worker, batch, rows.start, output, kept)
+        progress(len(output.rows) // len(plan.explain.targets))
     return output
 
 

@@ -1,6 +1,7 @@
 """The whole pipeline in this process, on two real Dask workers that the tests of this file share."""
 
 import io
+import re
 import shutil
 from collections import Counter
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import pytest
 from distributed.nanny import WorkerProcess
 from PIL import Image
 
-from pipeline import runner
+from pipeline import progress, runner, shards
 from pipeline.cluster import ClusterSettings, connect
 from pipeline.config import load_config
 from pipeline.show.console import plain_console
@@ -18,7 +19,9 @@ from pipeline.show.run import print_summary
 from stages.audit.canned import load_query
 from stages.explain.explain import ShardReport
 from stages.explain.sanity.check import SanitySettings, check_sanity
+from stages.score import part as part_scores
 from storage.errors import SightlineError, UserError
+from storage.run import Part
 from storage.sql import run_query
 from tests.pipeline.datasets import contents, write_bad_images, write_config, write_images, write_manifest
 
@@ -80,6 +83,33 @@ def test_a_run_makes_every_table_and_the_second_makes_nothing_new(dataset, tmp_p
     assert "0 shards scored, 3 were done" in said
     assert contents(tmp_path / "run") == before
     assert done.info.explained.images == COUNT  # the speed is that of the run that computed
+
+
+def test_images_are_counted_batch_by_batch_as_the_workers_finish_them(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", -1)
+    _, said = run(write_config(tmp_path, dataset / "audit.csv"))
+    lines = re.findall(rf"(\d+) of {COUNT} images, \d+\.\d/s, \d+ s left", said.split("dashboard")[1])
+    counted = list(map(int, lines))
+    # A batch is 8 maps and a shard 32 images, so the first word comes long before a shard is done.
+    assert 0 < counted[0] <= 8
+    assert counted == sorted(counted)
+
+
+def test_the_driver_scores_nothing_itself(dataset, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("scored in this process")
+
+    monkeypatch.setattr(part_scores, "measure_maps", refuse)  # the workers are other processes
+    config = write_config(tmp_path, dataset / "audit.csv")
+    done, said = run(config)
+    assert "3 shards scored, 0 were done" in said
+    before = contents(tmp_path / "run")
+    done.discard_part(Part("scores", "opti_cam", 1))  # as if the run had ended between the two commits of a shard
+    _, said = run(config)
+    assert "0 of 3 shards computed, 3 were done" in said
+    assert "1 shards scored, 2 were done" in said
+    assert contents(tmp_path / "run") == before
+    assert "3 shards scored, 0 were done" in run(config, "score.box_accuracy=true")[1]
 
 
 def test_what_verify_finds_is_made_again_to_the_same_bytes(command, dataset, tmp_path):
@@ -294,35 +324,35 @@ def test_labels_that_the_model_lacks_are_a_status(tmp_path):
     assert statuses(done) == {"ok": 5, "no_class": 1}
 
 
-def fail_on_row_40(plan, index, samples):
+def fail_on_row_40(plan, index, samples, settings, topic):
     if 40 in plan.shard(index):
         raise MemoryError("the device is full")
     return ShardReport(index, len(plan.shard(index)), 0, 0.0, {})
 
 
-def mistake(plan, index, samples):
+def mistake(plan, index, samples, settings, topic):
     raise UserError("model: this worker loads other weights")
 
 
 def test_a_shard_that_fails_for_good_is_named_and_the_others_are_finished(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "explain_shard", fail_on_row_40)
+    monkeypatch.setattr(shards, "make_shard", fail_on_row_40)
     with pytest.raises(SightlineError, match=r"shard 1 \(rows 32 to 63\) failed: MemoryError.*; 1 of 3 shards failed"):
         run(write_config(tmp_path, dataset / "audit.csv"))
 
 
 def test_a_mistake_that_only_a_worker_can_see_is_still_the_user_s(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "explain_shard", mistake)
+    monkeypatch.setattr(shards, "make_shard", mistake)
     with pytest.raises(UserError, match="other weights"):
         run(write_config(tmp_path, dataset / "audit.csv"))
 
 
-def fail_always(plan, index, samples):
+def fail_always(plan, index, samples, settings, topic):
     raise RuntimeError("no such operator")
 
 
 def test_a_run_in_which_nothing_succeeds_gives_up_soon(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "explain_shard", fail_always)
-    monkeypatch.setattr(runner, "_HOPELESS", 2)
+    monkeypatch.setattr(shards, "make_shard", fail_always)
+    monkeypatch.setattr(shards, "_HOPELESS", 2)
     with pytest.raises(SightlineError, match=r"no such operator; 2 of 3 shards failed, 0 are committed"):
         run(write_config(tmp_path, dataset / "audit.csv"))
 

@@ -95,6 +95,17 @@ def test_a_finished_run_has_nothing_pending_and_keeps_its_bytes(images, tmp_path
     assert files(tmp_path / "explain") | files(tmp_path / "maps.zarr" / "opti_cam" / "label" / "c") == before
 
 
+def test_progress_tells_the_images_done_after_each_batch(images, tmp_path):
+    samples = samples_of(images, range(COUNT))
+    _, plan = planned(str(tmp_path), samples)
+    told = []
+    explain_shard(plan, 0, shard_samples(plan, samples, 0), told.append)
+    assert told == sorted(told)
+    assert len(told) > 1
+    assert told[0] <= plan.explain.batch_size
+    assert told[-1] == len(plan.shard(0))
+
+
 def test_the_features_of_an_image_are_stored_once_and_are_the_mean_of_its_layer(images, whole):
     rows = rows_by_key(whole)
     assert [rows[f"{k}.png", "predicted"]["image_features"] for k in range(COUNT)] == [None] * COUNT
