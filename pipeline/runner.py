@@ -229,6 +229,8 @@ def _audit(config: Config, run: Run, console: Console, timings: Timings) -> None
         report = audit(run, config.audit)
     rows = (report.findings.num_rows, report.classes.num_rows, report.cues.num_rows)
     console.print(styled("[green]audit[/]    {} findings, {} classes, {} cues", *rows))
+    if report.sampled:
+        _tell(console, report.sampled)
 
 
 def _tell(console: Console, line: str) -> None:

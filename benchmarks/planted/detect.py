@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import duckdb
 import numpy as np
@@ -256,6 +257,7 @@ def rank_of_cued(outcome: Outcome, settings: AuditSettings) -> list[int]:
         }
         for k, own in enumerate(label)
     ]
+    records.sort(key=itemgetter("label"))
     order = class_table(records, {}, settings)["label"].to_pylist()
     return sorted(order.index(own) + 1 for own in outcome.cued)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
 
 from stages.audit.classes import COLUMNS, class_table, count_flags
-from stages.audit.cues import cue_table, find_cues
+from stages.audit.cues import Cue, cue_table, find_cues, sampling
 from stages.audit.rules import Rule, flag_condition, rules_of
 from stages.audit.settings import AuditSettings
 from storage.errors import SightlineError, UserError
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
     from storage import Run
 
 
+_AT_ONCE = 10_000
+"""Rows that are Python objects at a time; tables are Arrow's, so that memory hardly grows with the dataset."""
+
+_TIES = ("rule", "sample_id", "target")
+
+
 @dataclass(frozen=True)
 class AuditReport:
     """What an audit wrote."""
@@ -31,6 +39,8 @@ class AuditReport:
     findings: pa.Table
     classes: pa.Table
     cues: pa.Table
+    sampled: str | None
+    """In which samples cues were looked for, in words; None for all that lose probability."""
 
 
 def audit(run: Run, settings: AuditSettings) -> AuditReport:
@@ -45,24 +55,18 @@ def audit(run: Run, settings: AuditSettings) -> AuditReport:
     with connect(run) as connection:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit_targets").fetchall())
         rules, thresholds = rules_of(settings, columns), settings.thresholds()
-        found = [finding for rule in rules for finding in apply(rule, connection, method, thresholds)]
         cues = find_cues(run, connection, method, settings)
+        sampled = sampling(connection, method, settings.cue_drop)
+        found = (finding for rule in rules for finding in apply(rule, connection, method, thresholds))
+        findings = _findings(found, cues)
+        flags = count_flags(connection, findings)
         wanted = f"{', '.join(COLUMNS)}, {flag_condition(settings)} AS relies"
-        sql = f"SELECT {wanted} FROM audit_targets WHERE method = ? ORDER BY row, target"
-        rows = connection.execute(sql, [method]).fetchall()
-    cue_of = {(member.sample_id, member.target): cue.cue_id for cue in cues for member in cue.members}
-    for finding in found:
-        if finding["kind"] == "flag":
-            finding["cue_id"] = cue_of.get((finding["sample_id"], finding["target"]))
-    found.sort(key=_order)
-    findings = pa.Table.from_pylist(found, schema=FINDINGS)
-    records = [dict(zip((*COLUMNS, "relies"), row, strict=True)) for row in rows]
-    flags = count_flags(findings, {record["sample_id"]: record["label"] for record in records})
-    classes = class_table(records, flags, settings)
+        sql = f"SELECT {wanted} FROM audit_targets WHERE method = ? ORDER BY label, row, target"
+        classes = class_table(_records(connection.execute(sql, [method])), flags, settings)
     tables = {"cues": cue_table(cues, method, settings), "findings": findings, "classes": classes}
     for name, table in tables.items():
         run.write_table(name, table)
-    return AuditReport(method, **tables)
+    return AuditReport(method, **tables, sampled=sampled)
 
 
 def _audited_method(run: Run, wanted: str) -> str:
@@ -89,7 +93,7 @@ def _check_sources(run: Run, method: str) -> None:
 
 def apply(
     rule: Rule, connection: duckdb.DuckDBPyConnection, method: str, thresholds: dict[str, float]
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Findings of one rule among the evaluable rows of a method, as records of the table ``findings``.
 
     Where two targets are the same class, their maps are the same and the first speaks for both.
@@ -107,27 +111,36 @@ def apply(
         QUALIFY row_number() OVER (PARTITION BY sample_id, explain_class_index ORDER BY target) = 1
     """
     table = execute(connection, sql, f"audit.rules, rule {rule.id!r}")
-    return [
-        {
-            **{key: record[key] for key in ("sample_id", "row", "target", "method", "severity")},
-            "rule": rule.id,
-            "kind": rule.kind,
-            "reason": rule.sentence(record["found"]),
-            "evidence": json.dumps({name: _number(record["found"][name]) for name in rule.evidence}),
-            "cue_id": None,
-        }
-        for record in table.to_pylist()
-    ]
+    for batch in table.to_batches(max_chunksize=_AT_ONCE):
+        for record in batch.to_pylist():
+            yield {
+                **{key: record[key] for key in ("sample_id", "row", "target", "method", "severity")},
+                "rule": rule.id,
+                "kind": rule.kind,
+                "reason": rule.sentence(record["found"]),
+                "evidence": json.dumps({name: _number(record["found"][name]) for name in rule.evidence}),
+                "cue_id": None,
+            }
 
 
-def _order(finding: dict[str, Any]) -> tuple[bool, float, str, str, str]:
-    return (
-        finding["kind"] != "flag",
-        -finding["severity"],
-        finding["rule"],
-        finding["sample_id"],
-        finding["target"],
-    )
+def _findings(found: Iterator[dict[str, Any]], cues: Iterable[Cue]) -> pa.Table:
+    """The table ``findings``, sorted; a flag names the cue that its sample and target are in."""
+    cue_of = {(member.sample_id, member.target): cue.cue_id for cue in cues for member in cue.members}
+    tables = [FINDINGS.empty_table()]
+    while records := list(islice(found, _AT_ONCE)):
+        for finding in records:
+            if finding["kind"] == "flag":
+                finding["cue_id"] = cue_of.get((finding["sample_id"], finding["target"]))
+        tables.append(pa.Table.from_pylist(records, schema=FINDINGS))
+    order = [("kind", "descending"), ("severity", "descending"), *((key, "ascending") for key in _TIES)]
+    return pa.concat_tables(tables).sort_by(order)
+
+
+def _records(answer: duckdb.DuckDBPyConnection) -> Iterator[dict[str, Any]]:
+    """The rows of an answer as the class table takes them, a few thousand at a time."""
+    while rows := answer.fetchmany(_AT_ONCE):
+        for row in rows:
+            yield dict(zip((*COLUMNS, "relies"), row, strict=True))
 
 
 def _number(value: Any) -> Any:

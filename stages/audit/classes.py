@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import itemgetter
 from statistics import mean
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -30,54 +32,57 @@ def class_table(rows: Iterable[Mapping[str, Any]], flags: Mapping[str, int], set
     of the flags in the class against those in all others, in which samples that could not be tested are not flagged;
     ``reliance_q`` the same after Benjamini-Hochberg over the classes with at least ``min_class_size`` such rows; below,
     both are null, and so are the intervals of medians. ``flags`` counts them by label. Most reliant
-    classes first, those without a claim last.
+    classes first, those without a claim last. Rows of a label must follow each other: those of one label at a time are
+    held.
     """
-    explained: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
-    evaluable: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        if row["label"] is None or row["pred_index"] is None:
-            continue
-        explained[row["label"]][row["sample_id"]] = row
-        if row["target"] == "label" and row["evaluable"]:
-            evaluable[row["label"]].append(row)
-    tested = {label: _present(evaluable[label], "relies") for label in explained}
-    flagged = {
-        label: [row["relies"] is True for row in evaluable[label] if row["outside_effect"] is not None]
-        for label in explained
-    }
-    n_all, flagged_all = sum(map(len, flagged.values())), sum(map(sum, flagged.values()))
-
-    table = []
-    for label, samples in explained.items():
-        n, k = len(flagged[label]), sum(flagged[label])
+    table, flagged = [], {}
+    for label, own in groupby(rows, key=itemgetter("label")):
+        explained = [row for row in own if label is not None and row["pred_index"] is not None]
+        if explained:
+            entry, flagged[label] = _entry(explained, settings)
+            table.append({"label": label, **entry, "n_findings": flags.get(label, 0)})
+    n_all, flagged_all = sum(n for n, _ in flagged.values()), sum(k for _, k in flagged.values())
+    for entry in table:
+        n, k = flagged[entry["label"]]
         testable = n >= max(settings.min_class_size, 1) and n_all > n
-        table.append(
-            {
-                "label": label,
-                "class_index": next(iter(samples.values()))["samples_class_index"],
-                "n": len(samples),
-                "n_evaluable": len(evaluable[label]),
-                "n_untestable": len(evaluable[label]) - len(tested[label]),
-                **_share("accuracy", [row["correct"] for row in samples.values() if row["correct"] is not None]),
-                **_misses(evaluable[label]),
-                **_share("reliance", tested[label], rate="reliance_rate"),
-                "reliance_p": fisher_greater(k, n, flagged_all - k, n_all - n) if testable else None,
-                **_median(evaluable[label], "energy_lift", settings, "lift_median", "lift"),
-                **_median(evaluable[label], "context_reliance", settings, "context_reliance_median", "context"),
-                "n_findings": flags.get(label, 0),
-            }
-        )
+        entry["reliance_p"] = fisher_greater(k, n, flagged_all - k, n_all - n) if testable else None
     for entry, q in zip(table, benjamini_hochberg([entry["reliance_p"] for entry in table]), strict=True):
         entry["reliance_q"] = q
     table.sort(key=_rank)
     return pa.Table.from_pylist(table, schema=CLASSES)
 
 
-def count_flags(findings: pa.Table, labels: Mapping[str, str | None]) -> Counter[str]:
-    """Evidence findings by label; ``labels`` maps sample_id to label."""
-    pairs = zip(findings["sample_id"].to_pylist(), findings["kind"].to_pylist(), strict=True)
-    found = (labels[sample_id] for sample_id, kind in pairs if kind == "flag")
-    return Counter(label for label in found if label is not None)
+def _entry(rows: list[Mapping[str, Any]], settings: AuditSettings) -> tuple[dict[str, Any], tuple[int, int]]:
+    """What the table says of one class by its own rows, and of these: how many have an outside_effect, how many of them
+    are flagged."""
+    samples = {row["sample_id"]: row for row in rows}
+    evaluable = [row for row in rows if row["target"] == "label" and row["evaluable"]]
+    tested = _present(evaluable, "relies")
+    flagged = [row["relies"] is True for row in evaluable if row["outside_effect"] is not None]
+    entry = {
+        "class_index": rows[0]["samples_class_index"],
+        "n": len(samples),
+        "n_evaluable": len(evaluable),
+        "n_untestable": len(evaluable) - len(tested),
+        **_share("accuracy", [row["correct"] for row in samples.values() if row["correct"] is not None]),
+        **_misses(evaluable),
+        **_share("reliance", tested, rate="reliance_rate"),
+        **_median(evaluable, "energy_lift", settings, "lift_median", "lift"),
+        **_median(evaluable, "context_reliance", settings, "context_reliance_median", "context"),
+    }
+    return entry, (len(flagged), sum(flagged))
+
+
+def count_flags(connection: duckdb.DuckDBPyConnection, findings: pa.Table) -> dict[str, int]:
+    """Flags by label, of the table ``findings`` of the run that the connection is to."""
+    connection.register("found", findings.select(["sample_id", "kind"]))
+    counted = connection.execute(
+        """
+        SELECT label, count(*) FROM found JOIN samples USING (sample_id)
+        WHERE kind = 'flag' AND label IS NOT NULL GROUP BY label
+        """
+    )
+    return dict(counted.fetchall())
 
 
 def _present(rows: list[Mapping[str, Any]], name: str) -> list[Any]:

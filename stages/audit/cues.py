@@ -29,8 +29,9 @@ from storage.tables import CUES
 if TYPE_CHECKING:
     from storage import Run
 
-MOST = 5000
-"""Samples with a drop that are clustered, the largest drops first: time and memory grow with the square."""
+MOST = 3000
+"""Samples with a drop that are clustered, the largest drops first. Time and memory grow with the square: with the
+contrast HDBSCAN holds two matrices of 4,000 x 4,000 doubles, .26 GB."""
 CONTRAST = (100, 1000)
 """Contrast samples for HDBSCAN: as many as the samples with a drop, but between these two numbers."""
 NEIGHBOURS = 3
@@ -93,8 +94,7 @@ def find_cues(run: Run, connection: duckdb.DuckDBPyConnection, method: str, sett
     ``connection`` is one of :func:`storage.sql.connect`. A cue keeps the name that it has in the run's present
     table ``cues`` (:func:`name_cues`).
     """
-    everyone = hidden_parts(connection, method)
-    with_drop, without = choose(everyone, settings.cue_drop)
+    with_drop, without = choose(hidden_parts(connection, method, settings.cue_drop), settings.cue_drop)
     features = read_features(run, method, with_drop + without)
     with_drop = [sample for sample in with_drop if sample.key in features]
     samples = with_drop + [sample for sample in without if sample.key in features]
@@ -107,7 +107,7 @@ def find_cues(run: Run, connection: duckdb.DuckDBPyConnection, method: str, sett
     found.sort(key=lambda group: (-mean_drop(group[0]), group[0][0].sample_id))
     members = [group for group, _ in found]
     names = name_cues(members, former_members(run, method))
-    classes = enriched(members, everyone)
+    classes = enriched(members, count_labels(connection, method))
     others = np.delete(directions, np.concatenate([*groups, np.empty(0, np.intp)]), axis=0)
     likeness = [alike(np.stack([unit(features[member.key]) for member in group])) for group in members]
     p = [chance_alike(value, len(group), others) for value, group in zip(likeness, members, strict=True)]
@@ -148,22 +148,47 @@ def cue_table(cues: Sequence[Cue], method: str, settings: AuditSettings) -> pa.T
     return pa.Table.from_pylist(rows, schema=CUES)
 
 
-def hidden_parts(connection: duckdb.DuckDBPyConnection, method: str) -> list[Hidden]:
-    """The evaluable samples of a method, each with its class of largest drop.
+_HIDDEN = """
+    SELECT sample_id, row, target, digest, target_label, drop_outside, drop_random, hidden_box
+    FROM audit_targets
+    WHERE method = ? AND evaluable AND target IN ('label', 'predicted') AND drop_outside IS NOT NULL
+    QUALIFY row_number() OVER (PARTITION BY sample_id ORDER BY drop_outside DESC, target) = 1
+"""
+"""The evaluable samples of a method, each with its class of largest drop."""
+
+
+def hidden_parts(connection: duckdb.DuckDBPyConnection, method: str, least: float) -> list[Hidden]:
+    """The samples of a method of which :func:`choose` takes its own: no more of either kind than it could take.
 
     They are sorted by digest: an order that means nothing, and that does not change when samples are added.
     """
     found = connection.execute(
-        """
-        SELECT sample_id, row, target, digest, target_label, drop_outside, drop_random, hidden_box
-        FROM audit_targets
-        WHERE method = ? AND evaluable AND target IN ('label', 'predicted') AND drop_outside IS NOT NULL
-        QUALIFY row_number() OVER (PARTITION BY sample_id ORDER BY drop_outside DESC, target) = 1
+        f"""
+        SELECT * EXCLUDE costs
+        FROM (SELECT *, drop_outside >= ?::FLOAT AS costs FROM ({_HIDDEN}))
+        QUALIFY row_number() OVER (PARTITION BY costs ORDER BY if(costs, -drop_outside, 0), digest, sample_id)
+            <= if(costs, {MOST}, {CONTRAST[1]})
         ORDER BY digest, sample_id
         """,
-        [method],
+        [least, method],
     )
     return [Hidden(*values) for values in found.fetchall()]
+
+
+def sampling(connection: duckdb.DuckDBPyConnection, method: str, least: float) -> str | None:
+    """Which of the samples with a drop of ``least`` or more are clustered, in words; None for all of them."""
+    sql = f"SELECT count(*) FROM ({_HIDDEN}) WHERE drop_outside >= ?::FLOAT"
+    (count,) = connection.execute(sql, [method, least]).fetchall()[0]
+    if count <= MOST:
+        return None
+    return f"cues were looked for in the {MOST:,} samples with the largest drops, of {count:,}"
+
+
+def count_labels(connection: duckdb.DuckDBPyConnection, method: str) -> Counter[str]:
+    """How many evaluable samples of a method lose most for which class."""
+    return Counter(
+        dict(connection.execute(f"SELECT target_label, count(*) FROM ({_HIDDEN}) GROUP BY ALL", [method]).fetchall())
+    )
 
 
 def choose(samples: Sequence[Hidden], least: float) -> tuple[list[Hidden], list[Hidden]]:
@@ -183,6 +208,7 @@ def default_size(n: int) -> int:
 
 def read_features(run: Run, method: str, samples: Sequence[Hidden]) -> dict[tuple[int, str], Vectors]:
     """``outside_features`` (K,) of the samples by (row, target), of those that have a direction: not null, not zero."""
+    asked = {sample.key for sample in samples}
     wanted = pa.array([sample.row for sample in samples], pa.int64())
     features: dict[tuple[int, str], Vectors] = {}
     batches = run.dataset("explain", method).to_batches(
@@ -196,7 +222,9 @@ def read_features(run: Run, method: str, samples: Sequence[Hidden]) -> dict[tupl
             vectors = values.astype(np.float32).reshape(batch.num_rows, -1)
             keys = zip(batch["row"].to_pylist(), batch["target"].to_pylist(), strict=True)
             features |= {
-                key: vector for key, vector in zip(keys, vectors, strict=True) if 0 < np.linalg.norm(vector) < np.inf
+                key: vector.copy()  # or the batch would stay
+                for key, vector in zip(keys, vectors, strict=True)
+                if key in asked and 0 < np.linalg.norm(vector) < np.inf
             }
     return features
 
@@ -263,18 +291,19 @@ def mean_drop(members: Sequence[Hidden]) -> float:
     return float(np.mean([member.drop for member in members]))
 
 
-def enriched(cues: Sequence[Sequence[Hidden]], everyone: Sequence[Hidden]) -> list[tuple[dict[str, Any], ...]]:
+def enriched(cues: Sequence[Sequence[Hidden]], totals: Counter[str]) -> list[tuple[dict[str, Any], ...]]:
     """For each cue, the classes that are more frequent in it than among the other samples, the surest first.
 
-    One-sided Fisher tests, with Benjamini-Hochberg over every cue and class, those too that a cue does not have.
+    ``totals``: samples by class, in cues or not. One-sided Fisher tests, with Benjamini-Hochberg over every cue and
+    class, those too that a cue does not have.
     """
-    totals = Counter(sample.label for sample in everyone)
+    everyone = totals.total()
     inside = [Counter(member.label for member in cue) for cue in cues]
     p = np.ones((len(cues), len(totals)))
     for own, (cue, counts) in enumerate(zip(cues, inside, strict=True)):
         for place, (label, total) in enumerate(totals.items()):
             if n := counts[label]:
-                p[own, place] = fisher_greater(n, len(cue), total - n, len(everyone) - len(cue))
+                p[own, place] = fisher_greater(n, len(cue), total - n, everyone - len(cue))
     q = np.array(benjamini_hochberg(p.ravel().tolist()), float).reshape(p.shape)
     return [
         tuple(

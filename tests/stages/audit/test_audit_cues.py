@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -265,11 +266,10 @@ def test_new_names_come_from_the_most_central_sample_and_are_given_once() -> Non
 
 
 def test_enrichment_counts_every_cue_and_class() -> None:
-    assert enriched([], hidden("a")) == []
+    assert enriched([], Counter(cat=1)) == []
     cue = hidden("a", "b", "c")
-    others = hidden("d", "e", "f", label="dog")
     # 3 of 3 cats among 6: 1 / C(6, 3) = .05, and two tests make it .1.
-    assert enriched([cue], [*cue, *others]) == [()]
+    assert enriched([cue], Counter(cat=3, dog=3)) == [()]
 
 
 def test_of_many_samples_the_largest_drops_are_clustered(monkeypatch) -> None:
@@ -281,6 +281,18 @@ def test_of_many_samples_the_largest_drops_are_clustered(monkeypatch) -> None:
     with_drop, without = choose(samples, 0.1)
     assert [one.drop for one in with_drop] == [0.9, 0.4]
     assert [one.sample_id for one in without] == ["3", "4", "5"]
+
+
+def test_an_audit_says_which_samples_it_looked_for_cues_in(build, monkeypatch) -> None:
+    run = build(*PLANTED)
+    assert audit(run, AuditSettings()).sampled is None
+    monkeypatch.setattr(module, "MOST", 9)
+    report = audit(run, AuditSettings())
+    assert report.sampled == "cues were looked for in the 9 samples with the largest drops, of 15"
+    (cue,) = report.cues.to_pylist()
+    assert set(cue["sample_ids"]) == {row["sample_id"] for row in STICKERS}
+    # The classes of a cue are still compared with all samples: 1 / C(45, 9), and three classes are tested.
+    assert cue["classes"][0]["p"] == pytest.approx(1 / 886163135)
 
 
 def test_more_samples_make_larger_cues_within_bounds() -> None:
