@@ -2,7 +2,7 @@
 is shown.
 
 The schemas of the two tables are made from these entries, and so is every list of columns elsewhere: what a corrected
-box clears, what is compared, averaged, grouped in the App's sidebar or shown in its panel. The entries are plain data
+box clears, what is compared, averaged or shown in the App's panel. The entries are plain data
 without Arrow, so that the kernels can read them.
 """
 
@@ -21,14 +21,6 @@ shown the image under it. place: a map that is not constant, since the column as
 
 PROBABILITY = "[0, 1]"
 
-PREDICTION = "prediction"
-EVIDENCE = "evidence: what hiding costs"
-LOCALISATION = "map against boxes"
-FAITHFULNESS = "faithfulness of the map"
-GEOMETRY = "geometry"
-RECORD = "record"
-"""Groups of columns, as the App's sidebar names them."""
-
 
 @dataclass(frozen=True)
 class Column:
@@ -39,7 +31,6 @@ class Column:
     kind: Kind = "real"
     range: str = PROBABILITY
     unit: str = ""
-    group: str = RECORD
     needs: frozenset[Need] = frozenset()
     better: Literal["lower", "higher", ""] = ""
     """Which end is a better map, or a model that needs less of what lies outside the boxes; empty where neither is."""
@@ -93,62 +84,61 @@ _EXPLAIN = (
     Column("status", "Whether there is a map.", "text", "ok | unreadable | no_class | degenerate_map | non_finite"),
     Column("reason", "Why there is none, in words.", "text", ""),
     Column("pred_index", "Class of highest probability on the whole view.", "index", ""),
-    Column("pred_prob", "Probability of that class.", group=PREDICTION),
-    Column("p_full", "p of the explained class on the whole view.", group=PREDICTION, compared=True,
+    Column("pred_prob", "Probability of that class."),
+    Column("p_full", "p of the explained class on the whole view.", compared=True,
         caption="whole view"),
-    Column("p_saliency", f"p on the view times the map S; {_BLACK}.", group=FAITHFULNESS, needs=_MASK,
+    Column("p_saliency", f"p on the view times the map S; {_BLACK}.", needs=_MASK,
         caption="what lights up (S)"),
-    Column("p_box", f"p inside the ground-truth boxes; {_BLACK}.", group=EVIDENCE, needs=_BOXES,
+    Column("p_box", f"p inside the ground-truth boxes; {_BLACK}.", needs=_BOXES,
         caption="boxes alone"),
-    Column("p_context", "p outside the ground-truth boxes; the boxes are black in pixel space.", group=EVIDENCE,
-        needs=_BOXES, caption="all but the boxes"),
-    Column("p_saliency_in_box", f"p on S inside the boxes; {_BLACK}.", group=EVIDENCE, needs=_BOXES | _MASK,
+    Column("p_context", "p outside the ground-truth boxes; the boxes are black in pixel space.", needs=_BOXES,
+        caption="all but the boxes"),
+    Column("p_saliency_in_box", f"p on S inside the boxes; {_BLACK}.", needs=_BOXES | _MASK,
         caption="S in the boxes"),
-    Column("p_saliency_in_context", f"p on S outside the boxes; {_BLACK}.", group=EVIDENCE, needs=_BOXES | _MASK,
+    Column("p_saliency_in_context", f"p on S outside the boxes; {_BLACK}.", needs=_BOXES | _MASK,
         caption="S outside the boxes"),
     Column("p_hide_outside", "p with a part outside the boxes hidden: the lowest of p_hide_map, p_hide_second and "
-        "p_hide_scan.", group=EVIDENCE, needs=_BOXES, caption="costliest tenth outside hidden"),
+        "p_hide_scan.", needs=_BOXES, caption="costliest tenth outside hidden"),
     Column("hide_locator", "Whose proposal that was; ties go to the method.", "text", "the method | grad_cam | scan",
         needs=_BOXES),
     Column("p_hide_map", f"p with the 10% of the view's pixels outside the boxes where S is highest {_BLUR}.",
-        group=EVIDENCE, needs=_BOXES | _PLACE),
+        needs=_BOXES | _PLACE),
     Column("p_hide_second", "The same with a Grad-CAM of the same layer in place of S; null if that is constant.",
-        group=EVIDENCE, needs=_BOXES | _PLACE),
+        needs=_BOXES | _PLACE),
     Column("p_hide_scan", "Lowest p over 25 windows, each at most 10% of the view, with what the window holds "
-        f"outside the boxes {_BLUR}; null unless explain.scan.", group=EVIDENCE, needs=_BOXES),
+        f"outside the boxes {_BLUR}; null unless explain.scan.", needs=_BOXES),
     Column("scan_box", "The window of p_hide_scan, upright image.", "region", "", "px", needs=_BOXES),
     Column("hidden_box", "Box of the largest connected part that p_hide_outside hid, upright image.", "region", "",
         "px", needs=_BOXES),
     Column("outside_features", "The layer's feature maps averaged under that proposal's map outside the boxes, one "
         "number a channel; not in SQL.", "vector", "", needs=_BOXES),
     Column("p_hide_inside", f"p with the most salient 10% of the view's pixels inside the boxes {_BLUR}.",
-        group=EVIDENCE, needs=_BOXES | _PLACE),
+        needs=_BOXES | _PLACE),
     Column("p_hide_random", f"p with a seeded random blob of 10% of the view's pixels outside the boxes {_BLUR}.",
-        group=EVIDENCE, needs=_BOXES, caption="random tenth outside hidden"),
-    Column("p_hide_context", f"p with all that lies outside the boxes {_BLUR}.", group=EVIDENCE, needs=_BOXES,
+        needs=_BOXES, caption="random tenth outside hidden"),
+    Column("p_hide_context", f"p with all that lies outside the boxes {_BLUR}.", needs=_BOXES,
         caption="all outside hidden"),
     Column("p_hide_context_neutral", "p with all that lies outside the boxes in the mean colour of the training set.",
-        group=EVIDENCE, needs=_BOXES, caption="all outside in one colour"),
-    Column("p_hide_far", f"p with all that lies more than 16 px from the boxes {_BLUR}.", group=EVIDENCE,
-        needs=_BOXES, caption="all far from the boxes hidden"),
+        needs=_BOXES, caption="all outside in one colour"),
+    Column("p_hide_far", f"p with all that lies more than 16 px from the boxes {_BLUR}.", needs=_BOXES,
+        caption="all far from the boxes hidden"),
     Column("p_transplant", "Mean p with objects of other classes in the place of the boxes' content: of up to 4 "
-        "donors, of the classes that are most taken for this one.", group=EVIDENCE, needs=_BOXES,
+        "donors, of the classes that are most taken for this one.", needs=_BOXES,
         caption="another object in the boxes"),
     Column("p_transplant_null", "Mean p of the class on those objects alone; the rest is in the mean colour of the "
-        "training set.", group=EVIDENCE, needs=_BOXES, caption="that object alone"),
-    Column("p_blank", "p of the class on a view of the mean colour of the training set, which shows nothing.",
-        group=EVIDENCE),
+        "training set.", needs=_BOXES, caption="that object alone"),
+    Column("p_blank", "p of the class on a view of the mean colour of the training set, which shows nothing."),
     Column("p_crop", "p on the crop of the largest component of S > mean(S), resized to the view.",
-        group=FAITHFULNESS, needs=_PLACE),
+        needs=_PLACE),
     Column("p_crop_outside", "p on the crop of the heaviest component of S > mean(S) outside the boxes, resized to "
-        "the view; what the crop holds of the boxes is black.", group=EVIDENCE, needs=_BOXES | _PLACE),
+        "the view; what the crop holds of the boxes is black.", needs=_BOXES | _PLACE),
     Column("pred_crop_outside", "Class of highest probability on that crop.", "index", "", needs=_BOXES | _PLACE),
     Column("crop_outside_box", "Where that crop is, upright image.", "region", "", "px", needs=_BOXES | _PLACE),
     Column("insertion", "Area under RISE's insertion curve; null unless explain.curves. Higher is better.",
-        group=FAITHFULNESS, needs=_PLACE, better="higher", compared=True, averaged=True,
+        needs=_PLACE, better="higher", compared=True, averaged=True,
         words="insertion, area under the curve"),
     Column("deletion", "Area under RISE's deletion curve; null unless explain.curves. Lower is better.",
-        group=FAITHFULNESS, needs=_PLACE, better="lower", compared=True, averaged=True,
+        needs=_PLACE, better="lower", compared=True, averaged=True,
         words="deletion, area under the curve"),
     Column("image_features", "The layer's feature maps averaged over the view, one number a channel; in the first "
         "of a sample's rows that has a map, null in the others; not in SQL.", "vector", ""),
@@ -162,7 +152,6 @@ _EXPLAIN = (
 def _score(
     name: str,
     description: str,
-    group: str,
     *,
     kind: Kind = "real",
     range: str = PROBABILITY,
@@ -180,7 +169,6 @@ def _score(
         kind,
         range,
         unit,
-        group,
         _BOXES if boxes else frozenset(),
         better,
         compared,
@@ -195,56 +183,56 @@ _SCORES = (
     Column("status", "Whether the scores are defined.", "text", "ok | other_sample | no_box | box_outside_view | "
         "box_uninformative | a status of `explain`"),
     Column("reason", "Why not, in words.", "text", ""),
-    _score("ad", "Average drop: max(0, p_full - p_saliency) / p_full. Lower is better.", FAITHFULNESS, boxes=False,
+    _score("ad", "Average drop: max(0, p_full - p_saliency) / p_full. Lower is better.", boxes=False,
         better="lower", words="average drop (AD), %"),
-    _score("ai", "Average increase: 1 if p_saliency > p_full, else 0. Higher is better.", FAITHFULNESS,
+    _score("ai", "Average increase: 1 if p_saliency > p_full, else 0. Higher is better.",
         range="{0, 1}", boxes=False, better="higher", words="average increase (AI), %"),
     _score("ag", "Average gain: max(0, p_saliency - p_full) / (1 - p_full); null where p_full is 1. Higher is "
-        "better.", FAITHFULNESS, boxes=False, better="higher", words="average gain (AG), %"),
+        "better.", boxes=False, better="higher", words="average gain (AG), %"),
     _score("energy_in", "Share of the map's mass inside the boxes. A uniform map scores box_area_frac.",
-        LOCALISATION, better="higher", short="energy", words="map in the boxes, %"),
-    _score("box_area_frac", "Area of the boxes' union in the view: the null of energy_in.", GEOMETRY, compared=False,
+        better="higher", short="energy", words="map in the boxes, %"),
+    _score("box_area_frac", "Area of the boxes' union in the view: the null of energy_in.", compared=False,
         short="null"),
-    _score("energy_lift", "energy_in / box_area_frac; 1 for a map that looks everywhere.", LOCALISATION,
+    _score("energy_lift", "energy_in / box_area_frac; 1 for a map that looks everywhere.",
         range=">= 0", better="higher", words="map in the boxes, times chance"),
-    _score("energy_logodds", "logit(energy_in) - logit(box_area_frac), both clamped to [.01, .99].", LOCALISATION,
+    _score("energy_logodds", "logit(energy_in) - logit(box_area_frac), both clamped to [.01, .99].",
         range="[-9.2, 9.2]", better="higher"),
     _score("energy_null_pct", "Percentile of energy_in among the same boxes moved elsewhere in the view (steps of "
-        "1/56 of its side; ties half).", LOCALISATION, better="higher"),
+        "1/56 of its side; ties half).", better="higher"),
     _score("outside_effect", "What lies outside the boxes is worth to the class: the mean of what is lost without it, "
         "p_full - (p_hide_context_neutral + p_hide_far) / 2, and of what it gives to other objects, p_transplant - "
-        "p_transplant_null.", EVIDENCE, range="[-1, 1]", better="lower"),
+        "p_transplant_null.", range="[-1, 1]", better="lower"),
     _score("outside_room", "What outside_effect can be at most where p_full is 1: the mean of 1 - p_blank and 1 - "
-        "p_transplant_null.", EVIDENCE, compared=False),
-    _score("drop_outside", "p_full - p_hide_outside: what hiding the salient part outside costs.", EVIDENCE,
+        "p_transplant_null.", compared=False),
+    _score("drop_outside", "p_full - p_hide_outside: what hiding the salient part outside costs.",
         range="[-1, 1]", better="lower"),
-    _score("drop_outside_logit", "The same as a difference of log-odds.", EVIDENCE, range="", unit="logit",
+    _score("drop_outside_logit", "The same as a difference of log-odds.", range="", unit="logit",
         better="lower"),
-    _score("drop_inside", "p_full - p_hide_inside.", EVIDENCE, range="[-1, 1]"),
-    _score("drop_random", "p_full - p_hide_random: the matched null of drop_outside.", EVIDENCE, range="[-1, 1]"),
+    _score("drop_inside", "p_full - p_hide_inside.", range="[-1, 1]"),
+    _score("drop_random", "p_full - p_hide_random: the matched null of drop_outside.", range="[-1, 1]"),
     _score("pointing_hit", "At least half of the map's maximum, its largest connected plateau, lies inside a box; null "
-        "where that covers more than a twentieth of the view.", LOCALISATION, kind="flag", range="", better="higher",
+        "where that covers more than a twentieth of the view.", kind="flag", range="", better="higher",
         short="pointing", words="maximum in a box, %"),
-    _score("pointing_hit_tol", "At least half of the map's maximum lies within 15 px of a box.", LOCALISATION,
+    _score("pointing_hit_tol", "At least half of the map's maximum lies within 15 px of a box.",
         kind="flag", range="", better="higher"),
-    _score("localization_error", "1 - highest IoU of the map's box with a ground-truth box (LE).", LOCALISATION,
+    _score("localization_error", "1 - highest IoU of the map's box with a ground-truth box (LE).",
         better="lower", short="LE"),
-    _score("official_metric", "The same, and 1 where the prediction is wrong (OM).", LOCALISATION, better="lower",
+    _score("official_metric", "The same, and 1 where the prediction is wrong (OM).", better="lower",
         short="OM"),
     _score("pixel_f1", "Harmonic mean of the map's mass inside the boxes over its mass, and over the boxes' area.",
-        LOCALISATION, better="higher", short="F1"),
-    _score("iou_best", "Highest IoU of the map's box with a ground-truth box.", LOCALISATION, better="higher"),
+        better="higher", short="F1"),
+    _score("iou_best", "Highest IoU of the map's box with a ground-truth box.", better="higher"),
     _score("centroid_distance", "Distance of the map's centre of mass from the nearest of the boxes' centres and "
-        "their union's.", LOCALISATION, unit="diagonal of the view", better="lower"),
+        "their union's.", unit="diagonal of the view", better="lower"),
     _score("saliency_metric", "log max(.05, area of the map's box) - log p_crop (SM). Lower is better.",
-        FAITHFULNESS, range="", unit="nat", boxes=False, better="lower"),
-    _score("context_reliance", "p_saliency_in_context / (p_saliency_in_box + p_saliency_in_context).", EVIDENCE),
-    _score("box_kept_frac", "Share of the boxes' area that the view kept.", GEOMETRY, compared=False),
+        range="", unit="nat", boxes=False, better="lower"),
+    _score("context_reliance", "p_saliency_in_context / (p_saliency_in_box + p_saliency_in_context)."),
+    _score("box_kept_frac", "Share of the boxes' area that the view kept.", compared=False),
     _score("border_energy", "Share of the map's mass in the outer frame, 5% of the side wide; .19 for a uniform map.",
-        GEOMETRY, boxes=False),
-    _score("entropy", "Entropy of the map as a distribution, over its maximum.", FAITHFULNESS, boxes=False),
-    Column("n_boxes", "Ground-truth boxes of the label in view.", "integer", ">= 0", group=GEOMETRY),
-    Column("evaluable", "Status ok, a box in view and box_area_frac <= .8.", "flag", "", group=GEOMETRY),
+        boxes=False),
+    _score("entropy", "Entropy of the map as a distribution, over its maximum.", boxes=False),
+    Column("n_boxes", "Ground-truth boxes of the label in view.", "integer", ">= 0"),
+    Column("evaluable", "Status ok, a box in view and box_area_frac <= .8.", "flag", ""),
 )
 # fmt: on
 

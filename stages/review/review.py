@@ -13,7 +13,7 @@ from fiftyone.core.odm import get_db_conn
 from stages.review.dataset.contents import Contents, Sample, make_heatmaps, read_contents
 from stages.review.dataset.documents import add, update
 from stages.review.dataset.embeddings import save_embeddings
-from stages.review.dataset.fields import DIGEST, KEY, Field, declare, fields_of
+from stages.review.dataset.fields import DIGEST, KEY, PRIORITY, Field, declare, fields_of
 from stages.review.dataset.records import Record, records
 from stages.review.dataset.select import selected
 from stages.review.dataset.verdict_fields import bring_back, declare_verdicts, find_reviews
@@ -87,8 +87,8 @@ def load(
     fields = fields_of(contents.rules, crops=contents.crops, both_targets=len(contents.measured) > 1)
     _drop_former(dataset, fields)
     declare(dataset, fields)
-    if "priority" not in dataset.get_index_information():
-        dataset.create_index("priority")
+    if PRIORITY not in dataset.get_index_information():
+        dataset.create_index(PRIORITY)
     report = _bring_up_to_date(dataset, fields, contents, records(contents, heatmaps))
     declare_verdicts(dataset, contents.class_names)
     bring_back(dataset, last_words(read_reviews(run)))
@@ -135,7 +135,7 @@ def _new_dataset(run: Run, settings: ReviewSettings) -> Any:
     dataset.media_type = "image"
     dataset.info[RUN] = _place(run)
     dataset.save()
-    declare(dataset, [Field(KEY, "text", "", "")])
+    declare(dataset, [Field(KEY, "text", "")])
     dataset.create_index(KEY, unique=True)
     return dataset
 

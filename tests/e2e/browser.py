@@ -55,7 +55,7 @@ def find_chromium() -> str:
 
 @contextmanager
 def browser_page(url: str, profile: Path, *, width: int = 1440, height: int = 900) -> Iterator[Any]:
-    """A page on ``url`` whose grid has been mounted and whose welcome pop-up is dismissed."""
+    """A page on ``url`` whose grid has been mounted."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: pip install playwright")
     executable = find_chromium()
     with api.sync_playwright() as playwright:
@@ -84,12 +84,6 @@ class Rectangle:
     y: float
     width: float
     height: float
-
-
-def dismiss_promotion(page: Any) -> None:
-    """FiftyOne shows a pop-up about its paid edition once to each browser."""
-    page.get_by_text("Dismiss", exact=True).first.click()
-    page.get_by_text("Dismiss", exact=True).first.wait_for(state="hidden")
 
 
 def wait_until_painted(page: Any, tiles: int) -> None:

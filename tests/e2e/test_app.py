@@ -24,7 +24,6 @@ from stages.review.settings import ReviewSettings, RuleText
 from storage.sql import run_query
 from tests.e2e.browser import (
     browser_page,
-    dismiss_promotion,
     find_chromium,
     pixels,
     sample_count,
@@ -89,7 +88,6 @@ def test_the_heatmap_lies_on_the_planted_cue(
     run = make_run(tmp_path, planted, geometry, name=f"pixels-{geometry}")
     with open_app(run, settings) as app, browser_page(app.url, tmp_path / "profile") as page:
         wait_until_painted(page, len(planted))
-        dismiss_promotion(page)
         page.screenshot(path=artefacts / f"grid-{geometry}.png")
         # Worst first: the order in which they are planted here.
         for one, change in zip(planted, overlay_changes(page, "saliency"), strict=True):
@@ -119,7 +117,6 @@ def test_a_reviewer_finds_each_rules_samples_in_its_saved_view(
     rules = {"relies_on_outside": RuleText("Relies on what is outside the boxes", "Blurring it costs p.")}
     with open_app(run, settings, rules=rules) as app, browser_page(app.url, tmp_path / "profile") as page:
         wait_until_painted(page, 3)
-        dismiss_promotion(page)
         assert sample_count(page) == 3
         titles = {"relies_on_outside": "Relies on what is outside the boxes", "misses_box": "Misses box"}
         for rule, title in titles.items():
@@ -154,10 +151,10 @@ def test_the_workspace_shows_findings_and_evidence_and_filters_the_grid(
     by_sql = {row["rule"]: row["n"] for row in counts}
     with open_app(run, settings) as app, browser_page(app.url, tmp_path / "profile") as page:
         wait_until_shown(page, len(FLAGGED + OTHERS))
-        dismiss_promotion(page)
         plot = page.locator(".js-plotly-plot .nsewdrag").first
         plot.wait_for()
         page.get_by_text("0 of 7", exact=True).wait_for()
+        assert page.get_by_text("FiftyOne Enterprise").count() == 0, "an advertisement lies over the App"
         page.screenshot(path=artefacts / "workspace.png")
 
         # Round the upper half of the plot, where samples lose more than half of their probability.
@@ -191,8 +188,8 @@ def test_the_workspace_shows_findings_and_evidence_and_filters_the_grid(
         page.get_by_text(f"{len(FLAGGED + OTHERS)} points").wait_for()
         page.screenshot(path=artefacts / "embeddings.png")
 
-        page.get_by_text("why", exact=True).first.hover()
-        page.get_by_text("What each of them found, in words.").wait_for()
+        page.get_by_text("findings", exact=True).first.hover()
+        page.get_by_text("Rules that found this sample, worst first.").wait_for()
 
 
 SERVE = """

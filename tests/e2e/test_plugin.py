@@ -17,7 +17,6 @@ from stages.review.verdicts.table import read_reviews, standing
 from storage.run import Run
 from tests.e2e.browser import (
     browser_page,
-    dismiss_promotion,
     find_chromium,
     run_operator,
     sample_count,
@@ -216,7 +215,6 @@ def test_an_hour_of_review_from_the_keyboard(settings: ReviewSettings, tmp_path:
     other = make_run(tmp_path, [IN_THE_OTHER], name="retrained")
     with open_app(run, settings) as app, browser_page(app.url, tmp_path / "profile") as page:
         wait_until_painted(page, 4)
-        dismiss_promotion(page)
         open_first(page)
         check_the_numbers(page, run)
         check_two_runs_side_by_side(page, other, tmp_path)

@@ -10,14 +10,13 @@ import pytest
 from stages.audit.compare.compare import compared_scores
 from stages.score.metrics import metrics_table
 from storage import columns, tables
-from storage.columns import EVIDENCE, Column, needing
+from storage.columns import Column, needing
 from storage.run import Part, Run
 from tests.stages.review.synthetic import Planted, make_run
 
 NEW = Column(
     "p_hide_corner",
     "p with a corner of the view hidden.",
-    group=EVIDENCE,
     needs=frozenset({"boxes"}),
     better="lower",
     compared=True,
@@ -47,11 +46,11 @@ def test_its_mean_is_a_metric(run: Run) -> None:
     assert [(row["value"], row["n"]) for row in found] == [(0.5, 2)]
 
 
-def test_it_is_a_field_of_its_group_in_the_app(run: Run) -> None:
+def test_it_is_a_number_of_a_sample_in_the_app(run: Run) -> None:
     from stages.review.dataset.fields import number_fields
 
-    (field,) = [field for field in number_fields() if field.path == NEW.name]
-    assert (field.kind, field.group) == ("real", EVIDENCE)
+    (field,) = [field for field in number_fields() if field.path == f"numbers.{NEW.name}"]
+    assert field.kind == "real"
     assert field.description == "p with a corner of the view hidden. Range: [0, 1]."
 
 

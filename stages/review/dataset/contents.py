@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stages.geometry import ViewTransform
-from stages.review.dataset.heatmaps import Heatmap, write_heatmaps
+from stages.review.dataset.heatmaps import write_heatmaps
 from stages.review.settings import ReviewSettings, shown_method
 from storage.errors import UserError
 from storage.maps import MapStore
@@ -191,12 +191,12 @@ def _finite(severity: float | None) -> float:
     return severity if severity is not None and math.isfinite(severity) else 0.0
 
 
-def make_heatmaps(run: Run, contents: Contents, settings: ReviewSettings) -> dict[str, list[Heatmap | None]]:
+def make_heatmaps(run: Run, contents: Contents, settings: ReviewSettings) -> dict[str, list[Path | None]]:
     """Write the heatmaps of the samples that are shown; by target, aligned, None where there is no map.
 
     The predicted class has one only where it is not the label: elsewhere it is the same map.
     """
-    made: dict[str, list[Heatmap | None]] = {}
+    made: dict[str, list[Path | None]] = {}
     for target, maps in contents.maps.items():
         wanted = [index for index, sample in enumerate(contents.samples) if sample.row < maps.shape[0]]
         if target == "predicted" and "label" in made:

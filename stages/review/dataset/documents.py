@@ -63,7 +63,7 @@ def update(dataset: Any, fields: Sequence[Field], batch: Sequence[tuple[Sample, 
     """Bring samples of the dataset up to date. A label that did not change keeps its id and the tags that it got."""
     if not batch:
         return
-    paths = [field.path for field in fields]
+    paths = list(dict.fromkeys(field.path.partition(".")[0] for field in fields))
     keys = [sample.key for sample, _ in batch]
     stored = {
         document[KEY]: document
@@ -85,8 +85,14 @@ def update(dataset: Any, fields: Sequence[Field], batch: Sequence[tuple[Sample, 
 def _document(fields: Sequence[Field], sample: Sample, record: Record) -> Document:
     """Path, size and fields; without null, which to FiftyOne is the same as absent."""
     size = (sample.width, sample.height)
-    values = ((field.path, encode(field.kind, record.get(field.path), size)) for field in fields)
-    document: Document = {path: value for path, value in values if value is not None}
+    document: Document = {}
+    for field in fields:
+        value = encode(field.kind, record.get(field.path), size)
+        if value is None:
+            continue
+        parent, _, name = field.path.rpartition(".")
+        place = document.setdefault(parent, {"_cls": "DynamicEmbeddedDocument"}) if parent else document
+        place[name] = value
     document["filepath"] = sample.path
     document["metadata"] = {
         **_METADATA,

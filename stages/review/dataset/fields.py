@@ -1,7 +1,9 @@
-"""Fields of the FiftyOne dataset: their names, kinds, descriptions and places in the sidebar.
+"""Fields of the FiftyOne dataset: their names, kinds and descriptions, and which of them stand in the sidebar.
 
-Numbers keep the names of the run's columns. Where the prediction differs from the label, the numbers of the predicted
-class stand beside the label's as ``predicted_<column>``.
+What people filter by or see on an image is a field of the sample. Everything else lies in four embedded documents,
+which the sidebar does not open: ``numbers`` (the run's columns under their names), ``predicted`` (the same of the
+predicted class, where that is not the label), ``severity`` (of each rule's finding) and ``record``. Views, histograms
+and ``sort_by`` take their paths, ``numbers.drop_outside`` say.
 """
 
 from __future__ import annotations
@@ -13,25 +15,37 @@ from typing import Any, Literal
 
 import fiftyone as fo
 
-from storage.columns import EVIDENCE, FAITHFULNESS, GEOMETRY, LOCALISATION, PREDICTION, RECORD, Column, columns_of
+from storage.columns import Column, columns_of
 
 Kind = Literal["real", "integer", "flag", "text", "texts", "classification", "detections", "heatmap"]
 
 _KINDS: dict[str, Kind] = {"real": "real", "integer": "integer", "flag": "flag"}
 
 KEY = "sample_key"
-DIGEST = "load_digest"
-PREDICTED = "predicted_"
+CLASSES = "classes"
 
-IMAGE = "on the image"
-AUDIT = "audit"
-OTHER_CLASS = "the predicted class, where it is not the label"
+NUMBERS = "numbers"
+PREDICTED = "predicted"
+SEVERITY = "severity"
+RECORD = "record"
+DOCUMENTS = {
+    NUMBERS: "Numbers of the run.",
+    PREDICTED: "The same of the predicted class, where that is not the label.",
+    SEVERITY: "Severity of each finding.",
+    RECORD: "What was loaded, and why a number may be missing.",
+}
+"""The embedded documents, and what they hold."""
 
-GROUPS = (IMAGE, AUDIT, PREDICTION, EVIDENCE, LOCALISATION, FAITHFULNESS, GEOMETRY, OTHER_CLASS, RECORD)
-"""Groups of the sidebar, in order. The App draws what stands higher over what stands lower: boxes over maps."""
+DIGEST = f"{RECORD}.load_digest"
+TARGETS_OF_FINDINGS = f"{RECORD}.finding_targets"
+WORST = f"{NUMBERS}.worst"
+PRIORITY = f"{NUMBERS}.priority"
 
-EXPANDED = (IMAGE, AUDIT, PREDICTION, EVIDENCE)
-"""Groups that are open at first."""
+FILTERS = ("findings", "cue", CLASSES, "label", "prediction")
+"""Fields of the sidebar to filter by; the verdicts follow them."""
+
+ON_IMAGE = ("hidden_box", "ground_truth", "view_box", "saliency", "saliency_predicted")
+"""Fields of the sidebar that are drawn. The App draws what stands higher over what stands lower: boxes over maps."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +54,6 @@ class Field:
 
     path: str
     kind: Kind
-    group: str
     description: str
 
 
@@ -49,68 +62,70 @@ def number_columns() -> tuple[Column, ...]:
     return tuple(column for column in columns_of("scores", "explain") if column.is_number)
 
 
-def number_fields(prefix: str = "") -> list[Field]:
-    """A field for each of these columns, those of a group together."""
-    fields = [
-        Field(prefix + column.name, _KINDS[column.kind], OTHER_CLASS if prefix else column.group, _describe(column))
-        for column in number_columns()
-    ]
-    return sorted(fields, key=lambda field: GROUPS.index(field.group))
+def number_fields(document: str = NUMBERS) -> list[Field]:
+    """A field of an embedded document for each of these columns."""
+    return [Field(f"{document}.{column.name}", _KINDS[column.kind], _describe(column)) for column in number_columns()]
 
 
 def severity_path(rule: str) -> str:
     """Field that holds the severity of a rule's finding; null where the rule found nothing."""
-    return "severity_" + re.sub(r"\W", "_", rule)
+    return f"{SEVERITY}." + re.sub(r"\W", "_", rule)
+
+
+def targets_of_findings(sample: Any) -> dict[str, str]:
+    """The rules that found a sample, worst first, and the target that each finding is about."""
+    return dict(zip(sample["findings"] or (), sample.get_field(TARGETS_OF_FINDINGS) or (), strict=True))
 
 
 def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[Field]:
     """All fields of a dataset. ``crops``: views show a part of the image; ``both_targets``: label and predicted."""
     return [
-        Field("prediction", "classification", IMAGE, "Most probable class on the whole view."),
-        Field("label", "classification", IMAGE, "Ground-truth class."),
-        Field("ground_truth", "detections", IMAGE, "Ground-truth boxes."),
-        Field("salient_box", "detections", IMAGE, "Box of the largest part of the map above its mean."),
-        *(
-            [Field("view_box", "detections", IMAGE, "What the network saw; no map can lie outside it.")]
-            if crops
-            else []
-        ),
-        Field("hidden_box", "detections", IMAGE, "Largest part that was hidden outside the boxes, for drop_outside."),
-        Field("saliency", "heatmap", IMAGE, "Map of the label's class."),
-        Field("saliency_predicted", "heatmap", IMAGE, "Map of the predicted class, where it is not the label."),
-        Field("correct", "flag", PREDICTION, "The prediction is the label."),
-        Field("findings", "texts", AUDIT, "Rules that found this sample, worst first."),
-        Field("finding_targets", "texts", AUDIT, "Which class's map each of them is about: label, predicted."),
-        Field("why", "text", AUDIT, "What each of them found, in words."),
-        Field("worst", "real", AUDIT, "Highest severity among findings that are evidence; 0 if there is none."),
+        Field("label", "classification", "Ground-truth class."),
+        Field("prediction", "classification", "Most probable class on the whole view."),
+        Field(CLASSES, "text", "The label; where the prediction differs, an arrow and the prediction behind it."),
+        Field("ground_truth", "detections", "Ground-truth boxes."),
+        Field("hidden_box", "detections", "Largest part that was hidden outside the boxes, for drop_outside."),
+        *([Field("view_box", "detections", "What the network saw; no map can lie outside it.")] if crops else []),
+        Field("saliency", "heatmap", "Map of the label's class."),
+        Field("saliency_predicted", "heatmap", "Map of the predicted class, where it is not the label."),
+        Field("findings", "texts", "Rules that found this sample, worst first."),
+        Field("cue", "text", "Cue that the sample relies on: others have the same kind of thing hidden."),
+        Field(KEY, "text", "sample_id of the run: path relative to the dataset's root."),
+        Field(f"{NUMBERS}.correct", "flag", "The prediction is the label."),
+        Field(WORST, "real", "Highest severity among findings that are flags; 0 if there is none."),
         Field(
-            "priority",
+            PRIORITY,
             "real",
-            AUDIT,
-            "What to look at first: 1 + worst where there is evidence, else the highest severity of what is described.",
+            "What to look at first: 1 + worst where there is a flag, else the highest severity of what is described.",
         ),
-        Field("cue", "text", AUDIT, "Cue that the sample relies on: others have the same kind of thing hidden."),
-        *(Field(severity_path(rule), "real", AUDIT, f"Severity of the finding {rule}.") for rule in rules),
         *number_fields(),
         *(number_fields(PREDICTED) if both_targets else []),
-        Field(KEY, "text", RECORD, "sample_id of the run: path relative to the dataset's root."),
-        Field("split", "text", RECORD, "Part of the dataset."),
-        Field("sample_status", "text", RECORD, "Whether the sample can be used."),
-        Field("explain_status", "text", RECORD, "Whether there is a map."),
-        Field("scores_status", "text", RECORD, "Whether the scores are defined."),
-        Field("remarks", "texts", RECORD, "Why a status is not ok."),
-        Field("hide_locator", "text", RECORD, "Who said what to hide: the method, grad_cam or scan."),
-        Field(DIGEST, "text", RECORD, "Digest of what was loaded: a sample that did not change is not written again."),
+        *(Field(severity_path(rule), "real", f"Severity of the finding {rule}.") for rule in rules),
+        Field(TARGETS_OF_FINDINGS, "texts", "Which class's map each of the findings is about: label, predicted."),
+        Field(f"{RECORD}.why", "text", "What each of the findings says, in words."),
+        Field(f"{RECORD}.split", "text", "Part of the dataset."),
+        Field(f"{RECORD}.sample_status", "text", "Whether the sample can be used."),
+        Field(f"{RECORD}.explain_status", "text", "Whether there is a map."),
+        Field(f"{RECORD}.scores_status", "text", "Whether the scores are defined."),
+        Field(f"{RECORD}.remarks", "texts", "Why a status is not ok."),
+        Field(f"{RECORD}.hide_locator", "text", "Who said what to hide: the method, grad_cam or scan."),
+        Field(DIGEST, "text", "Digest of what was loaded: a sample that did not change is not written again."),
     ]
 
 
 def declare(dataset: Any, fields: Sequence[Field]) -> None:
     """Add to the dataset's schema what it lacks. Inserting is several times faster into a declared schema."""
-    schema = dataset.get_field_schema()
+    schema = dataset.get_field_schema(flat=True)
     missing = {field.path: _fiftyone_field(field) for field in fields if field.path not in schema}
-    if missing:
-        # The public add_sample_field reloads the dataset at every call: 6 s for a hundred fields, against .3 s.
-        dataset._merge_sample_field_schema(missing)
+    documents = {
+        name: fo.EmbeddedDocumentField(fo.DynamicEmbeddedDocument, description=description)
+        for name, description in DOCUMENTS.items()
+        if name not in schema and any(path.startswith(f"{name}.") for path in missing)
+    }
+    for part in (documents, missing):
+        if part:
+            # The public add_sample_field reloads the dataset at every call: 6 s for a hundred fields, against .3 s.
+            dataset._merge_sample_field_schema(part)
     if "metadata.width" not in dataset.get_field_schema(flat=True):
         dataset.add_sample_field("metadata", fo.EmbeddedDocumentField, embedded_doc_type=fo.ImageMetadata)
 

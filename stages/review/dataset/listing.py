@@ -10,7 +10,7 @@ import numpy as np
 from fiftyone import ViewField
 from numpy.typing import NDArray
 
-from stages.review.dataset.fields import KEY, PREDICTED
+from stages.review.dataset.fields import KEY, NUMBERS, PREDICTED, PRIORITY, WORST
 from stages.review.dataset.verdict_fields import VERDICTS
 
 LISTED = "listed"
@@ -83,7 +83,7 @@ def reviewed_findings(dataset: Any) -> list[Reviewed]:
 def evidence_of(view: Any) -> Evidence:
     """Evidence and confidence of the samples of a view or dataset; flagged ones first, then the worst described."""
     ids, keys = view.values(["id", KEY])
-    names = ["prediction.confidence", "priority", "worst", "drop_outside", PREDICTED + "drop_outside"]
+    names = ["prediction.confidence", PRIORITY, WORST, f"{NUMBERS}.drop_outside", f"{PREDICTED}.drop_outside"]
     has = [name for name in names if view.has_field(name)]
     confidence, priority, flag, *drops = (np.array(values, dtype=float) for values in view.values(has))
     drop = np.fmax.reduce(drops)

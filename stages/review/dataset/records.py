@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from stages.review.dataset.contents import Contents, Finding, Sample, is_whole, priority, worst_flag
-from stages.review.dataset.fields import KEY, PREDICTED, number_columns, severity_path
-from stages.review.dataset.heatmaps import Heatmap
+from stages.review.dataset.fields import (
+    CLASSES,
+    KEY,
+    NUMBERS,
+    PREDICTED,
+    PRIORITY,
+    RECORD,
+    TARGETS_OF_FINDINGS,
+    WORST,
+    number_columns,
+    severity_path,
+)
 from stages.review.verdicts.boxes import Box
 from storage.run import class_name
 from storage.samples import is_correct
 
-SALIENT = "salient"
 HIDDEN = "hidden"
 VIEW = "view"
 
@@ -25,7 +35,7 @@ BATCH = 1000
 Record = dict[str, Any]
 
 
-def records(contents: Contents, heatmaps: dict[str, list[Heatmap | None]]) -> Iterator[list[tuple[Sample, Record]]]:
+def records(contents: Contents, heatmaps: dict[str, list[Path | None]]) -> Iterator[list[tuple[Sample, Record]]]:
     """Batches of samples, each with its values by field (see :func:`stages.review.dataset.documents.encode`)."""
     cue_of = {key: cue.cue_id for cue in contents.cues for key in cue.samples}
     for start in range(0, len(contents.samples), BATCH):
@@ -33,7 +43,7 @@ def records(contents: Contents, heatmaps: dict[str, list[Heatmap | None]]) -> It
 
 
 def _batch(
-    contents: Contents, heatmaps: dict[str, list[Heatmap | None]], cue_of: dict[str, str], start: int
+    contents: Contents, heatmaps: dict[str, list[Path | None]], cue_of: dict[str, str], start: int
 ) -> Iterator[tuple[Sample, Record]]:
     samples = contents.samples[start : start + BATCH]
     sample_rows = contents.table.slice(start, BATCH).to_pylist()
@@ -43,15 +53,15 @@ def _batch(
     other = contents.other_class[start : start + BATCH].tolist()
     for index, (sample, values) in enumerate(zip(samples, sample_rows, strict=True)):
         main = {name: column[index] for name, column in columns[own].items()}
-        record: Record = {KEY: sample.key, "split": values["split"], "cue": cue_of.get(sample.key)}
+        record: Record = {KEY: sample.key, f"{RECORD}.split": values["split"], "cue": cue_of.get(sample.key)}
         record |= _classes(contents, values, main, columns, index)
         record |= _audit(contents.findings.get(sample.key, ()))
         record |= _regions(contents, values, main, start + index, heatmaps)
         record |= _statuses(values, main)
-        record |= {name: main.get(name) for name in numbers}
+        record |= {f"{NUMBERS}.{name}": main.get(name) for name in numbers}
         if other[index]:
             predicted = columns["predicted"]
-            record |= {PREDICTED + name: predicted[name][index] for name in numbers if name in predicted}
+            record |= {f"{PREDICTED}.{name}": predicted[name][index] for name in numbers if name in predicted}
         yield sample, record
 
 
@@ -76,10 +86,10 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 def _audit(findings: Sequence[Finding]) -> Record:
     return {
         "findings": [found.rule for found in findings],
-        "finding_targets": [found.target for found in findings],
-        "why": "\n".join(f"{found.rule}: {found.reason}." for found in findings) or None,
-        "worst": worst_flag(findings),
-        "priority": priority(findings),
+        TARGETS_OF_FINDINGS: [found.target for found in findings],
+        f"{RECORD}.why": "\n".join(f"{found.rule}: {found.reason}." for found in findings) or None,
+        WORST: worst_flag(findings),
+        PRIORITY: priority(findings),
         **{severity_path(found.rule): found.severity for found in findings},
     }
 
@@ -96,10 +106,12 @@ def _classes(
     if predicted is None and "predicted" in columns:
         # Of a label that the model does not know there is no map, but the prediction's has a row of its own.
         predicted, confidence = (columns["predicted"][name][index] for name in ("pred_index", "pred_prob"))
+    seen_as = None if predicted is None else class_name(contents.class_names, predicted)
     return {
         "label": None if label is None else (label, None),
-        "prediction": None if predicted is None else (class_name(contents.class_names, predicted), confidence),
-        "correct": is_correct(values, predicted),
+        "prediction": None if seen_as is None else (seen_as, confidence),
+        CLASSES: label if seen_as in (None, label) else f"{label or '?'} \N{RIGHTWARDS ARROW} {seen_as}",
+        f"{NUMBERS}.correct": is_correct(values, predicted),
     }
 
 
@@ -108,19 +120,17 @@ def _regions(
     values: dict[str, Any],
     main: dict[str, Any],
     place: int,
-    heatmaps: dict[str, list[Heatmap | None]],
+    heatmaps: dict[str, list[Path | None]],
 ) -> Record:
     own, predicted = (heatmaps[target][place] if target in heatmaps else None for target in ("label", "predicted"))
-    strongest = own or predicted
     label = values["label"] or "object"
     view = contents.views[place]
     return {
-        "saliency": str(own.path) if own else None,
-        "saliency_predicted": str(predicted.path) if predicted else None,
+        "saliency": str(own) if own else None,
+        "saliency_predicted": str(predicted) if predicted else None,
         "ground_truth": [
             Box(box["label"] or label, box["x0"], box["y0"], box["x1"], box["y1"]) for box in values["boxes"] or ()
         ],
-        "salient_box": [Box(SALIENT, *strongest.box)] if strongest and strongest.box else None,
         "hidden_box": [Box(HIDDEN, **main["hidden_box"])] if main.get("hidden_box") else None,
         "view_box": None if is_whole(view) else [Box(VIEW, *view.view_box)],
     }
@@ -129,9 +139,9 @@ def _regions(
 def _statuses(values: dict[str, Any], main: dict[str, Any]) -> Record:
     reasons = [values["reason"], main.get("explain_reason"), main.get("scores_reason")]
     return {
-        "sample_status": values["status"],
-        "explain_status": main.get("explain_status"),
-        "scores_status": main.get("scores_status"),
-        "remarks": [reason for reason in reasons if reason],
-        "hide_locator": main.get("hide_locator"),
+        f"{RECORD}.sample_status": values["status"],
+        f"{RECORD}.explain_status": main.get("explain_status"),
+        f"{RECORD}.scores_status": main.get("scores_status"),
+        f"{RECORD}.remarks": [reason for reason in reasons if reason],
+        f"{RECORD}.hide_locator": main.get("hide_locator"),
     }

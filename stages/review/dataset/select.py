@@ -32,7 +32,7 @@ def selected(dataset: Any | None, selection: Selection, rules: Iterable[str], ou
 
 def worked_on(dataset: Any, ours: Iterable[str]) -> frozenset[str]:
     """Samples that people tagged, drew boxes on, or gave a value in a field of their own."""
-    known = {*ours, *_FIFTYONES, VERDICTS, CORRECTED}
+    known = {*(path.partition(".")[0] for path in ours), *_FIFTYONES, VERDICTS, CORRECTED}
     signs = [ViewField("tags").length() > 0]
     if dataset.has_sample_field(CORRECTED):
         signs.append(ViewField(f"{CORRECTED}.detections").length() > 0)

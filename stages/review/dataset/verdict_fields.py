@@ -15,7 +15,7 @@ import fiftyone as fo
 from fiftyone import ViewField
 from pymongo import WriteConcern
 
-from stages.review.dataset.fields import KEY
+from stages.review.dataset.fields import KEY, targets_of_findings
 from stages.review.verdicts.boxes import Box, same_boxes
 from stages.review.verdicts.table import WITHDRAWN, Key, Review, latest, now, of_sample
 from storage.errors import UserError
@@ -85,7 +85,7 @@ def give(
     """
     sample = _sample(dataset, sample_key)
     if target is None:
-        targets = dict(zip(sample["findings"] or (), sample["finding_targets"] or (), strict=True))
+        targets = targets_of_findings(sample)
         if rule not in targets:
             has = ", ".join(targets) or "none"
             raise UserError(f"{sample_key} has no finding {rule!r} to judge; it has {has}")

@@ -12,27 +12,38 @@ from fiftyone.core.odm.dataset import ActiveFields, SidebarGroupDocument
 
 from stages.review.dataset.contents import Cue
 from stages.review.dataset.embeddings import CUE_SPACE, IMAGE_SPACE
-from stages.review.dataset.fields import AUDIT, EXPANDED, GROUPS, IMAGE, KEY, Field, severity_path
+from stages.review.dataset.fields import (
+    CLASSES,
+    DOCUMENTS,
+    FILTERS,
+    KEY,
+    NUMBERS,
+    ON_IMAGE,
+    PRIORITY,
+    Field,
+    severity_path,
+)
 from stages.review.dataset.listing import Listed, list_findings
 from stages.review.dataset.verdict_fields import CORRECTED, VERDICTS
 from stages.review.settings import RuleText
 from storage.errors import UserError
 
-VISIBLE = ("ground_truth", CORRECTED, "salient_box", "view_box", "prediction", "label", "saliency")
+VISIBLE = ("ground_truth", CORRECTED, "hidden_box", "view_box", CLASSES, "saliency")
 """Fields that are checked when the App opens."""
 
 COLOURS = {
-    "saliency": "#ff0a8a",
-    "saliency_predicted": "#00b84c",
-    "ground_truth": "#0098d8",
-    CORRECTED: "#1f8a4c",
-    "salient_box": "#d08a00",
+    "saliency": "#00e5ff",
+    "saliency_predicted": "#ff9100",
+    "ground_truth": "#12b83a",
+    CORRECTED: "#7a3cff",
     "view_box": "#8c929c",
-    "hidden_box": "#b5261e",
+    "hidden_box": "#ff2a1a",
+    CLASSES: "#56627a",
     "prediction": "#5b3df5",
-    "label": "#0098d8",
+    "label": "#12b83a",
 }
-"""Field colours: pink for the map, which few photos have; dark enough for the white names that stand on them."""
+"""Field colours: cyan for the map, which few photos and none of the demo's objects have; the others are dark enough for
+the white names that stand on them."""
 
 OURS = "views"
 """Key of the dataset's info that lists the saved views made here."""
@@ -51,7 +62,7 @@ FINDINGS_PANEL = "sightline_findings"
 EVIDENCE_PANEL = "sightline_evidence"
 """Names of the panels in ``plugin/panels.py``."""
 
-MAIN_SCORE = "drop_outside"
+MAIN_SCORE = f"{NUMBERS}.drop_outside"
 _GRID_SHARE = 0.6
 
 MOST_ASKED_FOR = 5000
@@ -82,7 +93,7 @@ class SavedView:
 
 def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
     """Set what is visible at first, colours and sidebar groups. ``opacity`` in [0, 1] is that of the overlays."""
-    paths = [*(field.path for field in fields), CORRECTED]
+    paths = {*(field.path for field in fields), CORRECTED}
     config = dataset.app_config
     config.active_fields = ActiveFields(paths=[path for path in VISIBLE if path in paths])
     config.color_scheme = fo.ColorScheme(
@@ -91,29 +102,27 @@ def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
         opacity=opacity,
         fields=[{"path": path, "fieldColor": colour} for path, colour in COLOURS.items() if path in paths],
     )
-    groups = [SidebarGroupDocument(name="tags", paths=["tags"], expanded=True)]
-    groups += [
+    schema = dataset.get_field_schema()
+    shown = {"tags": ["tags"], "filter": [*FILTERS, f"{VERDICTS}.verdict"], "on the image": [CORRECTED, *ON_IMAGE]}
+    # Where the whole of a document stands in a group, its parts stand in none.
+    shown["metadata"] = ["filepath", "id", KEY, "created_at", "last_modified_at", "metadata", VERDICTS, *DOCUMENTS]
+    placed = {path for group in shown.values() for path in group}
+    shown["other"] = [path for path in schema if path not in placed]
+    groups = [
         SidebarGroupDocument(
-            name=group,
-            paths=[field.path for field in fields if field.group == group] + ([CORRECTED] if group == IMAGE else []),
-            expanded=group in EXPANDED,
+            name=name,
+            paths=[path for path in group if path.partition(".")[0] in schema],
+            expanded=name in ("filter", "on the image"),
         )
-        for group in GROUPS
+        for name, group in shown.items()
     ]
-    said = [path for path in dataset.get_field_schema(flat=True) if path.startswith(f"{VERDICTS}.")]
-    place = 1 + [group.name for group in groups].index(AUDIT)
-    groups.insert(place, SidebarGroupDocument(name=VERDICTS, paths=said, expanded=True))
-    ours = {path for group in groups for path in group.paths}
-    rest = [path for path in dataset.get_field_schema() if path not in ours and path not in ("metadata", VERDICTS)]
-    groups.append(SidebarGroupDocument(name="metadata", paths=["metadata.width", "metadata.height"], expanded=False))
-    groups.append(SidebarGroupDocument(name="other", paths=rest, expanded=False))
     config.sidebar_groups = [group for group in groups if group.paths]
     dataset.save()
 
 
 def worst_first(dataset: Any) -> Any:
     """All samples, those with the most severe flags first."""
-    return dataset.sort_by("priority", reverse=True)
+    return dataset.sort_by(PRIORITY, reverse=True)
 
 
 def of_cue(dataset: Any, cue_id: str) -> Any:

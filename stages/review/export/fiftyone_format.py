@@ -19,7 +19,6 @@ from stages.review.export.formats import (
     sample_paths,
 )
 from stages.review.verdicts.boxes import Box
-from storage.columns import RECORD
 from storage.images import local_path
 
 BATCH = 1000
@@ -58,10 +57,10 @@ def _declare(dataset: Any) -> None:
     declare(
         dataset,
         [
-            Field(KEY, "text", RECORD, "Path of the image below the dataset's root."),
-            Field("split", "text", RECORD, "Part of the dataset."),
-            Field("label", "classification", RECORD, "Class of the image."),
-            Field("ground_truth", "detections", RECORD, "Boxes, each with its provenance."),
+            Field(KEY, "text", "Path of the image below the dataset's root."),
+            Field("split", "text", "Part of the dataset."),
+            Field("label", "classification", "Class of the image."),
+            Field("ground_truth", "detections", "Boxes, each with its provenance."),
         ],
     )
     paths = [f"ground_truth.detections.{name}" for name in PROVENANCE] + [f"label.{name}" for name in IMAGE_PROVENANCE]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.review.dataset.contents import Finding
-from stages.review.dataset.fields import KEY
+from stages.review.dataset.fields import KEY, targets_of_findings
 from stages.review.dataset.verdict_fields import give, verdicts_of, withdraw
 from stages.review.verdicts.table import WITHDRAWN, Review, append_reviews, now
 from stages.words import p
@@ -110,8 +110,7 @@ def findings_to_judge(sample: Any, found: Iterable[Finding]) -> list[dict[str, A
     ``found`` are those of the run, with their reasons. Plain JSON.
     """
     known = {(finding.rule, finding.target): finding for finding in found}
-    targets = zip(sample["findings"] or (), sample["finding_targets"] or (), strict=True)
-    listed = [known[key] for key in targets if key in known]
+    listed = [known[key] for key in targets_of_findings(sample).items() if key in known]
     return [
         {
             **asdict(finding),

@@ -17,7 +17,7 @@ from pipeline.show.rows import render
 from stages.audit.canned import list_queries, load_query
 from stages.audit.rules import every_rule
 from stages.audit.settings import audit_settings
-from stages.review.dataset.fields import KEY
+from stages.review.dataset.fields import KEY, targets_of_findings
 from stages.review.dataset.views import of_keys, same_cue
 from stages.review.panel.judging import (
     as_json,
@@ -73,7 +73,7 @@ def _panel(dataset: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     method = params.get("method") or reviewed
     targets = run.targets(method)
     # The map that the worst finding is about, unless another one is asked for.
-    wanted = params.get("target") or next(iter(sample["finding_targets"] or ()), None)
+    wanted = params.get("target") or next(iter(targets_of_findings(sample).values()), None)
     target = wanted if wanted in targets else targets[0]
     shown: dict[str, Any] = {
         "this": as_shown(portray(run, sample[KEY], method=method, target=target)),

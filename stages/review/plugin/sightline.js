@@ -5,6 +5,9 @@
   const { executeOperator } = window.__foo__;
   const { PluginComponentType, registerComponent } = window.__fop__;
 
+  // FiftyOne shows a pop-up about its paid edition until this says that it was seen.
+  localStorage.setItem("fiftyone-enterprise-tooltip-seen", "true");
+
   const NAME = "sightline";
   const Panel = lazy(() => import("./panel/panel.js"));
 

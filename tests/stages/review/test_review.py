@@ -56,22 +56,19 @@ def test_samples_stand_worst_flag_first_with_what_a_reviewer_needs(tmp_path: Pat
     assert dataset.name == tmp_path.name
     assert (report.added, report.skipped) == (3, {"unreadable": 1})
     assert dataset.values("sample_key") == ["b/flagged.png", "a.png", "c.png"]
-    assert dataset.values("priority") == [1.5, 1.0, 0.0]
+    assert dataset.values("numbers.priority") == [1.5, 1.0, 0.0]
     first = dataset.first()
     assert first.filepath == str(tmp_path / "images" / "b" / "flagged.png")
     assert (first.metadata.width, first.metadata.height) == (400, 300)
     assert (first.label.label, first.prediction.label, first.prediction.confidence) == ("cat", "cat", 0.75)
-    assert first.correct is True
+    assert first.numbers.correct is True
     assert first.findings == ["relies_on_outside", "misses_box"]
-    assert first.why.splitlines()[0] == "relies_on_outside: because of relies_on_outside."
-    assert first.severity_relies_on_outside == 0.5
+    assert first.record.why.splitlines()[0] == "relies_on_outside: because of relies_on_outside."
+    assert first.severity.relies_on_outside == 0.5
     x0, y0, x1, y1 = object_box(FLAGGED)
     (truth,) = first.ground_truth.detections
     assert truth.label == "cat"
     assert truth.bounding_box == pytest.approx([x0 / 400, y0 / 300, (x1 - x0) / 400, (y1 - y0) / 300])
-    # The map's hot cell (1, 5) of 7 x 7 reaches 31.3 px of 224 from its centre (176, 48) above the map's mean.
-    (salient,) = first.salient_box.detections
-    assert salient.bounding_box == pytest.approx([145 / 224, 17 / 224, 62 / 224, 62 / 224])
     assert Path(first.saliency.map_path).is_file()
     assert first.saliency_predicted is None
 
@@ -79,9 +76,9 @@ def test_samples_stand_worst_flag_first_with_what_a_reviewer_needs(tmp_path: Pat
 def test_a_wrong_prediction_shows_the_map_and_numbers_of_both_classes(tmp_path: Path):
     dataset, _ = load_run(make(tmp_path, [WRONG]))
     sample = dataset.first()
-    assert (sample.label.label, sample.prediction.label, sample.correct) == ("cat", "dog", False)
+    assert (sample.label.label, sample.prediction.label, sample.numbers.correct) == ("cat", "dog", False)
     assert sample.saliency.map_path != sample.saliency_predicted.map_path
-    assert (sample.p_full, sample.predicted_p_full) == (0.125, 0.75)
+    assert (sample.numbers.p_full, sample.predicted.p_full) == (0.125, 0.75)
 
 
 def test_the_view_box_stands_on_a_centre_crop_and_nowhere_else(tmp_path: Path):
@@ -101,15 +98,35 @@ def test_every_number_of_the_run_can_be_filtered(tmp_path: Path):
 
     run = make(tmp_path, [replace(WRONG, drop_outside=0.4375), FLAGGED])
     dataset, _ = load_run(run)
-    schema = dataset.get_field_schema()
+    schema = dataset.get_field_schema(flat=True)
     for field in (*EXPLAIN, *SCORES):
         if pa.types.is_floating(field.type):
-            assert isinstance(schema[field.name], fo.FloatField)
-            assert schema[field.name].description
-    assert dataset.match(fo.ViewField("drop_outside") >= 0.4375).values("sample_key") == ["c.png"]
-    in_sidebar = {path for group in dataset.app_config.sidebar_groups for path in group.paths}
-    assert set(schema) - {"metadata", "verdicts"} <= in_sidebar
-    assert {"verdicts.verdict", "verdicts.rule", "verdicts.reviewer"} <= in_sidebar
+            assert isinstance(schema[f"numbers.{field.name}"], fo.FloatField)
+            assert schema[f"numbers.{field.name}"].description
+    assert dataset.match(fo.ViewField("numbers.drop_outside") >= 0.4375).values("sample_key") == ["c.png"]
+
+
+@pytest.mark.parametrize("geometry", ["squash", "resize_crop"])
+def test_the_sidebar_has_at_most_twelve_fields_open_and_what_people_add(tmp_path: Path, geometry: str):
+    import fiftyone as fo
+
+    run = make(tmp_path, ALL, geometry)
+    dataset, _ = load_run(run)
+    dataset.add_sample_field("note", fo.StringField)
+    dataset, _ = load_run(run)
+    groups = {group.name: group for group in dataset.app_config.sidebar_groups}
+    assert [name for name, group in groups.items() if group.expanded] == ["filter", "on the image"]
+    opened = [*groups["filter"].paths, *groups["on the image"].paths]
+    assert len(opened) <= 12
+    assert {"findings", "label", "verdicts.verdict", "ground_truth", "saliency"} <= set(opened)
+    assert groups["other"].paths == ["note"]
+    # What is in no group, the App would put into one by itself.
+    assert set(dataset.get_field_schema()) <= {path for group in groups.values() for path in group.paths}
+
+
+def test_the_classes_are_named_once_where_they_agree(tmp_path: Path):
+    dataset, _ = load_run(make(tmp_path, [FLAGGED, WRONG]))
+    assert dataset.values("classes") == ["cat", "cat \N{RIGHTWARDS ARROW} dog"]
 
 
 def test_a_second_load_writes_nothing(tmp_path: Path):
@@ -139,8 +156,8 @@ def test_a_load_after_a_changed_run_updates_numbers_and_keeps_what_people_added(
     assert len(dataset) == 3
     sample = dataset.one(fo.ViewField("sample_key") == "b/flagged.png")
     assert (sample.tags, sample.note) == (["confirmed"], "a tripod")
-    assert (sample.drop_outside, sample.severity_relies_on_outside) == (0.25, 0.75)
-    assert sample.severity_misses_box is None
+    assert (sample.numbers.drop_outside, sample.severity.relies_on_outside) == (0.25, 0.75)
+    assert dataset.values("severity.misses_box") == [None, 1.0, None]
     assert sample.findings == ["relies_on_outside"]
     assert len(sample.ground_truth.detections) == 1
     assert dataset.has_saved_view("mine")
@@ -159,7 +176,7 @@ def test_what_a_run_no_longer_has_leaves_but_a_missing_file_does_not(tmp_path: P
 def test_the_field_of_a_rule_that_finds_nothing_any_more_goes(tmp_path: Path):
     load_run(make(tmp_path, [FLAGGED]))
     dataset, _ = load_run(make(tmp_path, [replace(FLAGGED, rules=())]))
-    assert not dataset.has_sample_field("severity_relies_on_outside")
+    assert not dataset.has_sample_field("severity.relies_on_outside")
     assert dataset.first().findings == []
 
 

@@ -80,7 +80,7 @@ def test_another_selection_takes_out_the_rest_but_nobodys_work(run: Run):
 
 def test_a_saved_view_selects(run: Run):
     dataset, _ = load_run(run)
-    dataset.save_view("two of them", dataset.match(fo_field("severity_misses_box") > 0.15))
+    dataset.save_view("two of them", dataset.match(fo_field("severity.misses_box") > 0.15))
     dataset, _ = load_run(run, Selection("two of them", None))
     assert dataset.values("sample_key") == ["d.png", "c.png"]
     with pytest.raises(
