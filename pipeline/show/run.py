@@ -31,7 +31,7 @@ _LOCALISATION_IN_WORDS = (
     "energy    share of the map inside the boxes; null: the same of a map that looks everywhere",
     "pointing  images whose map has its maximum in a box",
     "LE, OM    1 - IoU of the map's box with the nearest box, lower is better; OM counts a wrong prediction as 1",
-    "F1 and the others: docs/definitions.md",
+    "F1        of the map in the boxes: how much of each lies in the other; BoxAcc and the rest: docs/definitions.md",
 )
 
 
@@ -77,6 +77,7 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
         commands[command] = "check that the maps depend on the network"
     for command, purpose in commands.items():
         console.print(f"  {command:{max(map(len, commands))}}   {purpose}")
+    console.print("what each line means: docs/reading-a-run.md")
 
 
 def _print_headline(summary: Summary, console: Console) -> None:
@@ -101,7 +102,7 @@ def _print_overview(summary: Summary, console: Console) -> None:
     console.print(f"misses      the map's maximum lies outside the boxes in {share(summary.misses)}{null}")
     if summary.lift_median is not None:
         lift = with_interval(summary.lift_median, summary.lift_interval)
-        console.print(f"lift        the boxes hold {lift} times the share of the map that chance puts there (median)")
+        console.print(f"in boxes    {lift} times the share of the map that chance puts there (median)")
 
 
 def _print_faithfulness(summary: Summary, info: RunInfo, console: Console) -> None:
@@ -152,7 +153,8 @@ def _print_localisation(summary: Summary, console: Console) -> None:
 
 
 def _print_rules(summary: Summary, console: Console) -> None:
-    console.print(styled("\n[bold]Findings[/]: a flag was measured by hiding, a description says where a map lies"))
+    kinds = "a flag says that the class rests on something outside, a description only helps to look"
+    console.print(styled("\n[bold]Findings[/]: {}", kinds))
     found = [rule for rule in summary.rules if rule.count]
     if not found:
         console.print("  none")
@@ -171,7 +173,7 @@ def _print_cues(summary: Summary, console: Console) -> None:
     strong, weak = ([cue for cue in summary.cues if bool(cue.weak) is folded] for folded in (False, True))
     shown = strong[:SHOWN_CUES]
     rest = f", {len(shown)} of {len(strong)}" if len(shown) < len(strong) else ""
-    about = f"samples that rely on the same kind of thing outside the boxes{rest}"
+    about = f"groups of images that rely on the same kind of thing outside their boxes{rest}"
     console.print(styled("\n[bold]Cues[/] ({})", about))
     for cue in shown:
         null = (

@@ -97,7 +97,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         id="may_rely_on_outside",
         kind="description",
-        title="May rely on what is outside the boxes",
+        title="Leans on what is outside the boxes, less than a flag needs",
         meaning=(
             "What lies outside the boxes is worth something to the class, but less than a flag needs: some of the "
             "class is lost without it, or objects of other classes gain some from there. Review these when the flagged "
@@ -112,7 +112,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         id="needs_context",
         kind="description",
-        title="Needs what surrounds the boxes",
+        title="Lost without its surroundings, which alone do not give the class",
         meaning=(
             "The class is lost when everything outside the boxes is blurred, but its surroundings do not give it to "
             "objects of other classes: the object is cut off by its box, or hard to tell by itself."
