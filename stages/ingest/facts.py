@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from stages.ingest.record import Record
 from storage.images import EXIF_DAMAGED, FileStamp, ImageError, examine_image, read_bytes, stamp_file
@@ -16,8 +19,11 @@ _AT_ONCE = 1024  # images handed to the threads in one go: bounds the memory, no
 
 Row = dict[str, Any]
 
+_REUSED = ["uri", "digest", "size_bytes", "mtime_ns", "width", "height", "reason"]
+"""Columns of a sample of the previous run from which its facts are known again."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class ImageFacts:
     """Facts of a sample's file; None for a fact that could not be read."""
 
@@ -34,15 +40,17 @@ class ImageFacts:
 
 def read_all(
     records: Sequence[Record],
-    known: Mapping[str, Row],
+    known: pa.Table,
     progress: Callable[[int, int], object] | None,
 ) -> Iterator[ImageFacts]:
-    """Facts of each record's image, in order, read by threads. ``known`` are rows of the previous run, by URI."""
-    befores = [known.get(record.uri) for record in records]
+    """Facts of each record's image, in order, read by threads. ``known`` are the samples of the previous run."""
+    places = pc.index_in(pa.array([record.uri for record in records], pa.string()), value_set=known["uri"])
     with ThreadPoolExecutor(THREADS, thread_name_prefix="ingest") as pool:
         for start in range(0, len(records), _AT_ONCE):
-            some = slice(start, start + _AT_ONCE)
-            for done, facts in enumerate(pool.map(read_facts, records[some], befores[some]), start + 1):
+            some, own = records[start : start + _AT_ONCE], places.slice(start, _AT_ONCE)
+            before = iter(known.select(_REUSED).take(own.drop_null()).to_pylist())
+            befores = [next(before) if place.is_valid else None for place in own]
+            for done, facts in enumerate(pool.map(read_facts, some, befores), start + 1):
                 if progress is not None:
                     progress(done, len(records))
                 yield facts

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, islice
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stages.ingest.boxes import place_boxes, scaled
 from stages.ingest.facts import ImageFacts, read_all
@@ -23,6 +25,8 @@ from storage.run import Run
 from storage.tables import SAMPLES
 
 Row = dict[str, Any]
+
+_AT_ONCE = 10_000
 
 _TOLD = {
     "each": "each class that an image has boxes of is a sample, named path#class (dataset.labels: each)",
@@ -71,10 +75,8 @@ def ingest(
     for line in (*told, *labels.remarks(), *left_over(names, labels)):
         tell(line)
 
-    known: dict[str, Row] = {}
-    if run.has_table("samples"):
-        known = {row["sample_id"]: row for row in run.table("samples").to_pylist()}
-    facts = list(read_all(images, {row["uri"]: row for row in known.values()}, progress))
+    known = run.table("samples") if run.has_table("samples") else SAMPLES.empty_table()
+    facts = list(read_all(images, known, progress))
     if all(found.size_bytes is None for found in facts):
         raise UserError(
             f"none of the {len(images)} images of {settings.path} can be found; the first, {images[0].place}: "
@@ -82,24 +84,54 @@ def ingest(
         )
     for line in (*check_boxes(images, facts, insisted=settings.boxes is not None), *_duplicates(images, facts)):
         tell(line)
-    next_row = max((row["row"] for row in known.values()), default=-1) + 1
-    rows: list[Row] = []
+    rows = _rows(samples, facts, labels, _row_numbers(records, known), of_objects=how != "image")
+    table = pa.concat_tables([*_tables(rows), _removed(records, known)]).sort_by("row")
+    run.write_table("samples", table)
+    return table
+
+
+def _rows(
+    samples: Iterable[list[Record]],
+    facts: Iterable[ImageFacts],
+    labels: LabelResolver,
+    numbers: Iterator[int],
+    *,
+    of_objects: bool,
+) -> Iterator[Row]:
+    """The rows of the samples, which are given image by image."""
     for several, found in zip(samples, facts, strict=True):
         indices = (labels.resolve(record.label).class_index for record in several)
         classes = {index for index in indices if index is not None}
         for record in several:
-            before = known.pop(record.sample_id, None)
-            place = before["row"] if before else next_row
-            next_row += before is None
-            row = sample_row(record, place, found, labels, of_objects=how != "image")
-            rows.append(row | {"other_classes": sorted(classes - {row["class_index"]})})
-    rows += [
-        row | {"status": "removed", "reason": "not in the chosen part of the dataset any more"}
-        for row in known.values()
-    ]
-    table = pa.Table.from_pylist(sorted(rows, key=lambda row: int(row["row"])), schema=SAMPLES)
-    run.write_table("samples", table)
-    return table
+            row = sample_row(record, next(numbers), found, labels, of_objects=of_objects)
+            yield row | {"other_classes": sorted(classes - {row["class_index"]})}
+
+
+def _row_numbers(records: Sequence[Record], known: pa.Table) -> Iterator[int]:
+    """The rows of the samples: those that they have among ``known``, and the next ones for new samples."""
+    places = pc.index_in(_ids(records), value_set=known["sample_id"])
+    new = count(pc.max(known["row"]).as_py() + 1 if known.num_rows else 0)
+    for row in known["row"].take(places):
+        yield row.as_py() if row.is_valid else next(new)
+
+
+def _removed(records: Sequence[Record], known: pa.Table) -> pa.Table:
+    """The rows of ``known`` samples that are not among the records."""
+    gone = known.filter(pc.invert(pc.is_in(known["sample_id"], value_set=_ids(records))))
+    for name, value in (("status", "removed"), ("reason", "not in the chosen part of the dataset any more")):
+        place = SAMPLES.get_field_index(name)
+        gone = gone.set_column(place, SAMPLES.field(name), pa.repeat(pa.scalar(value), gone.num_rows))
+    return gone.cast(SAMPLES)
+
+
+def _ids(records: Sequence[Record]) -> pa.Array:
+    return pa.array([record.sample_id for record in records], pa.string())
+
+
+def _tables(rows: Iterator[Row]) -> Iterator[pa.Table]:
+    """The rows as tables of a few thousand, so that no more of them are Python objects at a time."""
+    while some := list(islice(rows, _AT_ONCE)):
+        yield pa.Table.from_pylist(some, schema=SAMPLES)
 
 
 def name_outputs(dataset: Dataset, class_names: Sequence[str]) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ _MEANING = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Seen:
     """A box as it was read, in pixels or fractions as the dataset has it, and its image."""
 

@@ -21,7 +21,7 @@ class Box(NamedTuple):
     """None: the sample's own label."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One image, or one sample of it, as the dataset describes it; nothing of it was checked against the image."""
 
