@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,9 @@ STORAGE_OPTIONS = {"use_listings_cache": False}
 moment ago is not believed."""
 
 
+_S3_OPTIONS = {"max_concurrency": 1}
+"""Otherwise s3fs asks for the size of an object before it reads it, in case it is worth several requests at a time."""
+
 _URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*[A-Za-z][\w+.-]*://")
 
 
@@ -37,6 +41,8 @@ def file_system(path: str, **options: Any) -> tuple[Any, str]:
     """
     if not is_url(path):
         return LocalFileSystem(), path
+    if path.startswith("s3://"):
+        options = {**_S3_OPTIONS, **options}
     try:
         fs, bare = fsspec.core.url_to_fs(path, **options)
     except (ValueError, ImportError) as error:
@@ -107,9 +113,10 @@ class Directory:
 
     def names(self, relative: str) -> list[str]:
         """Sorted names in a sub-directory; empty if it is not there."""
-        if not self.exists(relative):
+        try:
+            listing = self._files.ls(relative, detail=False, refresh=True)
+        except FileNotFoundError:
             return []
-        listing = self._files.ls(relative, detail=False, refresh=True)
         return sorted(PurePosixPath(entry).name for entry in listing)
 
     def read(self, relative: str) -> bytes:
@@ -143,5 +150,5 @@ class Directory:
 
     def remove(self, relative: str) -> None:
         """Remove a file if it is there."""
-        if self.exists(relative):
+        with suppress(FileNotFoundError):
             self._files.rm_file(relative)
