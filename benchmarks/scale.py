@@ -8,7 +8,7 @@ written. Synthetic: what the network would have measured. ``explain`` writes par
 sample, vectors of ``--channels`` numbers and 7 x 7 maps, with the fingerprints of a plan, so that a restart finds them
 done: it is the cost of storing, not of explaining. ``query`` is the slowest of the canned queries. ``restart`` is the
 same command again on the finished run: ingest looks at the files, plan and score at the footers, and audit is done
-again. ``memory`` is the peak of the resident size of the process, of which .9 GB are its imports.
+again. ``memory`` is the peak of the resident size of the process; what `plan` shows are its imports.
 """
 
 from __future__ import annotations
