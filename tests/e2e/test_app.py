@@ -183,9 +183,11 @@ def test_the_workspace_shows_findings_and_evidence_and_filters_the_grid(
             assert sample_count(page) == expected
 
         page.get_by_text("Embeddings", exact=True).first.click()
-        page.get_by_text("image_space", exact=True).wait_for()
-        page.get_by_text("cue_space", exact=True).click()
-        page.get_by_text(f"{len(FLAGGED + OTHERS)} points").wait_for()
+        page.get_by_text("cue_space: what lights up outside the boxes").wait_for()
+        legend = page.locator(".js-plotly-plot .legendtext")
+        # The view is that of the cue, so all points are of its colour.
+        legend.filter(has_text="no class in particular, cue-1a2b").wait_for()
+        assert legend.filter(has_text="no cue").count() == 0
         page.screenshot(path=artefacts / "embeddings.png")
 
         page.get_by_text("findings", exact=True).first.hover()

@@ -143,12 +143,32 @@ def judge_from_the_keyboard(page: Any, folder: Path) -> None:
     wait_for_sample(page, "third.png")
     page.keyboard.press("3")
     wait_for_sample(page, "calm.png")
-    assert told(page) == "fix_box on third.png, relies_on_outside, by ann"
+    # The finding that was chosen stays chosen on the samples that have it.
+    assert told(page) == "fix_box on third.png, misses_box, by ann"
     for _ in range(3):
         page.keyboard.press("ArrowLeft")
     wait_for_sample(page, "first.png")
+    judge_a_whole_cue(page, folder)
     assert "ann: confirmed" in page.locator("[data-cy=sightline-finding-relies_on_outside]").inner_text()
     picture(page, "panel.png", folder)
+
+
+def judge_a_whole_cue(page: Any, folder: Path) -> None:
+    """On first.png, of whose cue third.png is: a verdict for both, and both taken back."""
+    page.keyboard.press("f")
+    judging = page.locator("[data-cy=sightline-judging]")
+    judging.get_by_text("finding 1 of 2").wait_for()
+    page.locator("[data-cy=sightline-progress]").get_by_text("2 of 3").wait_for()
+    page.keyboard.press("a")
+    judging.get_by_text("on all 2 of cue-1").wait_for()
+    picture(page, "panel-whole-cue.png", folder)
+    page.keyboard.press("2")
+    wait_for_sample(page, "second.png")
+    assert told(page) == "false_alarm on 2 samples, relies_on_outside, by ann"
+    page.keyboard.press("0")
+    page.get_by_text("taken back: false_alarm on 2 samples").wait_for()
+    page.keyboard.press("ArrowLeft")
+    wait_for_sample(page, "first.png")
 
 
 def leaf_through(page: Any, names: list[str]) -> None:
@@ -198,7 +218,7 @@ def judge_the_selected(page: Any, folder: Path) -> None:
 EXPECTED = {
     ("first.png", "relies_on_outside", "confirmed", None),
     ("second.png", "relies_on_outside", "unsure", "in the grid"),  # in place of the one by the key
-    ("third.png", "relies_on_outside", "fix_box", None),
+    ("third.png", "misses_box", "fix_box", None),
 }
 
 

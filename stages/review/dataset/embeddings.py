@@ -137,6 +137,36 @@ def principal_components(vectors: Vectors, count: int) -> Points:
     return np.pad(scores, ((0, 0), (0, max(0, 2 - scores.shape[1]))))
 
 
+@dataclass(frozen=True)
+class Cloud:
+    """The samples of a view that belong to one cue, or to none, in a scatter."""
+
+    cue: str
+    """Empty for those of no cue."""
+    ids: list[str]
+    keys: list[str]
+    points: Points
+    """(n, 2)."""
+
+
+def clouds_of(view: Any, brain_key: str, most: int) -> list[Cloud]:
+    """The samples of a view or dataset that a scatter has, by cue: the largest first, at last those of none.
+
+    Of more than ``most`` samples, those with a cue are taken first.
+    """
+    results = view._dataset.load_brain_results(brain_key)
+    place = {str(key): index for index, key in enumerate(results.sample_ids)}
+    rows = [row for row in zip(*view.values(["id", KEY, "cue"]), strict=True) if row[0] in place]
+    rows = sorted(rows, key=lambda row: row[2] is None)[:most]
+    by_cue: dict[str, list[tuple[str, str, str | None]]] = {}
+    for row in rows:
+        by_cue.setdefault(row[2] or "", []).append(row)
+    return [
+        Cloud(cue, [row[0] for row in of], [row[1] for row in of], results.points[[place[row[0]] for row in of]])
+        for cue, of in sorted(by_cue.items(), key=lambda item: (not item[0], -len(item[1])))
+    ]
+
+
 def _directions(vectors: Vectors) -> Points:
     """Vectors (n, channels) at unit length; what has no direction stays zero."""
     from sklearn.preprocessing import normalize

@@ -60,6 +60,7 @@ LAID_OUT = "workspace"
 
 FINDINGS_PANEL = "sightline_findings"
 EVIDENCE_PANEL = "sightline_evidence"
+EMBEDDINGS_PANEL = "sightline_embeddings"
 """Names of the panels in ``plugin/panels.py``."""
 
 MAIN_SCORE = f"{NUMBERS}.drop_outside"
@@ -138,6 +139,12 @@ def same_cue(dataset: Any, sample: Any) -> Any:
             f"{sample[KEY]} belongs to no cue: nothing that costs it probability looks like what other samples have"
         )
     return of_cue(dataset, cue)
+
+
+def rule_shown(view: Any, findings: Sequence[str]) -> str | None:
+    """Which of some findings a view is about: that of a rule's saved view, which sorts by its severity; else None."""
+    sorts = {str(stage.field_or_expr) for stage in view._stages if isinstance(stage, fo.SortBy)}
+    return next((rule for rule in findings if severity_path(rule) in sorts), None)
 
 
 def of_keys(dataset: Any, keys: Sequence[str]) -> tuple[Any, int]:
@@ -264,8 +271,8 @@ def save_workspace(dataset: Any) -> None:
 
 def default_workspace(dataset: Any) -> Any:
     """The grid; beside it the list of findings over the evidence, with the vectors and all numbers behind."""
-    # It opens on the list of the scatters: which one, and by what it is coloured, a workspace cannot say.
-    vectors = [fo.Panel(type="Embeddings")] if any(map(dataset.has_brain_run, (CUE_SPACE, IMAGE_SPACE))) else []
+    # FiftyOne's own opens on a list of the scatters below an advertisement, whatever the workspace says.
+    vectors = [fo.Panel(type=EMBEDDINGS_PANEL)] if any(map(dataset.has_brain_run, (CUE_SPACE, IMAGE_SPACE))) else []
     findings, evidence = fo.Panel(type=FINDINGS_PANEL), fo.Panel(type=EVIDENCE_PANEL)
     numbers = fo.Panel(type="Histograms", state={"path": MAIN_SCORE})
     beside = fo.Space(

@@ -9,9 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fiftyone import ViewField
+
 from stages.review.dataset.contents import Finding
 from stages.review.dataset.fields import KEY, targets_of_findings
-from stages.review.dataset.verdict_fields import give, verdicts_of, withdraw
+from stages.review.dataset.verdict_fields import VERDICTS, give, verdicts_of, withdraw
+from stages.review.dataset.views import same_cue
 from stages.review.verdicts.table import WITHDRAWN, Review, append_reviews, now
 from stages.words import p
 from storage.errors import UserError
@@ -104,6 +107,29 @@ def _store(run: Run, reviews: list[Review]) -> None:
         ) from error
 
 
+def whole_cue(dataset: Any, sample: Any, rule: str, reviewer: str) -> list[Any]:
+    """The sample, and those of its cue that have the finding and no verdict by the reviewer on it.
+
+    Raises UserError if it belongs to no cue.
+    """
+    others = same_cue(dataset, sample).match(ViewField("findings").contains([rule]) & ~_judged_by(rule, reviewer))
+    return [sample, *(other for other in others if other[KEY] != sample[KEY])]
+
+
+def progress(view: Any, sample: Any, rule: str, reviewer: str) -> dict[str, int]:
+    """How many of the samples of a view with a finding the reviewer has judged (done, of), and how many samples a
+    verdict on the whole of the sample's cue would be given on (cue)."""
+    found = view.match(ViewField("findings").contains([rule]))
+    done = len(found.match(_judged_by(rule, reviewer)))
+    cue = len(whole_cue(view._dataset, sample, rule, reviewer)) if sample["cue"] else 0
+    return {"done": done, "of": len(found), "cue": cue}
+
+
+def _judged_by(rule: str, reviewer: str) -> Any:
+    mine = (ViewField("rule") == rule) & (ViewField("reviewer") == reviewer)
+    return ViewField(VERDICTS).filter(mine).length() > 0
+
+
 def findings_to_judge(sample: Any, found: Iterable[Finding]) -> list[dict[str, Any]]:
     """The findings of a sample that verdicts can be given on, worst first, each with its verdicts so far.
 
@@ -125,13 +151,15 @@ def findings_to_judge(sample: Any, found: Iterable[Finding]) -> list[dict[str, A
     ]
 
 
-def take_back(dataset: Any, run: Run, judged: Judged) -> None:
-    """Put the verdict back that there was before, or none. The table ``reviews`` keeps what was taken back, too."""
-    review, before = judged.review, judged.before
-    if before is None:
-        _store(run, [replace(review, verdict=WITHDRAWN, label=None, note=None, time=now())])
-        withdraw(dataset, review)
-    else:
+def take_back(dataset: Any, run: Run, judged: Iterable[Judged]) -> None:
+    """Put the verdicts back that there were before, or none. The table ``reviews`` keeps what was taken back, too."""
+    stored, new = [], []
+    for one in judged:
+        review, before = one.review, one.before
+        if before is None:
+            new.append(review)
+            stored.append(replace(review, verdict=WITHDRAWN, label=None, note=None, time=now()))
+            continue
         given = give(
             dataset,
             review.sample_id,
@@ -142,7 +170,10 @@ def take_back(dataset: Any, run: Run, judged: Judged) -> None:
             label=before.label,
             note=before.note,
         )
-        _store(run, [given])
+        stored.append(given)
+    _store(run, stored)
+    for review in new:
+        withdraw(dataset, review)
 
 
 def as_json(judged: Judged) -> dict[str, Any]:

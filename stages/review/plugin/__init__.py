@@ -13,9 +13,10 @@ def register(plugin: Any) -> None:
     root = str(Path(__file__).resolve().parents[3])
     sys.path.insert(0, root)
     try:
+        from stages.review.plugin.embeddings import Embeddings
         from stages.review.plugin.operators import OPERATORS
         from stages.review.plugin.panels import PANELS
     finally:
         sys.path.remove(root)
-    for part in (*OPERATORS, *PANELS):
+    for part in (*OPERATORS, *PANELS, Embeddings):
         plugin.register(part)

@@ -18,15 +18,17 @@ from stages.audit.canned import list_queries, load_query
 from stages.audit.rules import every_rule
 from stages.audit.settings import audit_settings
 from stages.review.dataset.fields import KEY, targets_of_findings
-from stages.review.dataset.views import of_keys, same_cue
+from stages.review.dataset.views import of_keys, rule_shown, same_cue
 from stages.review.panel.judging import (
     as_json,
     findings_to_judge,
     judge,
     of_json,
+    progress,
     remember_reviewer,
     reviewer_name,
     take_back,
+    whole_cue,
 )
 from stages.review.panel.portrait import as_shown, choices, findings_of, portray
 from stages.review.review import loaded_runs, run_of
@@ -59,21 +61,25 @@ class Portrait(foo.Operator):
         return foo.OperatorConfig(name="portrait", label="Sightline: a sample", unlisted=True)
 
     def execute(self, ctx: Any) -> dict[str, Any]:
-        """``params``: sample (FiftyOne's id), method, target, other = {run, method, target}; all but the first may be
-        left out. Result: plain JSON; ``problem`` says why something is missing."""
+        """``params``: sample (FiftyOne's id), method, target, other = {run, method, target}, rule; all but the first
+        may be left out. Result: plain JSON; ``problem`` says why something is missing."""
         try:
-            return _panel(ctx.dataset, ctx.params)
+            return _panel(ctx.dataset, ctx.view, ctx.params)
         except UserError as error:
             return {"problem": str(error)}
 
 
-def _panel(dataset: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+def _panel(dataset: Any, view: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     run, sample = run_of(dataset), dataset[params["sample"]]
     reviewed = shown_method(run, review_settings(run.info))
     method = params.get("method") or reviewed
     targets = run.targets(method)
-    # The map that the worst finding is about, unless another one is asked for.
-    wanted = params.get("target") or next(iter(targets_of_findings(sample).values()), None)
+    found = targets_of_findings(sample)
+    rule = (
+        params.get("rule") if params.get("rule") in found else rule_shown(view, list(found)) or next(iter(found), None)
+    )
+    # The map that the finding is about, unless another one is asked for.
+    wanted = params.get("target") or (found[rule] if rule else None)
     target = wanted if wanted in targets else targets[0]
     shown: dict[str, Any] = {
         "this": as_shown(portray(run, sample[KEY], method=method, target=target)),
@@ -83,6 +89,8 @@ def _panel(dataset: Any, params: Mapping[str, Any]) -> dict[str, Any]:
         "other": None,
         "titles": {rule.id: rule.title for rule in every_rule(audit_settings(run.info))},
         "findings": findings_to_judge(sample, findings_of(run, sample[KEY], reviewed)),
+        "rule": rule,
+        "progress": progress(view, sample, rule, reviewer_name()) if rule else None,
         "cue": sample["cue"],
         "reviewer": reviewer_name(),
         "verdicts": list(VERDICTS.items()),
@@ -114,22 +122,23 @@ class Judge(foo.Operator):
         return foo.OperatorConfig(name="judge", label="Sightline: judge a sample", unlisted=True)
 
     def execute(self, ctx: Any) -> dict[str, Any] | None:
-        """``params``: sample (FiftyOne's id), verdict, and if wanted rule, label, note."""
+        """``params``: sample (FiftyOne's id), verdict, rule, and if wanted label, note, whole_cue: then all samples of
+        the cue get the verdict that have none by this reviewer."""
         given = ctx.params
 
         def work() -> dict[str, Any]:
-            dataset = ctx.dataset
-            (judged,) = judge(
+            dataset, sample, rule = ctx.dataset, ctx.dataset[given["sample"]], given["rule"]
+            judged = judge(
                 dataset,
                 run_of(dataset),
-                [dataset[given["sample"]]],
+                whole_cue(dataset, sample, rule, reviewer_name()) if given.get("whole_cue") else [sample],
                 given["verdict"],
                 reviewer=reviewer_name(),
-                rule=given.get("rule"),
+                rule=rule,
                 label=given.get("label"),
                 note=given.get("note"),
             )
-            return as_json(judged)
+            return {"judged": [as_json(one) for one in judged]}
 
         return _answer(ctx, work)
 
@@ -146,9 +155,8 @@ class TakeBack(foo.Operator):
         """``params``: judged, as :class:`Judge` returned it."""
 
         def work() -> dict[str, Any]:
-            judged = of_json(ctx.params["judged"])
-            take_back(ctx.dataset, run_of(ctx.dataset), judged)
-            return as_json(judged)
+            take_back(ctx.dataset, run_of(ctx.dataset), map(of_json, ctx.params["judged"]))
+            return {}
 
         return _answer(ctx, work)
 

@@ -5,7 +5,7 @@ const MENUS = "[data-cy=operators-prompt-modal], .MuiPopover-root, .MuiDialog-ro
 const TYPED_INTO = "textarea, select, [contenteditable=true], [role=textbox], input:not([type=range]):not([type=checkbox])";
 
 // key, what it does; label and title of its button, and whether there is anything for it to do.
-export function keysOf({ content, current, finding, judging, nextFinding }) {
+export function keysOf({ content, current, finding, judging, nextFinding, nextPicture }) {
   const verdicts = (content && content.verdicts) || [];
   return [
     ...verdicts.map(([verdict, says], i) => ({ key: `${i + 1}`, act: () => current && judging.judge(verdict),
@@ -13,6 +13,9 @@ export function keysOf({ content, current, finding, judging, nextFinding }) {
     { key: "n", act: () => judging.setNote(""), label: "note", title: "a note that goes with the next verdict", enabled: true },
     { key: "f", act: nextFinding, label: "finding", title: "judge the next finding",
       enabled: Boolean(current && current.findings && current.findings.length > 1) },
+    { key: "h", act: nextPicture, label: "hidden", title: "the next of the pictures that the network saw", enabled: Boolean(current) },
+    { key: "a", act: judging.toggleCue, label: "all of the cue", title: "the next verdict is for the whole cue",
+      enabled: Boolean(finding && current && current.cue), pressed: judging.wholeCue, name: "whole-cue" },
     { key: "m", act: judging.more, label: "more like this", title: "all samples with the same cue",
       enabled: Boolean(current && current.cue) },
     { key: "0", act: judging.undo, label: "undo", title: "take the last verdict back", enabled: judging.canUndo },
@@ -22,8 +25,8 @@ export function keysOf({ content, current, finding, judging, nextFinding }) {
 }
 
 export const Keys = ({ keys }) =>
-  keys.filter(({ label }) => label).map(({ key, act, label, title, enabled, name }) =>
-    h("button", { key, title, disabled: !enabled, onClick: act, "data-cy": name && `sightline-${name}` },
+  keys.filter(({ label }) => label).map(({ key, act, label, title, enabled, pressed, name }) =>
+    h("button", { key, title, disabled: !enabled, "aria-pressed": pressed, onClick: act, "data-cy": name && `sightline-${name}` },
       h("kbd", null, key), label));
 
 const isTyping = (element) => element instanceof Element && element.closest(TYPED_INTO);

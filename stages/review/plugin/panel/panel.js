@@ -2,10 +2,10 @@
 import { h, useOpenSample, usePlaceBeside, useState } from "./fiftyone.js";
 import { Choices } from "./choices.js";
 import { Findings } from "./findings.js";
-import { useJudging } from "./judging.js";
+import { progressText, useJudging } from "./judging.js";
 import { Keys, keysOf, useKeys } from "./keys.js";
-import { Picture, Seen } from "./picture.js";
-import { useFinding, usePortrait } from "./portrait.js";
+import { Picture, Seen, pictureOf, picturesOf } from "./picture.js";
+import { findingOf, usePortrait } from "./portrait.js";
 import { Probes } from "./probes.js";
 
 const STYLES = new URL("panel.css", import.meta.url).href;
@@ -37,10 +37,9 @@ const Pictures = ({ shown, beside, level, opacity, probe }) => [
     h("b", null, titleOf(beside)), `: ${beside.words.conclusion} ${beside.words.seen}`),
 ];
 
-function Body({ content, finding, choose, setMap, other, setOther }) {
+function Body({ content, finding, choose, setMap, other, setOther, probe, setProbe }) {
   const [level, setLevel] = useState(0.5);
   const [opacity, setOpacity] = useState(0.7);
-  const [probe, setProbe] = useState("p_saliency");
   const { this: shown, other: asked } = content;
   if (!shown) return null;
   const beside = asked && !asked.problem ? asked : null;
@@ -49,19 +48,22 @@ function Body({ content, finding, choose, setMap, other, setOther }) {
     h(Pictures, { key: "pictures", shown, beside, level, opacity, probe }),
     asked && asked.problem && h("p", { key: "problem", role: "alert" }, asked.problem),
     h(Choices, { key: "choices", content, shown, level, setLevel, opacity, setOpacity, setMap, other, setOther }),
-    h("h3", { key: "probes title" }, `What p(${shown.explained}) is where the network sees`),
-    h("div", { key: "probes", className: beside ? "sl-pair" : "" }, h(Probes, { shown, other: beside, probe, setProbe })),
+    h("h3", { key: "probes title" }, `p(${shown.explained}) where the network sees; orange: what hiding takes, or the surroundings alone give`),
+    h("div", { key: "probes", className: beside ? "sl-pair" : "" }, h(Probes, { shown, other: beside, probe: (pictureOf(shown, probe) || {}).name, setProbe })),
     h("h3", { key: "findings title" }, "Findings"),
     h(Findings, { key: "findings", content, finding, choose }),
   ];
 }
 
-function Judged({ content, finding }) {
-  const { findings } = content;
+function Judged({ content, finding, wholeCue }) {
+  const { findings, progress } = content;
   const place = findings.length > 1 ? `, finding ${findings.indexOf(finding) + 1} of ${findings.length}` : "";
   return h("div", { className: "sl-judging", "data-cy": "sightline-judging", title: finding.reason },
     h("b", null, content.titles[finding.rule] || finding.rule),
-    h("span", { className: "sl-quiet" }, ` ${finding.kind}, severity ${finding.severity}${place}`));
+    h("span", { className: "sl-quiet" }, ` ${finding.kind}, severity ${finding.severity}${place}`),
+    wholeCue && h("b", null, ` on all ${progress.cue} of ${content.cue}`),
+    h("span", { className: "sl-progress", "data-cy": "sightline-progress", title: "your verdicts on this finding in the view" },
+      h("progress", { value: progress.done, max: progress.of }), progressText(progress)));
 }
 
 function Note({ note, setNote }) {
@@ -80,7 +82,7 @@ function Foot({ content, current, finding, keys, judging }) {
   return h("div", { className: "sl-foot" },
     h("div", { className: "sl-told", role: "status", "data-cy": "sightline-told", "data-problem": Boolean(told && told.problem) },
       told ? told.text : h("span", { className: "sl-quiet" }, "a key gives the verdict and shows the next sample")),
-    finding && h(Judged, { content: current, finding }),
+    finding && h(Judged, { content: current, finding, wholeCue: judging.wholeCue }),
     note !== null && h(Note, { note, setNote }),
     h("div", { className: "sl-keys" },
       h(Keys, { keys }),
@@ -98,16 +100,22 @@ export default function Panel({ panelNode }) {
   const sample = useOpenSample();
   const [map, setMap] = useState({});
   const [other, setOther] = useState(null);
-  const [content, refresh] = usePortrait(sample, map, other);
+  const [probe, setProbe] = useState(null);
+  const [chosen, choose] = useState(null);
+  const [content, refresh] = usePortrait(sample, map, other, chosen);
   const current = content && content.sample === sample ? content : null;
-  const [finding, choose] = useFinding(sample, current);
+  const finding = findingOf(current, chosen);
   const judging = useJudging(sample, finding, refresh);
   const nextFinding = () => {
     if (!finding) return;
     const { findings } = current;
     choose(findings[(findings.indexOf(finding) + 1) % findings.length].rule);
   };
-  const keys = keysOf({ content, current, finding, judging, nextFinding });
+  const nextPicture = () => {
+    const names = picturesOf(current.this).map(({ name }) => name);
+    if (names.length) setProbe(names[(names.indexOf(pictureOf(current.this, probe).name) + 1) % names.length]);
+  };
+  const keys = keysOf({ content, current, finding, judging, nextFinding, nextPicture });
   useKeys(keys, sample);
 
   const name = current && current.this ? current.this.sample_id : "";
@@ -116,6 +124,6 @@ export default function Panel({ panelNode }) {
     h("div", { className: "sl-body", style: current ? null : { opacity: 0.5 } },
       !content && "reading the run ...",
       content && content.problem && h("div", { role: "alert" }, content.problem),
-      content && h(Body, { content, finding, choose, setMap, other, setOther })),
+      content && h(Body, { content, finding, choose, setMap, other, setOther, probe, setProbe })),
     h(Foot, { content, current, finding, keys, judging }));
 }

@@ -27,8 +27,8 @@ function Drawing({ shown, line }) {
       style: { fill: "#000a", fillRule: "evenodd" } }),
     line && h("path", { d: line, stroke: "#000", strokeWidth: 3 }),
     line && h("path", { d: line, stroke: "#fff", strokeWidth: 1.4 }),
-    h(Boxes, { boxes: shown.boxes, stroke: "#2ab8ff" }),
-    shown.hidden_box && h(Boxes, { boxes: [shown.hidden_box], stroke: "#ff6d04", strokeDasharray: "5 4" }));
+    h(Boxes, { boxes: shown.boxes, stroke: "#12b83a" }),
+    shown.hidden_box && h(Boxes, { boxes: [shown.hidden_box], stroke: "#ff2a1a", strokeDasharray: "5 4" }));
 }
 
 function caption(shown, level, index, under) {
@@ -36,7 +36,7 @@ function caption(shown, level, index, under) {
   if (under) return `S = ${under.value.toFixed(6)} at (${under.x}, ${under.y})`;
   if (!shown.contours) return `no map: ${shown.reason || shown.status}`;
   const share = (100 * shown.shares[index]).toFixed(0);
-  return `white: S = ${level.toFixed(2)}, ${share}% of the view; blue: boxes${shown.hidden_box ? "; dashed: hidden" : ""}`;
+  return `white: S = ${level.toFixed(2)}, ${share}% of the view; green: boxes${shown.hidden_box ? "; red: hidden" : ""}`;
 }
 
 export function Picture({ shown, level, opacity }) {
@@ -64,9 +64,18 @@ export function Picture({ shown, level, opacity }) {
     h("figcaption", { "data-cy": "sightline-caption" }, caption(shown, level, index, under)));
 }
 
+// Probes whose picture can be shown; the hidden ones, which are what a finding is about, come first.
+export const picturesOf = ({ probes }) => {
+  const drawn = probes.filter(({ picture }) => picture);
+  const hides = ({ name }) => name.startsWith("p_hide");
+  return [...drawn.filter(hides), ...drawn.filter((probe) => !hides(probe))];
+};
+
+export const pictureOf = (shown, probe) => picturesOf(shown).find(({ name }) => name === probe) || picturesOf(shown)[0];
+
 export function Seen({ shown, probe }) {
-  const chosen = shown.probes.find(({ name }) => name === probe);
-  if (!chosen || !chosen.picture) return null;
+  const chosen = pictureOf(shown, probe);
+  if (!chosen) return null;
   return h("figure", { style: { flex: "0 1 var(--sl-high)" } },
     h("img", { className: "sl-seen", src: chosen.picture, alt: `what the network saw: ${chosen.label}` }),
     h("figcaption", null, `the network saw: ${chosen.label}, p ${chosen.text}`));

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 
 from storage.run import Part, Run
 from storage.tables import EXPLAIN
-from tests.stages.review.synthetic import GROUPS, Planted, add_vectors, make_run
+from tests.stages.review.synthetic import GROUPS, Planted, add_vectors, make_run, write_cues
 
 pytestmark = pytest.mark.usefixtures("mongo")
 
@@ -146,3 +146,24 @@ def test_few_vectors_have_a_place_too(count: int):
     points = lay_out_vectors(np.eye(count, 4, dtype=np.float16)).points
     assert points.shape == (count, 2)
     assert np.isfinite(points).all()
+
+
+def test_the_samples_of_a_cue_are_a_cloud_and_those_of_none_the_last(tmp_path: Path):
+    from stages.review.dataset.embeddings import clouds_of
+
+    run = make_run(tmp_path, [Planted(f"{row:02d}.png") for row in range(6)], name=tmp_path.name)
+    add_vectors(run, count=6)
+    cues = {"cue-1": ["01.png"], "cue-2": ["02.png", "04.png", "05.png"]}
+    write_cues(run, [{"cue_id": cue, "sample_ids": keys, "classes": []} for cue, keys in cues.items()])
+    dataset = load_run(run)
+    clouds = clouds_of(dataset, "cue_space", 100)
+    assert [(cloud.cue, sorted(cloud.keys)) for cloud in clouds] == [
+        ("cue-2", ["02.png", "04.png", "05.png"]),
+        ("cue-1", ["01.png"]),
+        ("", ["00.png", "03.png"]),
+    ]
+    results = dataset.load_brain_results("cue_space")
+    place = dict(zip(results.sample_ids, results.points.tolist(), strict=True))
+    for cloud in clouds:
+        assert cloud.points.tolist() == [place[key] for key in cloud.ids]
+    assert [cloud.cue for cloud in clouds_of(dataset, "cue_space", 4)] == ["cue-2", "cue-1"], "cues are drawn first"

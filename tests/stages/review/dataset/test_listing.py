@@ -128,7 +128,7 @@ def test_a_workspace_that_nobody_changed_follows_the_default(dataset: Any, tmp_p
     run = make_run(tmp_path, PLANTED, name=tmp_path.name)
     add_vectors(run, count=4)
     types = [panel.type for panel in panels(load(run).load_workspace("Review"))]
-    assert types == ["Samples", "sightline_findings", "sightline_evidence", "Embeddings", "Histograms"]
+    assert types == ["Samples", "sightline_findings", "sightline_evidence", "sightline_embeddings", "Histograms"]
 
 
 def test_each_stack_of_the_workspace_has_a_panel_in_front(dataset: Any):

@@ -56,6 +56,14 @@ def test_reviewers_disagree_only_about_one_and_the_same_finding(dataset: Any):
     assert say("cem", "misses_box", "unsure") == ["bad.png"]
 
 
+def test_a_rules_view_is_about_its_finding(dataset: Any):
+    from stages.review.dataset.views import rule_shown
+
+    found = ["relies_on_outside", "misses_box"]
+    assert rule_shown(dataset.load_saved_view("Misses box (2)"), found) == "misses_box"
+    assert rule_shown(dataset.load_saved_view("Everything, worst first (3)"), found) is None
+
+
 def test_views_that_did_not_change_are_not_saved_again(tmp_path: Path):
     from stages.review.review import load
 

@@ -19,9 +19,11 @@ from stages.review.panel.judging import (
     findings_to_judge,
     judge,
     of_json,
+    progress,
     remember_reviewer,
     reviewer_name,
     take_back,
+    whole_cue,
 )
 from stages.review.panel.portrait import findings_of
 from stages.review.review import load
@@ -29,7 +31,7 @@ from stages.review.settings import ReviewSettings
 from stages.review.verdicts.table import now, read_reviews, standing
 from storage.errors import UserError
 from storage.run import Run
-from tests.stages.review.synthetic import Planted, make_run
+from tests.stages.review.synthetic import Planted, make_run, write_cues
 
 pytestmark = pytest.mark.usefixtures("mongo")
 
@@ -93,9 +95,9 @@ def test_what_was_said_before_comes_back_with_undo(loaded: tuple[Any, Run]) -> N
     judge(dataset, run, [sample], "unsure", reviewer="bob")
     (second,) = judge(dataset, run, [sample], "false_alarm", reviewer="ann")
     # The browser keeps what can be taken back.
-    take_back(dataset, run, of_json(json.loads(json.dumps(as_json(second)))))
+    take_back(dataset, run, [of_json(json.loads(json.dumps(as_json(second))))])
     assert sorted(said(dataset)["one.png"]) == [("misses_box", "confirmed", "ann"), ("misses_box", "unsure", "bob")]
-    take_back(dataset, run, of_json(as_json(first)))
+    take_back(dataset, run, [of_json(as_json(first))])
     assert said(dataset)["one.png"] == [("misses_box", "unsure", "bob")]
     assert [(one.verdict, one.reviewer) for one in standing(read_reviews(run)).values()] == [("unsure", "bob")]
     assert [(one.verdict, one.reviewer) for one in read_reviews(run)] == [
@@ -111,7 +113,7 @@ def test_what_was_taken_back_stays_so_in_every_database(loaded: tuple[Any, Run])
     dataset, run = loaded
     sample = dataset.match({"sample_key": "one.png"})
     (judged,) = judge(dataset, run, sample, "confirmed", reviewer="ann")
-    take_back(dataset, run, judged)
+    take_back(dataset, run, [judged])
     # As a database that was copied before the undo.
     give(dataset, "one.png", rule="misses_box", verdict="confirmed", reviewer="ann", time=judged.review.time)
     load(run, ReviewSettings())
@@ -166,8 +168,48 @@ def test_what_others_have_stored_is_no_hindrance_to_undo(loaded: tuple[Any, Run]
     sample = dataset.match({"sample_key": "one.png"})
     judge(dataset, run, sample, "unsure", reviewer="bob")
     (judged,) = judge(dataset, run, dataset.match({"sample_key": "one.png"}), "confirmed", reviewer="ann")
-    take_back(dataset, run, judged)
+    take_back(dataset, run, [judged])
     assert said(dataset)["one.png"] == [("misses_box", "unsure", "bob")]
+
+
+@pytest.fixture
+def stickers(tmp_path: Path) -> tuple[Any, Run]:
+    """Three samples of one cue with the finding, one of the cue without it, and one of no cue."""
+    flag = (("relies_on_outside", "flag", 0.5),)
+    planted = [Planted(f"{name}.png", rules=() if name == "d" else flag) for name in "abcde"]
+    run = make_run(tmp_path, planted, name=tmp_path.name)
+    write_cues(run, [{"cue_id": "cue-1a2b", "sample_ids": ["a.png", "b.png", "c.png", "d.png"], "classes": []}])
+    return load(run, ReviewSettings()), run
+
+
+def of(dataset: Any, key: str) -> Any:
+    return dataset.one({"sample_key": key})
+
+
+def test_one_verdict_on_the_whole_cue_and_one_undo(stickers: tuple[Any, Run]) -> None:
+    dataset, run = stickers
+    judge(dataset, run, [of(dataset, "b.png")], "unsure", reviewer="ann")
+    cue = whole_cue(dataset, of(dataset, "a.png"), "relies_on_outside", "ann")
+    assert {sample["sample_key"] for sample in cue} == {"a.png", "c.png"}, "b.png has her verdict, d.png no finding"
+    judged = judge(dataset, run, cue, "confirmed", reviewer="ann", rule="relies_on_outside")
+    by_ann = {key: [verdict for _, verdict, _ in verdicts] for key, verdicts in said(dataset).items()}
+    assert by_ann == {"a.png": ["confirmed"], "b.png": ["unsure"], "c.png": ["confirmed"], "d.png": [], "e.png": []}
+    take_back(dataset, run, judged)
+    assert [(one.sample_id, one.verdict) for one in standing(read_reviews(run)).values()] == [("b.png", "unsure")]
+    assert said(dataset)["a.png"] == said(dataset)["c.png"] == []
+
+
+def test_ones_own_progress_counts_ones_own_verdicts_in_the_view(stickers: tuple[Any, Run]) -> None:
+    dataset, run = stickers
+
+    def seen(view: Any, reviewer: str) -> dict[str, int]:
+        return progress(view, of(dataset, "a.png"), "relies_on_outside", reviewer)
+
+    judge(dataset, run, [of(dataset, "b.png"), of(dataset, "e.png")], "confirmed", reviewer="ann")
+    judge(dataset, run, [of(dataset, "c.png")], "confirmed", reviewer="bob")
+    assert seen(dataset, "ann") == {"done": 2, "of": 4, "cue": 2}
+    assert seen(dataset, "bob") == {"done": 1, "of": 4, "cue": 2}
+    assert seen(dataset.select_by("sample_key", ["a.png", "b.png", "d.png"]), "ann") == {"done": 1, "of": 2, "cue": 2}
 
 
 def test_the_findings_to_judge_carry_reasons_and_what_was_said(loaded: tuple[Any, Run]) -> None:
