@@ -37,6 +37,7 @@ ROWS = {
     "sanity": "One row a method, target, check and metric; `sightline sanity` writes it. "
     "Formulas: [definitions.md](definitions.md#sanity-of-a-method).",
     "cues": "One row a cue, of the audited method. Definition: [definitions.md](definitions.md#cues-ours).",
+    "cue_names": "One row for each name that a person gave a cue; of a cue the last counts. An audit leaves it alone.",
     "reviews": "One row a verdict of a person, in the order they came in; the App appends each as it is given, "
     "`sightline reviews` what came by other ways. Of one (sample_id, target, rule, reviewer) the last counts, by "
     "number and then by time, unless it is withdrawn.",

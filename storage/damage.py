@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from storage.run import ROWS_DIGEST, Part, Run
 from storage.tables import PARTED, SCHEMAS, encode
 
-KEPT = ("samples", "reviews")
-"""Tables that stay when they are damaged: ``samples`` says which row is whose, ``reviews`` is what people said."""
+KEPT = ("samples", "reviews", "cue_names")
+"""Tables that stay when they are damaged: ``samples`` says which row is whose, the others are what people said."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from storage.errors import UserError
 from storage.run import Run
-from storage.tables import PARTED, SCHEMAS, without_vectors
+from storage.tables import CUE_NAMES, PARTED, SCHEMAS, without_vectors
 
 KEYS = ("sample_id", "row", "target", "method")
 _ANSWERING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
@@ -30,7 +30,8 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
     has the predicted class) and ``p_label`` (p of the label's class, also beside other targets). ``audit`` has a row a
     sample: of these rows, those of the audited method and the target ``label``. Tables in parts are read where they
     are, column by column, as a query asks for them. The connection cannot touch other files, or settings. Columns of
-    vectors are left out: nobody reads a thousand channels, and DuckDB has no half-precision numbers.
+    vectors are left out: nobody reads a thousand channels, and DuckDB has no half-precision numbers. ``cue_names`` is
+    there wherever ``cues`` is, without rows where no cue has a name.
     """
     connection = duckdb.connect(":memory:", config={"python_enable_replacements": "false"})
     columns = {name: without_vectors(schema) for name, schema in SCHEMAS.items() if run.has_table(name)}
@@ -38,6 +39,8 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
         columns.pop("cues", None)  # of the previous audit; the table is kept only to reuse its ids
     for name, names in columns.items():
         _register(connection, run, name, names)
+    if "cues" in columns and "cue_names" not in columns:
+        connection.register("cue_names", CUE_NAMES.empty_table())
     if {"samples", "explain", "scores"} <= columns.keys():
         connection.register("class_names", class_names(run))
         for statement in audit_views(run, {name: columns[name] for name in ("samples", "explain", "scores")}):

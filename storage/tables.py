@@ -231,6 +231,15 @@ CUES = pa.schema(
     ]
 )
 
+CUE_NAMES = pa.schema(
+    [
+        _text("cue_id", "The cue."),
+        _text("name", "What people call it."),
+        _text("reviewer", "Who named it."),
+        _field("time", pa.timestamp("us", tz="UTC"), "When, by the clock of the machine."),
+    ]
+)
+
 REVIEWS = pa.schema(
     [
         _KEYS[0],
@@ -292,6 +301,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "findings": FINDINGS,
     "classes": CLASSES,
     "cues": CUES,
+    "cue_names": CUE_NAMES,
     "reviews": REVIEWS,
     "sanity": SANITY,
     "donors": DONORS,

@@ -15,8 +15,8 @@ from stages.audit.rules import RULES, flag_condition
 from stages.audit.sanity_result import SanityResult, sanity_results
 from stages.audit.settings import audit_settings
 from stages.statistics import bootstrap, wilson
+from storage.cues import read_cues
 from storage.sql import connect
-from storage.tables import CUES, without_vectors
 
 if TYPE_CHECKING:
     from storage import Run
@@ -99,6 +99,8 @@ class CueCount:
     """A cue as the summary lists it; ``classes`` are those it is more frequent in, ``exemplars`` sample ids."""
 
     cue_id: str
+    name: str | None
+    """What people call it."""
     size: int
     mean_drop: float
     interval: Interval
@@ -294,6 +296,7 @@ def _count_cues(run: Run, method: str, top: int) -> tuple[CueCount, ...]:
     return tuple(
         CueCount(
             cue_id=cue["cue_id"],
+            name=cue["name"],
             size=cue["size"],
             mean_drop=cue["mean_drop"],
             interval=(cue["mean_drop_low"], cue["mean_drop_high"]),
@@ -302,8 +305,7 @@ def _count_cues(run: Run, method: str, top: int) -> tuple[CueCount, ...]:
             exemplars=tuple(exemplar["sample_id"] for exemplar in cue["exemplars"][:top]),
             weak=cue["weak"],
         )
-        for cue in run.table("cues", without_vectors(CUES)).to_pylist()
-        if cue["method"] == method
+        for cue in read_cues(run, method)
     )
 
 

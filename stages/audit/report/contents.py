@@ -18,10 +18,10 @@ from stages.audit.settings import audit_settings
 from stages.audit.summary import Summary, summarise
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from stages.words import in_words
+from storage.cues import read_cues
 from storage.errors import UserError
 from storage.samples import edges
 from storage.sql import connect
-from storage.tables import CUES, without_vectors
 
 if TYPE_CHECKING:
     from storage.run import Run, RunInfo
@@ -133,7 +133,7 @@ def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] 
     info = run.info
     settings, method, summary = audit_settings(info), run.audited_method(), summarise(run)
     findings = [finding for finding in run.table("findings").to_pylist() if finding["method"] == method]
-    found_cues = [cue for cue in run.table("cues", without_vectors(CUES)).to_pylist() if cue["method"] == method]
+    found_cues = read_cues(run, method)
     cues = [cue for cue in found_cues if not cue["weak"]]
     shown_cues = cues[:MOST_CUES]
     with connect(run) as connection:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from stages.geometry import ViewTransform
 from stages.review.dataset.heatmaps import write_heatmaps
 from stages.review.settings import ReviewSettings, shown_method
+from storage.cues import read_cues
 from storage.errors import UserError
 from storage.maps import MapStore
 from storage.run import Run
-from storage.tables import CUES, SCHEMAS, without_vectors
+from storage.tables import SCHEMAS, without_vectors
 
 TARGETS = ("label", "predicted")
 NOT_SHOWN = ("unreadable", "removed")
@@ -71,6 +72,8 @@ class Cue:
     samples: tuple[str, ...]
     weak: str | None = None
     """Why it may be no cue at all; None for one that is strong."""
+    name: str | None = None
+    """What people call it."""
 
 
 @dataclass(frozen=True)
@@ -301,8 +304,8 @@ def _cues(run: Run, method: str) -> list[Cue]:
             row["mean_drop"],
             tuple(row["sample_ids"]),
             row["weak"],
+            row["name"],
         )
-        for row in run.table("cues", without_vectors(CUES)).to_pylist()
-        if row["method"] == method
+        for row in read_cues(run, method)
     ]
     return sorted(found, key=lambda cue: cue.weak is not None)

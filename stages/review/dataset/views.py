@@ -23,7 +23,7 @@ from stages.review.dataset.fields import (
     Field,
     severity_path,
 )
-from stages.review.dataset.listing import Listed, list_findings
+from stages.review.dataset.listing import LISTED, Listed, list_findings
 from stages.review.dataset.verdict_fields import CORRECTED, VERDICTS
 from stages.review.settings import RuleText
 from storage.errors import UserError
@@ -239,7 +239,8 @@ def _of_cues(dataset: Any, cues: Sequence[Cue]) -> list[SavedView]:
     counts = dataset.count_values("cue")
     views = []
     for cue in [cue for cue in cues if cue.cue_id in counts][:CUE_VIEWS]:
-        title, count = f"{', '.join(cue.classes) or 'no class in particular'}, {cue.cue_id}", counts[cue.cue_id]
+        known_as = cue.name or ", ".join(cue.classes) or "no class in particular"
+        title, count = f"{known_as}, {cue.cue_id}", counts[cue.cue_id]
         name = f"{'Weak cue' if cue.weak else 'Cue'}: {title} ({count})"
         text = (
             f"Hiding something outside the boxes lowers the probability of their class by {cue.mean_drop:.2f} on "
@@ -252,6 +253,35 @@ def _of_cues(dataset: Any, cues: Sequence[Cue]) -> list[SavedView]:
             SavedView(name, view, text, Listed(name, title, "weak cue" if cue.weak else "cue", "", cue.cue_id, count))
         )
     return views
+
+
+def rename_cue(dataset: Any, cue_id: str, name: str) -> None:
+    """Give the saved view of a cue, and its line in the list of findings, the name that people call it."""
+    rows = dataset.info[LISTED]
+    for row in rows:
+        if row["cue"] != cue_id:
+            continue
+        title, before = f"{name}, {cue_id}", row["view"]
+        row["view"], row["title"] = before.partition(": ")[0] + f": {title} ({row['samples']})", title
+        dataset.update_saved_view_info(before, {"name": row["view"]})
+        dataset.info[OURS] = [row["view"] if view == before else view for view in dataset.info[OURS]]
+    dataset.info[LISTED] = rows
+    dataset.save()
+
+
+def save_comparison(dataset: Any, before: str, fixed: Collection[str], broken: Collection[str]) -> str:
+    """Save two views against the run named ``before``: of the samples that it flagged and this run does not, and the
+    other way round; those of an earlier comparison with it are replaced. Returns the name of the view to look at.
+    """
+    for name in dataset.list_saved_views():
+        if name.startswith((f"Fixed since {before} (", f"Broken since {before} (")):
+            dataset.delete_saved_view(name)
+    names = []
+    for word, keys in (("Broken", broken), ("Fixed", fixed)):
+        view = worst_first(dataset.match(ViewField(KEY).is_in(list(keys))))
+        names.append(f"{word} since {before} ({len(view)})")
+        dataset.save_view(names[-1], view, description=f"{word}: the flag's findings of one of the two runs alone.")
+    return names[0] if broken else names[1]
 
 
 def save_workspace(dataset: Any) -> None:

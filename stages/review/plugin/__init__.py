@@ -16,7 +16,8 @@ def register(plugin: Any) -> None:
         from stages.review.plugin.embeddings import Embeddings
         from stages.review.plugin.operators import OPERATORS
         from stages.review.plugin.panels import PANELS
+        from stages.review.plugin.runs import OPERATORS as OF_RUNS
     finally:
         sys.path.remove(root)
-    for part in (*OPERATORS, *PANELS, Embeddings):
+    for part in (*OPERATORS, *OF_RUNS, *PANELS, Embeddings):
         plugin.register(part)

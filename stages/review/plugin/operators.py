@@ -34,6 +34,7 @@ from stages.review.panel.portrait import as_shown, choices, findings_of, portray
 from stages.review.review import loaded_runs, run_of
 from stages.review.settings import review_settings, shown_method
 from stages.review.verdicts.table import VERDICTS
+from storage.cues import cue_names
 from storage.errors import UserError
 from storage.run import Run
 from storage.sql import run_query
@@ -43,7 +44,7 @@ FIRST_QUERY = "relies_on_outside"
 WORST = "(the worst finding of each)"
 
 
-def _answer(ctx: Any, work: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+def answer(ctx: Any, work: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
     """The work's result; a user's mistake is told in the App instead of a traceback."""
     try:
         return work()
@@ -92,6 +93,7 @@ def _panel(dataset: Any, view: Any, params: Mapping[str, Any]) -> dict[str, Any]
         "rule": rule,
         "progress": progress(view, sample, rule, reviewer_name()) if rule else None,
         "cue": sample["cue"],
+        "cue_name": cue_names(run).get(sample["cue"]) or sample["cue"],
         "reviewer": reviewer_name(),
         "verdicts": list(VERDICTS.items()),
     }
@@ -140,7 +142,7 @@ class Judge(foo.Operator):
             )
             return {"judged": [as_json(one) for one in judged]}
 
-        return _answer(ctx, work)
+        return answer(ctx, work)
 
 
 class TakeBack(foo.Operator):
@@ -158,7 +160,7 @@ class TakeBack(foo.Operator):
             take_back(ctx.dataset, run_of(ctx.dataset), map(of_json, ctx.params["judged"]))
             return {}
 
-        return _answer(ctx, work)
+        return answer(ctx, work)
 
 
 class Verdict(foo.Operator):
@@ -179,7 +181,7 @@ class Verdict(foo.Operator):
     def resolve_input(self, ctx: Any) -> Any:
         """Verdict, rule, right label and note."""
         inputs = types.Object()
-        samples = _chosen(ctx)
+        samples = chosen_samples(ctx)
         rules = sorted({rule for sample in samples for rule in sample["findings"] or ()})
         if not rules:
             inputs.view(
@@ -205,7 +207,7 @@ class Verdict(foo.Operator):
 
         def work() -> None:
             rule, verdict = ctx.params.get("rule"), ctx.params["verdict"]
-            samples = _chosen(ctx)
+            samples = chosen_samples(ctx)
             judged = judge(
                 ctx.dataset,
                 run_of(ctx.dataset),
@@ -220,10 +222,11 @@ class Verdict(foo.Operator):
             text = f"{verdict} on {len(judged)} sample(s)" + (f"; {without} have no such finding" if without else "")
             ctx.ops.notify(text, variant="success")
 
-        _answer(ctx, work)
+        answer(ctx, work)
 
 
-def _chosen(ctx: Any) -> list[Any]:
+def chosen_samples(ctx: Any) -> list[Any]:
+    """The sample that is open, else those that are selected in the grid."""
     ids = [ctx.current_sample] if ctx.current_sample else list(ctx.selected)
     return list(ctx.dataset.select(ids)) if ids else []
 
@@ -242,7 +245,7 @@ class MoreLikeThis(foo.Operator):
         """Of ``sample`` in ``params``, else of the open or first selected one."""
 
         def work() -> dict[str, Any] | None:
-            ids = [ctx.params["sample"]] if ctx.params.get("sample") else [s.id for s in _chosen(ctx)]
+            ids = [ctx.params["sample"]] if ctx.params.get("sample") else [s.id for s in chosen_samples(ctx)]
             if not ids:
                 raise UserError("open or select a sample first")
             sample = ctx.dataset[ids[0]]
@@ -251,7 +254,7 @@ class MoreLikeThis(foo.Operator):
             ctx.ops.notify(f"{len(view)} samples rely on {sample['cue']}", variant="info")
             return None
 
-        return _answer(ctx, work)
+        return answer(ctx, work)
 
 
 class Query(foo.Operator):
@@ -311,7 +314,7 @@ class Query(foo.Operator):
             ctx.ops.notify(f"{count} samples" + (f"; {rest} more are not shown" if rest else ""), variant="info")
             return None
 
-        return _answer(ctx, work)
+        return answer(ctx, work)
 
     def resolve_output(self, ctx: Any) -> Any:
         """The table of a query without samples."""
@@ -341,7 +344,7 @@ class Reviewer(foo.Operator):
             remember_reviewer(ctx.params["name"])
             ctx.ops.notify(f"Verdicts are {reviewer_name()}'s from now on", variant="success")
 
-        _answer(ctx, work)
+        answer(ctx, work)
 
 
 def _show(ctx: Any, view: Any) -> None:

@@ -157,7 +157,7 @@ def append_reviews(run: Run, given: Iterable[Review], *, just_now: bool = False)
     given = sorted(given, key=lambda review: review.time)
     if not given:
         return 0
-    with _alone(run):
+    with alone(run):
         table = _table(run)
         number = _numbering(table, just_now)
         samples = pa.array({review.sample_id for review in given})
@@ -326,7 +326,7 @@ def _row(review: Review) -> dict[str, Any]:
 
 
 @contextmanager
-def _alone(run: Run) -> Iterator[None]:
+def alone(run: Run) -> Iterator[None]:
     """One process at a time reads and replaces the table, where the run is on a local disk."""
     if not run.directory.is_local:
         yield

@@ -17,11 +17,12 @@ function predictionOf({ correct, label, predicted, confidence }) {
   return correct ? `label ${label}, predicted right` : `label ${label}, predicted ${predicted} (${confidence})`;
 }
 
-const Head = ({ shown }) => [
+const Head = ({ shown, cue }) => [
   h("div", { key: "head", className: "sl-head" },
     h("b", null, shown.explained),
     h("span", null, `p ${shown.probes[0].text}`),
-    h("span", { className: "sl-quiet" }, predictionOf(shown))),
+    h("span", { className: "sl-quiet" }, predictionOf(shown)),
+    cue && h("span", { className: "sl-tag", "data-cy": "sightline-cue" }, `cue: ${cue}`)),
   h("p", { key: "words", className: "sl-words", "data-cy": "sightline-words" },
     h("b", null, shown.words.conclusion), " ", shown.words.seen),
 ];
@@ -44,7 +45,7 @@ function Body({ content, finding, choose, setMap, other, setOther, probe, setPro
   if (!shown) return null;
   const beside = asked && !asked.problem ? asked : null;
   return [
-    h(Head, { key: "head", shown }),
+    h(Head, { key: "head", shown, cue: content.cue_name }),
     h(Pictures, { key: "pictures", shown, beside, level, opacity, probe }),
     asked && asked.problem && h("p", { key: "problem", role: "alert" }, asked.problem),
     h(Choices, { key: "choices", content, shown, level, setLevel, opacity, setOpacity, setMap, other, setOther }),
@@ -61,7 +62,7 @@ function Judged({ content, finding, wholeCue }) {
   return h("div", { className: "sl-judging", "data-cy": "sightline-judging", title: finding.reason },
     h("b", null, content.titles[finding.rule] || finding.rule),
     h("span", { className: "sl-quiet" }, ` ${finding.kind}, severity ${finding.severity}${place}`),
-    wholeCue && h("b", null, ` on all ${progress.cue} of ${content.cue}`),
+    wholeCue && h("b", null, ` on all ${progress.cue} of ${content.cue_name}`),
     h("span", { className: "sl-progress", "data-cy": "sightline-progress", title: "your verdicts on this finding in the view" },
       h("progress", { value: progress.done, max: progress.of }), progressText(progress)));
 }

@@ -75,3 +75,18 @@ def test_views_that_did_not_change_are_not_saved_again(tmp_path: Path):
     dataset.save_view("Misses box (2)", dataset.limit(1), overwrite=True)
     dataset = load(run)
     assert shown(dataset, "Misses box (2)") == ["worst.png", "bad.png"]
+
+
+def test_a_comparison_is_two_views_of_what_was_fixed_and_what_broke(dataset: Any):
+    from stages.review.dataset.views import save_comparison
+
+    assert save_comparison(dataset, "old", fixed={"fine.png"}, broken={"worst.png", "bad.png"}) == (
+        "Broken since old (2)"
+    )
+    assert shown(dataset, "Broken since old (2)") == ["worst.png", "bad.png"]
+    assert shown(dataset, "Fixed since old (1)") == ["fine.png"]
+    assert save_comparison(dataset, "old", fixed={"fine.png"}, broken=()) == "Fixed since old (1)"
+    assert [name for name in dataset.list_saved_views() if "since" in name] == [
+        "Broken since old (0)",
+        "Fixed since old (1)",
+    ]
