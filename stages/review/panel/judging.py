@@ -112,8 +112,7 @@ def whole_cue(dataset: Any, sample: Any, rule: str, reviewer: str) -> list[Any]:
 
     Raises UserError if it belongs to no cue.
     """
-    others = same_cue(dataset, sample).match(ViewField("findings").contains([rule]) & ~_judged_by(rule, reviewer))
-    return [sample, *(other for other in others if other[KEY] != sample[KEY])]
+    return [sample, *_rest_of_cue(dataset, sample, rule, reviewer)]
 
 
 def progress(view: Any, sample: Any, rule: str, reviewer: str) -> dict[str, int]:
@@ -121,8 +120,13 @@ def progress(view: Any, sample: Any, rule: str, reviewer: str) -> dict[str, int]
     verdict on the whole of the sample's cue would be given on (cue)."""
     found = view.match(ViewField("findings").contains([rule]))
     done = len(found.match(_judged_by(rule, reviewer)))
-    cue = len(whole_cue(view._dataset, sample, rule, reviewer)) if sample["cue"] else 0
+    cue = 1 + len(_rest_of_cue(view._dataset, sample, rule, reviewer)) if sample["cue"] else 0
     return {"done": done, "of": len(found), "cue": cue}
+
+
+def _rest_of_cue(dataset: Any, sample: Any, rule: str, reviewer: str) -> Any:
+    found = ViewField("findings").contains([rule]) & ~_judged_by(rule, reviewer)
+    return same_cue(dataset, sample).match(found & (ViewField(KEY) != sample[KEY]))
 
 
 def _judged_by(rule: str, reviewer: str) -> Any:
