@@ -45,7 +45,6 @@ view:
 
 explain:
   profile: fast                    # paper: Adam, 100 steps: an optimum as good in six times the passes
-  scan: true                       # also hide windows outside the boxes: 25 passes a map
 """
 
 

@@ -97,12 +97,14 @@ _EXPLAIN = (
         caption="S in the boxes"),
     Column("p_saliency_in_context", f"p on S outside the boxes; {_BLACK}.", needs=_BOXES | _MASK,
         caption="S outside the boxes"),
-    Column("p_hide_outside", "p with a part outside the boxes hidden: the lowest of p_hide_map, p_hide_second and "
-        "p_hide_scan.", needs=_BOXES, caption="costliest tenth outside hidden"),
-    Column("hide_locator", "Whose proposal that was; ties go to the method.", "text", "the method | grad_cam | scan",
-        needs=_BOXES),
+    Column("p_hide_outside", "p with a part outside the boxes hidden: the lowest of p_hide_map, p_hide_outside_map, "
+        "p_hide_second and p_hide_scan.", needs=_BOXES, caption="costliest tenth outside hidden"),
+    Column("hide_locator", "Whose proposal that was; ties go to the method.", "text",
+        "the method | outside_map | grad_cam | scan", needs=_BOXES),
     Column("p_hide_map", f"p with the 10% of the view's pixels outside the boxes where S is highest {_BLUR}.",
         needs=_BOXES | _PLACE),
+    Column("p_hide_outside_map", "The same with the map of what outside the boxes carries the class in place of S; "
+        "null unless explain.outside.", needs=_BOXES),
     Column("p_hide_second", "The same with a Grad-CAM of the same layer in place of S; null if that is constant.",
         needs=_BOXES | _PLACE),
     Column("p_hide_scan", "Lowest p over 25 windows, each at most 10% of the view, with what the window holds "
@@ -110,8 +112,9 @@ _EXPLAIN = (
     Column("scan_box", "The window of p_hide_scan, upright image.", "region", "", "px", needs=_BOXES),
     Column("hidden_box", "Box of the largest connected part that p_hide_outside hid, upright image.", "region", "",
         "px", needs=_BOXES),
-    Column("outside_features", "The layer's feature maps averaged under that proposal's map outside the boxes, one "
-        "number a channel; not in SQL.", "vector", "", needs=_BOXES),
+    Column("outside_features", "The layer's feature maps averaged under that proposal's map outside the boxes, or over "
+        "the random tenth where hiding it costs no more than that; one number a channel; not in SQL.", "vector", "",
+        needs=_BOXES),
     Column("p_hide_inside", f"p with the most salient 10% of the view's pixels inside the boxes {_BLUR}.",
         needs=_BOXES | _PLACE),
     Column("p_hide_random", f"p with a seeded random blob of 10% of the view's pixels outside the boxes {_BLUR}.",

@@ -30,6 +30,14 @@ DEGENERATE_RANGE = 1e-30
 """A map whose range is not above this is constant: nothing stands out, and it normalises to zero."""
 
 
+_OUTSIDE = ".outside"
+
+
+def outside_maps_of(method: str) -> str:
+    """The name under which the maps of what outside the boxes carries the class stand beside those of a method."""
+    return f"{method}{_OUTSIDE}"
+
+
 @lru_cache(maxsize=64)
 def bilinear_matrix(source: int, target: int) -> NDArray[np.float32]:
     """Matrix (target, source) of bilinear interpolation with half-pixel centres (``align_corners=False``)."""
@@ -172,8 +180,10 @@ class MapStore:
         try:
             array = zarr.open_array(store=_store(directory), path=name, mode=mode)
         except FileNotFoundError:
+            own = method.removesuffix(_OUTSIDE)
+            setting = " and explain.outside" if own != method else ""
             raise UserError(
-                f"{directory.url} has no maps {name!r}; run the pipeline with explain.method {method!r} and "
+                f"{directory.url} has no maps {name!r}; run the pipeline with explain.method {own!r}{setting} and "
                 f"{target!r} among explain.targets"
             ) from None
         return cls(array)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from storage.errors import SightlineError, UserError
 from storage.files import Directory
-from storage.maps import CHUNK_ROWS, MapAttributes, MapStore, combined_checksum
+from storage.maps import CHUNK_ROWS, MapAttributes, MapStore, combined_checksum, outside_maps_of
 from storage.tables import PARTED, SCHEMAS, decode, encode
 
 DEFAULT_METHOD = "opti_cam"
@@ -99,9 +99,15 @@ MADE_FROM = "made_from"
 """Key of the metadata of a part of ``scores``: the :func:`seal` of the part of ``explain`` that it was made from."""
 
 
+MAPS_CHECKSUM = "maps_checksum"
+"""Entry of the metadata of a part of ``explain``: the checksum of its maps."""
+OUTSIDE_CHECKSUM = "outside_checksum"
+"""Likewise of its maps of what outside the boxes carries the class, where it has them."""
+
+
 def seal(vouched: Mapping[str, str]) -> str:
     """What tells a part of ``explain``, by its metadata, from another one that was committed in its place."""
-    return " ".join(vouched.get(key, "") for key in ("maps_checksum", "probes_fingerprint"))
+    return " ".join(vouched.get(key, "") for key in (MAPS_CHECKSUM, "probes_fingerprint"))
 
 
 class Run:
@@ -257,10 +263,12 @@ class Run:
         if "targets" not in vouched:
             return True
         start, _, stop = vouched["rows"].partition(":")
-        stores = [self.maps(target, method) for target in vouched["targets"].split(",")]
-        return vouched["maps_checksum"] == combined_checksum(
-            store.read(slice(int(start), int(stop))) for store in stores
-        )
+        rows, targets = slice(int(start), int(stop)), vouched["targets"].split(",")
+        same = vouched[MAPS_CHECKSUM] == combined_checksum(self.maps(target, method).read(rows) for target in targets)
+        if same and OUTSIDE_CHECKSUM in vouched:
+            outside = (self.outside_maps(target, method).read(rows) for target in targets)
+            same = vouched[OUTSIDE_CHECKSUM] == combined_checksum(outside)
+        return same
 
     def discard_part(self, part: Part) -> None:
         """Remove a part, before what it vouches for is changed."""
@@ -284,6 +292,13 @@ class Run:
     def maps(self, target: str = "label", method: str | None = None, *, mode: str = "r") -> MapStore:
         """The maps of a target and method, by default the audited one; raises UserError if the run has none."""
         return MapStore.open(self.directory, target, method or self.audited_method(), mode=mode)
+
+    def outside_maps(self, target: str, method: str, *, mode: str = "r") -> MapStore:
+        """The maps of what outside the boxes carries the class, which were made beside those of a target and method.
+
+        Raises UserError if the run has none.
+        """
+        return MapStore.open(self.directory, target, outside_maps_of(method), mode=mode)
 
     def methods(self) -> list[str]:
         """Methods with at least one committed part."""

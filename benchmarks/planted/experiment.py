@@ -132,7 +132,7 @@ def as_audited(dataset: Dataset, seed: int) -> Audited:
     transforms = [_VIEW.transform(one.picture.shape[1], one.picture.shape[0]) for one in dataset.audit]
     pairs = list(zip(transforms, dataset.audit, strict=True))
     return Audited(
-        views=np.stack([_to_view(one.picture) for one in dataset.audit]),
+        views=np.stack([to_view(one.picture) for one in dataset.audit]),
         coverage=np.stack([transform.coverage(one.boxes) for transform, one in pairs]),
         boxes=pad_boxes([transform.boxes_to_view(one.boxes) for transform, one in pairs]),
         labels=np.array([one.label for one in dataset.audit]),
@@ -140,7 +140,8 @@ def as_audited(dataset: Dataset, seed: int) -> Audited:
     )
 
 
-def _to_view(picture: np.ndarray) -> np.ndarray:
+def to_view(picture: np.ndarray) -> np.ndarray:
+    """The view of a picture (H, W, 3), uint8: (3, 224, 224)."""
     return render_view(Image.fromarray(picture), _VIEW)
 
 
@@ -149,7 +150,7 @@ def _truth(dataset: Dataset, audited: Audited, probabilities: np.ndarray, optica
     with_pair = [k for k, one in enumerate(dataset.audit) if one.without is not None]
     p_with = probabilities[np.arange(len(audited)), audited.labels]
     p_without = p_with.copy()
-    clean = np.stack([_to_view(one.without) for one in dataset.audit if one.without is not None])
+    clean = np.stack([to_view(one.without) for one in dataset.audit if one.without is not None])
     p_without[with_pair] = class_probabilities(opticam, clean)[range(len(with_pair)), audited.labels[with_pair]]
     cues = np.array([one.cue or "" for one in dataset.audit])
     home = np.array([dataset.cued.get(one.label) == one.cue and one.cue is not None for one in dataset.audit])

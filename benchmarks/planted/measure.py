@@ -211,7 +211,7 @@ def measure_without_maps(opticam: OptiCam, audited: Audited) -> Columns:
         inside, p, full = batch.coverage[:, None], batch.probabilities, batch.p_full
         box, context = p(batch.images * inside), p(batch.images * (1 - inside))
         near = _grown(~batch.outside, BLEED)[:, None].to(inside)
-        scan = _scan(batch)
+        scan = scan_drops(batch)
         columns = {
             "p_full": full,
             "minus_p_box": full - box,
@@ -317,7 +317,7 @@ def _drop_with(batch: Batch, ranking: Tensor, allowed: Tensor, area: float, fill
     return torch.where(defined, batch.p_full - left, torch.nan)
 
 
-def _scan(batch: Batch) -> Tensor:
+def scan_drops(batch: Batch) -> Tensor:
     """Drop of p for each window of the pipeline's occlusion scan, less what lies in a box: (rows, columns, N); -inf
     where all of it does."""
     drops = []

@@ -29,11 +29,12 @@ from stages.explain.plan import (
     maps_checksum,
 )
 from stages.explain.probes.evidence import Explained, defined, evidence
+from stages.explain.probes.probes import outside_of
 from stages.explain.probes.surroundings import Donors
 from stages.geometry import Boxes, ViewTransform
 from storage import Run
 from storage.images import ImageError
-from storage.maps import combined_checksum
+from storage.run import MAPS_CHECKSUM
 from storage.samples import own_boxes, read_unchanged
 from storage.tables import EXPLAIN
 
@@ -86,6 +87,8 @@ class _Output:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    outside: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Maps of what outside the boxes carries the class, where that is asked."""
 
 
 @dataclass
@@ -130,14 +133,15 @@ def explain_shard(
 
     with worker.lock:
         output, worker.batch = halving(explain, worker.batch)
-    if kept is None:
+    if kept is None or output.outside:
         run.discard_part(part)
-        for target, maps in output.maps.items():
-            run.maps(target, plan.explain.method, mode="r+").write(rows.start, maps)
+    for target, maps in output.maps.items() if kept is None else ():
+        run.maps(target, plan.explain.method, mode="r+").write(rows.start, maps)
+    for target, maps in output.outside.items():
+        run.outside_maps(target, plan.explain.method, mode="r+").write(rows.start, maps)
     output.rows.sort(key=lambda row: (row["row"], row["target"]))
-    # The checksum of the maps that this task made, not of those on disk: another task may have written there since.
-    made = output.maps if kept is None else kept.maps
-    metadata = fingerprints.metadata(rows, made, combined_checksum(made.values()))
+    # The checksums of the maps that this task made, not of those on disk: another task may have written there since.
+    metadata = fingerprints.metadata(rows, output.maps if kept is None else kept.maps, output.outside)
     run.write_part(part, pa.Table.from_pylist(output.rows, schema=EXPLAIN), metadata)
     return ShardReport(
         index=index,
@@ -156,8 +160,10 @@ def _explain_samples(
     kept: _Kept | None,
     progress: Callable[[int], object],
 ) -> _Output:
-    shape = (len(rows), *plan.store_shape)
-    output = _Output(maps={target: np.full(shape, np.nan, np.float32) for target in plan.explain.targets})
+    def empty(grid: tuple[int, int]) -> dict[str, NDArray[np.float32]]:
+        return {target: np.full((len(rows), *grid), np.nan, np.float32) for target in plan.explain.targets}
+
+    output = _Output(maps=empty(plan.store_shape), outside=empty(plan.layer.grid) if plan.explain.outside else {})
     for batch in _batched(_items(plan, worker.opticam, samples, output), plan.explain.batch_size):
         _explain_batch(plan, worker, batch, rows.start, output, kept)
         progress(len(output.rows) // len(plan.explain.targets))
@@ -177,7 +183,7 @@ def _reusable(run: Run, plan: ExplainPlan, index: int, fingerprint: str, samples
     if metadata is None or metadata.get("maps_fingerprint") != fingerprint:
         return None
     rows = plan.shard(index)
-    if metadata.get("maps_checksum") != maps_checksum(run, plan, rows):
+    if metadata.get(MAPS_CHECKSUM) != maps_checksum(run, plan, rows):
         return None
     stored = run.read_part(plan.part(index)).to_pylist()
     unreadable = {sample["row"] for sample in samples.to_pylist() if sample["status"] == "unreadable"}
@@ -291,6 +297,9 @@ def _explain_batch(
     second = torch.zeros_like(maps)
     if plan.explain.method != "grad_cam":
         second = upsample(opticam.grad_cam(images, targets), view_size)
+    carriers = None
+    if plan.explain.outside:
+        carriers = opticam.maximize_outside(images, features, targets, outside_of(coverage, has_box))
     own = made.status[: len(items)]
     transforms = [item.view.transform for item in items]
     explained = Explained(
@@ -306,16 +315,20 @@ def _explain_batch(
         seeds=seeds,
         status=own,
         transforms=transforms,
+        outside_map=None if carriers is None else carriers.maps().nan_to_num(nan=0.0),
     )
     probes = evidence(opticam.probabilities, explained, worker.donors, plan.layer.grid, plan.explain)
     # Where the network returned NaN half-way there is a best iterate, but it cannot be trusted.
     grids_out = made.grid[: len(items)].float().cpu().numpy().copy()
     grids_out[[word == "non_finite" for word in own]] = np.nan
+    outside_grids = None if carriers is None else carriers.grid.float().cpu().numpy()
     for place, item in enumerate(items):
         trace = {name: defined(value) for name, value in made.trace[place].items()}
         values = {**item.shared, **probes[place], **trace}
         for target in item.targets:
             output.maps[target][item.view.sample["row"] - first_row] = grids_out[place]
+            if outside_grids is not None and probes[place].get("p_hide_outside_map") is not None:
+                output.outside[target][item.view.sample["row"] - first_row] = outside_grids[place]
             row = _row(plan, item.view.sample, target, own[place], _REASONS.get(own[place]), **values)
             if not item.first or target != item.targets[0]:
                 row["image_features"] = None  # the image's, stored once

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from stages.explain.donors import Donor
 from stages.explain.methods.methods import optimizes, require, store_shape
@@ -17,13 +19,13 @@ from stages.explain.network.device import Device
 from stages.explain.network.model import Classifier, ModelSettings, load_classifier
 from stages.explain.network.view import ViewSettings
 from stages.explain.opticam.layer import TargetLayer
-from stages.explain.opticam.opticam import OptiCam
+from stages.explain.opticam.opticam import OUTSIDE, OptiCam
 from stages.explain.probes.probes import PROBES_VERSION
 from stages.explain.settings import ExplainSettings
 from storage import Run
 from storage.errors import UserError
-from storage.maps import MapAttributes, combined_checksum
-from storage.run import Part
+from storage.maps import MapAttributes, combined_checksum, outside_maps_of
+from storage.run import MAPS_CHECKSUM, OUTSIDE_CHECKSUM, Part
 
 EXPLAIN_VERSION = 1
 """Raised by hand when the code changes what a map is; a golden-output test guards it."""
@@ -93,8 +95,8 @@ class ExplainPlan:
         """What the maps and the probes of these samples depend on."""
         basis, boxes = self.basis(samples), self.boxes(samples)
         maps = _digest({"basis": basis, **self.explain.made_by()})
-        probes = {"maps": maps, "boxes": boxes, "scan": self.explain.scan, "curves": self.explain.curves}
-        return Fingerprints(basis, boxes, maps, _digest(probes))
+        asked = {name: getattr(self.explain, name) for name in ("outside", "scan", "curves")}
+        return Fingerprints(basis, boxes, maps, _digest({"maps": maps, "boxes": boxes, **asked}))
 
 
 @dataclass(frozen=True)
@@ -106,17 +108,20 @@ class Fingerprints:
     maps: str
     probes: str
 
-    def metadata(self, rows: range, targets: Iterable[str], maps_checksum: str) -> dict[str, str]:
-        """What the part of these rows vouches for; the checksum is of the targets' maps, in their order."""
-        return {
+    def metadata(
+        self, rows: range, maps: Mapping[str, NDArray[np.float32]], outside: Mapping[str, NDArray[np.float32]]
+    ) -> dict[str, str]:
+        """What the part of these rows vouches for; ``maps`` and ``outside`` (may be empty) are by target."""
+        vouched = {
             "rows": f"{rows.start}:{rows.stop}",
-            "targets": ",".join(targets),
+            "targets": ",".join(maps),
             "basis": self.basis,
             "boxes": self.boxes,
             "maps_fingerprint": self.maps,
             "probes_fingerprint": self.probes,
-            "maps_checksum": maps_checksum,
+            MAPS_CHECKSUM: combined_checksum(maps.values()),
         }
+        return vouched | ({OUTSIDE_CHECKSUM: combined_checksum(outside.values())} if outside else {})
 
 
 def _digest(content: Any) -> str:
@@ -158,12 +163,12 @@ def make_plan(
 def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
     """Make the arrays of the plan's targets, or grow them; attributes say what they are once this is done.
 
-    Parts of the method go before an array is made anew, since they vouch for maps that it does not have.
+    Parts go before an array is made anew whose maps they vouch for, since it does not have them.
     """
-    iterates, shard = optimizes(plan.explain.method), plan.explain.shard_size
+    method, iterates = plan.explain.method, optimizes(plan.explain.method)
     for target in plan.explain.targets:
         attributes = MapAttributes(
-            method=plan.explain.method,
+            method=method,
             target=target,
             model=plan.model.source,
             weights_digest=plan.weights_digest,
@@ -177,10 +182,28 @@ def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
             fill=plan.explain.fill if iterates else None,
             class_names=plan.class_names,
         )
-        if not run.fits_maps(attributes, grid=plan.store_shape, shard=shard):
-            for part in list(run.parts("explain", plan.explain.method)):
+        _create_array(run, plan, attributes, plan.store_shape, MAPS_CHECKSUM)
+        if plan.explain.outside:
+            asked = replace(
+                attributes,
+                method=outside_maps_of(method),
+                normalization=OUTSIDE.normalization,
+                objective="margin lost",
+                fill="blur",
+            )
+            _create_array(run, plan, asked, plan.layer.grid, OUTSIDE_CHECKSUM)
+
+
+def _create_array(
+    run: Run, plan: ExplainPlan, attributes: MapAttributes, grid: tuple[int, int], vouched_by: str
+) -> None:
+    """Make or grow an array; ``vouched_by`` is the entry of a part's metadata that speaks of its maps."""
+    shard = plan.explain.shard_size
+    if not run.fits_maps(attributes, grid=grid, shard=shard):
+        for part, vouched in run.footers("explain", plan.explain.method).items():
+            if vouched_by in vouched:
                 run.discard_part(part)
-        run.create_maps(attributes, rows=plan.rows, grid=plan.store_shape, shard=shard)
+    run.create_maps(attributes, rows=plan.rows, grid=grid, shard=shard)
 
 
 def make_opticam(

@@ -44,6 +44,9 @@ class ExplainSettings:
     fill: Fill = "black"
     """What masked-out pixels become while optimising: ``black``, the image's ``mean`` colour, its ``blur``, or
     ``training_mean``, the mean colour of the training set, which is what a mask on the normalised input leaves."""
+    outside: bool = True
+    """Also ask Opti-CAM what outside the boxes costs the class most when it is hidden: 8 more forward passes and 6
+    backward. Its map is a third proposal of what to hide."""
     scan: bool = False
     """Also hide windows of 10% of the view on a 5 x 5 lattice, outside the boxes, and count the costliest: 25 more
     forward passes, for what no map points at."""

@@ -245,12 +245,13 @@ def _differences(a: _Source, b: _Source) -> tuple[Difference, ...]:
 
 
 def _notes(a: _Source, b: _Source) -> tuple[str, ...]:
-    scans = [bool(source.info.section("explain").get("scan")) for source in (a, b)]
-    if scans[0] == scans[1]:
-        return ()
-    return (
-        f"explain.scan is on in {'A' if scans[0] else 'B'} alone: its drop_outside is the largest of more proposals, "
-        "and higher for that reason",
+    asked = [source.info.section("explain") for source in (a, b)]
+    return tuple(
+        f"explain.{name} is on in {'A' if of_a else 'B'} alone: its drop_outside is the largest of more proposals, "
+        "and higher for that reason"
+        for name in ("outside", "scan")
+        for of_a, of_b in [[bool(settings.get(name)) for settings in asked]]
+        if of_a != of_b
     )
 
 

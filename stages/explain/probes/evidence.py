@@ -15,13 +15,24 @@ from stages.explain.opticam.blur import blur
 from stages.explain.opticam.objective import normalize
 from stages.explain.probes.curves import insertion_deletion
 from stages.explain.probes.pooling import pool
-from stages.explain.probes.probes import ClassProbabilities, crop_outside, most_salient, outside_of, probe
+from stages.explain.probes.probes import (
+    ClassProbabilities,
+    crop_outside,
+    hide,
+    most_salient,
+    outside_of,
+    probe,
+    random_blobs,
+)
 from stages.explain.probes.scan import Window, scan
 from stages.explain.probes.surroundings import Donors, transplants, without_surroundings
 from stages.explain.settings import ExplainSettings
 from stages.geometry import Boxes, ViewTransform, clip_boxes, largest_component_box
 from stages.masks import hidden_pixels
 from storage.columns import needing
+
+MATTERS = 0.02
+"""What hides something that matters costs the class this much more than hiding a random tenth does."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,8 @@ class Explained:
     """Status of each map."""
     transforms: Sequence[ViewTransform]
     """From each image to its view."""
+    outside_map: Tensor | None = None
+    """What outside the boxes carries the class, (N, H, W) in [0, 1], where that was asked."""
 
 
 @torch.no_grad()
@@ -80,8 +93,7 @@ def evidence(
         if status == "degenerate_map" or constant[place]:
             row |= dict.fromkeys(needing("place"))
         rows.append({} if status == "non_finite" else row | _costliest(row, settings.method))
-    locators = [row.get("hide_locator") for row in rows]
-    return [row | what for row, what in zip(rows, _what_was_hidden(batch, pointed, locators), strict=True)]
+    return [row | what for row, what in zip(rows, _what_was_hidden(batch, pointed, rows, grid), strict=True)]
 
 
 def _columns(
@@ -112,6 +124,9 @@ def _columns(
     ]
     columns["crop_outside_box"] = _in_image(parts.tolist(), batch.transforms)
     pointed: dict[str, Tensor] = {"grad_cam": normalize(batch.second), settings.method: maps}
+    if batch.outside_map is not None:
+        pointed["outside_map"] = batch.outside_map
+        columns["p_hide_outside_map"] = _values(hide(probabilities, images, blurred, batch.outside_map, outside))
     if settings.scan:
         # Undefined where the maps' proposals are: a tenth of the view must lie outside.
         enough = outside.flatten(1).sum(1) >= hidden_pixels(*outside.shape[1:])
@@ -131,26 +146,40 @@ def _costliest(row: Mapping[str, Any], method: str) -> dict[str, Any]:
     """The lowest p of those that the locators' proposals gave, and whose it was; the method's own where they tie."""
     if row["p_hide_map"] is None:
         return {}
-    proposals = [(row["p_hide_map"], method), (row["p_hide_second"], "grad_cam"), (row.get("p_hide_scan"), "scan")]
+    proposals = [
+        (row["p_hide_map"], method),
+        (row.get("p_hide_outside_map"), "outside_map"),
+        (row["p_hide_second"], "grad_cam"),
+        (row.get("p_hide_scan"), "scan"),
+    ]
     p, locator = min((proposal for proposal in proposals if proposal[0] is not None), key=lambda proposal: proposal[0])
     return {"p_hide_outside": p, "hide_locator": locator}
 
 
 def _what_was_hidden(
-    batch: Explained, pointed: Mapping[str, Tensor], locators: Sequence[str | None]
+    batch: Explained, pointed: Mapping[str, Tensor], rows: Sequence[Mapping[str, Any]], grid: tuple[int, int]
 ) -> list[dict[str, Any]]:
-    """Where each image's locator hid something, and what the layer's features are there; nothing without a locator."""
+    """Where each image's locator hid something, and what the layer's features are there; nothing without a locator.
+
+    Where that costs the class no more than a random tenth does, the place means nothing, and the features are those of
+    the random tenth: an arbitrary place outside the boxes, which cues are compared with.
+    """
     chosen = torch.zeros_like(batch.maps)
-    for place, locator in enumerate(locators):
-        if locator is not None:
-            chosen[place] = pointed[locator][place]
+    carries = torch.zeros_like(batch.has_box)
+    for place, row in enumerate(rows):
+        if row.get("hide_locator"):
+            chosen[place] = pointed[row["hide_locator"]][place]
+            carries[place] = row["p_hide_random"] - row["p_hide_outside"] >= MATTERS
     outside = outside_of(batch.coverage, batch.has_box)
-    hidden = most_salient(chosen, outside, hidden_pixels(*outside.shape[1:]))[0] & (chosen > 0)
+    count = hidden_pixels(*outside.shape[1:])
+    hidden = most_salient(chosen, outside, count)[0] & (chosen > 0)
     boxes = _in_image(largest_component_box(hidden.float().cpu().numpy()).tolist(), batch.transforms)
-    vectors = _vectors(pool(batch.features, chosen * (1 - batch.coverage)))
+    arbitrary = most_salient(random_blobs(batch.seeds, grid, batch.maps), outside, count)[0].to(chosen)
+    pooled = torch.where(carries[:, None, None], chosen * (1 - batch.coverage), arbitrary)
+    vectors = _vectors(pool(batch.features, pooled))
     return [
-        {"hidden_box": box, "outside_features": vector} if locator else {}
-        for locator, box, vector in zip(locators, boxes, vectors, strict=False)  # a padded batch has vectors to spare
+        {"hidden_box": box, "outside_features": vector} if row.get("hide_locator") else {}
+        for row, box, vector in zip(rows, boxes, vectors, strict=False)  # a padded batch has vectors to spare
     ]
 
 

@@ -22,7 +22,7 @@ from stages.explain.opticam.opticam import upsample
 from stages.geometry import EIGHT_NEIGHBOURS, Boxes, largest_component_box
 from stages.masks import hidden_pixels, kept_parts
 
-PROBES_VERSION = 6
+PROBES_VERSION = 7
 Probabilities = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) in [0, 1] to the probability of each image's explained class, (N,)."""
 

@@ -108,7 +108,7 @@ def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[
         Field(f"{RECORD}.explain_status", "text", "Whether there is a map."),
         Field(f"{RECORD}.scores_status", "text", "Whether the scores are defined."),
         Field(f"{RECORD}.remarks", "texts", "Why a status is not ok."),
-        Field(f"{RECORD}.hide_locator", "text", "Who said what to hide: the method, grad_cam or scan."),
+        Field(f"{RECORD}.hide_locator", "text", "Who said what to hide: the method, outside_map, grad_cam or scan."),
         Field(DIGEST, "text", "Digest of what was loaded: a sample that did not change is not written again."),
     ]
 

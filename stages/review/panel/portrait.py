@@ -73,12 +73,14 @@ class Portrait:
     hidden_box: Edges | None
     """Largest part that was hidden for p_hide_outside, image px."""
     hide_locator: str | None
-    """Who proposed that part: the method, grad_cam or scan."""
+    """Who proposed that part: the method, outside_map, grad_cam or scan."""
     scan_box: Edges | None
     """Window of the scan that lowers p most, image px."""
     view: ViewTransform
     saliency: NDArray[np.float32] | None
     """The map in [0, 1] at the network's input, (H, W); None if there is none."""
+    outside: NDArray[np.float32] | None
+    """The map of what outside the boxes carries the class, likewise; None unless that proposed what was hidden."""
     uri: str
     interpolation: Interpolation
 
@@ -102,6 +104,7 @@ def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
     attributes = maps.attributes
     names = attributes.class_names
     predicted, own = explained.get("pred_index"), explained.get("class_index")
+    locator = explained.get("hide_locator")
     probes = {name: _number(explained.get(name)) for name in captions()}
     name = (None if own is None else class_name(names, own)) or sample["label"] or "the class"
     seen_as = None if predicted is None else class_name(names, predicted)
@@ -124,10 +127,11 @@ def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
         height=height,
         boxes=tuple(own_boxes(sample)),
         hidden_box=_edges(explained.get("hidden_box")),
-        hide_locator=explained.get("hide_locator"),
+        hide_locator=locator,
         scan_box=_edges(explained.get("scan_box")),
         view=ViewTransform.of_maps(attributes, width, height),
         saliency=_saliency(maps, sample["row"]),
+        outside=_saliency(run.outside_maps(target, method), sample["row"]) if locator == "outside_map" else None,
         uri=sample["uri"],
         interpolation=attributes.interpolation,
     )
@@ -213,8 +217,9 @@ def _seen(portrait: Portrait, image: Image.Image) -> dict[str, NDArray[np.uint8]
     if coverage is not None:
         seen["p_hide_context"] = hide(whole, 1 - coverage)
         seen["p_hide_far"] = hide(whole, far_outside(coverage))
-    if coverage is not None and saliency is not None and portrait.hide_locator == portrait.method:
-        seen["p_hide_outside"] = hide(whole, tenth_outside(saliency, coverage))
+    chosen = {portrait.method: saliency, "outside_map": portrait.outside}.get(portrait.hide_locator or "")
+    if coverage is not None and chosen is not None:
+        seen["p_hide_outside"] = hide(whole, tenth_outside(chosen, coverage))
     elif coverage is not None and portrait.scan_box is not None and portrait.hide_locator == "scan":
         seen["p_hide_outside"] = hide(whole, window_outside(portrait.scan_box, view, coverage))
     return seen

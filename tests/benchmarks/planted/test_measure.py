@@ -36,7 +36,7 @@ def audited_of(samples: list[dict]) -> Audited:
 
 def test_the_drops_measured_in_memory_are_those_that_the_pipeline_stores(tmp_path: Path) -> None:
     samples = samples_of(tmp_path / "images", range(N), BOX)
-    explaining = settings(scan=True, targets=("label",))
+    explaining = settings(outside=False, scan=True, targets=("label",))
     url = str(tmp_path / "run")
     run, plan = planned(url, samples, explaining, donors=settle_donors(Run.create(url), samples))
     explain_shard(plan, 0, samples)

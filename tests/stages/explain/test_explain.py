@@ -14,6 +14,7 @@ from stages.explain.network.model import IMAGENET_MEAN, IMAGENET_STD
 from stages.explain.network.view import render_view
 from stages.explain.plan import EXPLAIN_VERSION, pending_shards, shard_samples
 from storage import MapStore, Run
+from storage.errors import UserError
 from tests.stages.explain.networks import TinyNet, tiny
 from tests.stages.explain.shards import (
     COUNT,
@@ -31,7 +32,7 @@ from tests.stages.explain.shards import (
     undefined_probes,
 )
 
-HIDING_OUTSIDE = ("p_hide_outside", "p_hide_map", "p_hide_second", "p_hide_random")
+HIDING_OUTSIDE = ("p_hide_outside", "p_hide_map", "p_hide_outside_map", "p_hide_second", "p_hide_random")
 WITHOUT = ("p_hide_context", "p_hide_context_neutral", "p_hide_far")
 TRANSPLANTS = ("p_transplant", "p_transplant_null")
 """Undefined without donors, which these plans do not have."""
@@ -51,7 +52,39 @@ def test_every_sample_and_target_has_a_row_and_a_map(whole):
     assert all(0 <= value <= 1 for values in probabilities.values() for value in values if value is not None)
     assert all(row["objective_best"] >= row["objective_start"] for row in rows.values())
     assert {row["iterations"] for row in rows.values()} == {4}
+    assert {row["hide_locator"] for row in rows.values()} <= {"opti_cam", "outside_map", "grad_cam"}
+
+
+def test_the_maps_of_what_lies_outside_are_those_of_the_library_and_are_vouched_for(images, tmp_path):
+    samples = samples_of(images, range(8))
+    run, _ = explain(str(tmp_path), samples)
+    opticam = OptiCam(tiny(), mean=IMAGENET_MEAN, std=IMAGENET_STD, input_size=(VIEW.size, VIEW.size))
+    views = torch.stack([torch.from_numpy(render_view(picture(seed), VIEW)) for seed in range(8)]) / 255
+    boxes = [VIEW.transform(40, 30).coverage([[5, 5, 25, 20]])] * 8
+    outside = torch.from_numpy(np.stack(boxes)) <= 1e-6
+    targets = torch.arange(8) % 5
+    made = opticam.maximize_outside(views, opticam.features(views).maps, targets, outside)
+    stored = run.outside_maps("label", "opti_cam")
+    np.testing.assert_allclose(stored.read(slice(0, 8)), made.grid.numpy(), rtol=1e-5, atol=1e-6)
+    (vouched,) = run.footers("explain").values()
+    assert run.has_maps("opti_cam", vouched)
+    run.outside_maps("predicted", "opti_cam", mode="r+").write(3, np.zeros((1, 8, 8), np.float32))
+    assert not run.has_maps("opti_cam", vouched)
+
+
+def test_without_the_question_there_is_no_third_proposal_and_no_third_map(images, tmp_path):
+    samples = samples_of(images, range(3))
+    run, _ = explain(str(tmp_path), samples, settings(outside=False))
+    rows = rows_by_key(run)
+    assert {row["p_hide_outside_map"] for row in rows.values()} == {None}
     assert {row["hide_locator"] for row in rows.values()} <= {"opti_cam", "grad_cam"}
+    with pytest.raises(UserError, match=r"explain.method 'opti_cam' and explain.outside and 'label' among"):
+        run.outside_maps("label", "opti_cam")
+    maps = maps_by_key(run)
+    run, reports = explain(str(tmp_path), samples)
+    assert len(reports) == 1
+    assert maps_by_key(run) == maps
+    assert all(row["p_hide_outside_map"] is not None for row in rows_by_key(run).values())
 
 
 @pytest.mark.parametrize(
@@ -125,8 +158,10 @@ def test_corrected_boxes_recompute_the_probes_of_their_shard_and_no_map(images, 
     assert [report.index for report in reports] == [1]
     after = files(tmp_path / "maps.zarr")
     chunks = {name for name in maps if "/c/" in name}
-    assert chunks
-    assert {name: after[name] for name in chunks} == {name: maps[name] for name in chunks}
+    rewritten = {name for name in chunks if after[name] != maps[name]}
+    # Where the boxes are others, so is what lies outside them.
+    assert rewritten == {f"opti_cam.outside/{target}/c/1/0/0" for target in ("label", "predicted")}
+    assert len(chunks) == 8
     first = "opti_cam/part-00000.parquet"
     assert files(tmp_path / "explain")[first] == parts[first]
     changed = {key for key, row in rows_by_key(run).items() if row != rows[key]}
@@ -232,6 +267,17 @@ def test_appended_samples_keep_the_maps_of_the_full_shards(images, tmp_path):
     assert len(rows_by_key(run)) == 140
 
 
+def test_maps_of_what_lies_outside_that_are_gone_are_made_again_and_no_other(images, tmp_path):
+    samples = samples_of(images, range(40))
+    run, _ = explain(str(tmp_path), samples)
+    wanted = [run.outside_maps(target, "opti_cam").read(slice(0, 40)) for target in ("label", "predicted")]
+    shutil.rmtree(tmp_path / "maps.zarr" / "opti_cam.outside")
+    run, reports = explain(str(tmp_path), samples)
+    assert len(reports) == 2
+    for target, maps in zip(("label", "predicted"), wanted, strict=True):
+        np.testing.assert_array_equal(run.outside_maps(target, "opti_cam").read(slice(0, 40)), maps)
+
+
 @pytest.mark.parametrize(("first", "then"), [(32, 64), (64, 32)])
 def test_another_shard_size_repeats_no_row(images, tmp_path, whole, first, then):
     samples = samples_of(images, range(COUNT))
@@ -328,7 +374,8 @@ def test_scan_and_curves_are_made_on_top_of_the_maps_that_are_there(images, tmp_
         }
         assert 0 <= row["insertion"] <= 1
         assert 0 <= row["deletion"] <= 1
-        assert row["p_hide_outside"] == min(row["p_hide_map"], row["p_hide_second"], row["p_hide_scan"])
+        proposals = ("p_hide_map", "p_hide_outside_map", "p_hide_second", "p_hide_scan")
+        assert row["p_hide_outside"] == min(row[name] for name in proposals)
     alone, _ = explain(str(tmp_path / "alone"), samples_of(images, [2]), asked)
     assert rows_by_key(alone)["2.png", "label"] == rows_by_key(run)["2.png", "label"]
 

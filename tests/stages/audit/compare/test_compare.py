@@ -245,12 +245,13 @@ def test_another_view_or_mask_is_refused_with_the_key(pair, section, key, values
         compare(*runs)
 
 
-def test_a_scan_on_one_side_alone_is_noted(pair) -> None:
+@pytest.mark.parametrize("name", ["outside", "scan"])
+def test_a_locator_on_one_side_alone_is_noted(pair, name) -> None:
     a, b = pair([{}], [{}])
     assert compare(a, b).notes == ()
-    b.write_info(RunInfo(config={"explain": {"scan": True}}))
+    b.write_info(RunInfo(config={"explain": {name: True}}))
     (note,) = compare(a, b).notes
-    assert "explain.scan is on in B alone" in note
+    assert f"explain.{name} is on in B alone" in note
 
 
 def test_a_resize_that_squash_does_not_use_may_differ(pair) -> None:

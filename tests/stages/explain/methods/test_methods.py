@@ -56,7 +56,7 @@ def test_every_method_fills_the_same_tables_under_its_own_key(images, tmp_path, 
         assert all(row[name] is None for name in ("objective_start", "objective_best", "iterations"))
         if row["status"] == "ok":
             assert 0 <= row["p_saliency"] <= 1
-            assert row["hide_locator"] in ({None} if method == "uniform" else {method, "grad_cam"})
+            assert row["hide_locator"] in ({None} if method == "uniform" else {method, "outside_map", "grad_cam"})
     _, reports = explain(str(tmp_path), samples, settings(method=method))
     assert reports == []
 

@@ -54,6 +54,65 @@ def test_a_map_does_not_depend_on_its_batch_mates():
     assert torch.equal(together.trace[:, 2], apart.trace[:, 5])
 
 
+class Places(torch.nn.Module):
+    """Four feature maps, each the red of one quadrant of the view times its height, so that their mean is not constant;
+    the logit of class 0 adds up the reds with weights."""
+
+    HEIGHTS = torch.tensor([1.0, 0.8, 0.6, 0.9])
+
+    def __init__(self, weights):
+        super().__init__()
+        quadrants = torch.zeros(4, 1, 2, 2)
+        for k in range(4):
+            quadrants[k, 0, k // 2, k % 2] = 1
+        self.register_buffer("quadrants", quadrants.repeat_interleave(16, 2).repeat_interleave(16, 3))
+        self.features = torch.nn.Identity()
+        self.weights = torch.nn.Parameter(torch.tensor(weights))
+
+    def forward(self, x):
+        red = torch.nn.functional.avg_pool2d(x[:, :1] ** 2 * self.quadrants[:, 0], 8)
+        logit = self.features(red * self.HEIGHTS[:, None, None]).mean((2, 3)) @ (self.weights / self.HEIGHTS)
+        return torch.stack([logit, torch.zeros_like(logit), -logit], 1)
+
+
+@pytest.mark.parametrize("sigmoid", [False, True], ids=["softmax", "sigmoid"])
+def test_what_carries_the_class_outside_is_found_whatever_lies_inside(sigmoid):
+    # Quadrants: in the box, against the class, weakly for it, strongly for it.
+    network = Places([50.0, -20.0, 5.0, 20.0])
+    opticam = OptiCam(network, layer="features", input_size=(32, 32), sigmoid=sigmoid)
+    images = torch.zeros(1, 3, 32, 32)
+    images[:, 0] = (torch.arange(32)[:, None] + torch.arange(32)) % 2  # a blur takes this to a half
+    outside = torch.ones(1, 32, 32, dtype=torch.bool)
+    outside[:, :16, :16] = False
+    found = opticam.maximize_outside(images, opticam.features(images).maps, torch.tensor([0]), outside)
+    map_ = found.maps()[0]
+    assert map_[16:, 16:].mean() == map_.view(2, 16, 2, 16).mean((1, 3)).max()
+    assert map_[16:, 16:].mean() > 0.9
+    assert map_[:12, 20:].max() < 0.2  # clear of what the upsampling spreads
+
+    def by_hand(mask):  # blurred, red is a half: its square falls from a half on average to a quarter
+        weights = torch.tensor([0, -20.0, 5.0, 20.0]).view(1, 2, 2)
+        red = images[:, 0] + mask * (0.5 - images[:, 0])
+        shares = (red**2).view(1, 2, 16, 2, 16).mean((2, 4)) / 4
+        inside = 50 * (images[:, 0, :16, :16] ** 2).mean() / 4
+        logit = inside + (shares * weights).sum()
+        return -logit if sigmoid else torch.logsumexp(torch.stack([torch.zeros(()), -logit]), 0) - logit
+
+    assert found.objective_best.item() == pytest.approx(by_hand(found.maps() * outside).item(), abs=0.02)
+    alone = torch.zeros(1, 32, 32)
+    alone[:, 16:, 16:] = 1
+    assert found.objective_best.item() >= by_hand(alone).item()
+
+
+def test_where_nothing_lies_outside_the_weights_stay_uniform():
+    opticam = OptiCam(tiny(), input_size=(32, 32))
+    images = pictures(2, 32, torch.float32)
+    features = opticam.features(images).maps
+    outside = torch.zeros(2, 32, 32, dtype=torch.bool)
+    found = opticam.maximize_outside(images, features, torch.tensor([0, 1]), outside)
+    torch.testing.assert_close(found.grid, features.mean(1))
+
+
 def test_an_image_of_nan_leaves_the_others_alone():
     opticam = OptiCam(tiny(), settings=OptiCamSettings(steps=5), input_size=(32, 32))
     images, targets = pictures(4, 32, torch.float32), torch.zeros(4, dtype=torch.int64)

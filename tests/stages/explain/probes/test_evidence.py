@@ -87,6 +87,17 @@ def test_the_costlier_proposal_is_the_evidence_and_each_is_kept(own, second, loc
     assert "p_hide_scan" not in row
 
 
+def test_what_carries_the_class_outside_the_boxes_is_a_third_proposal():
+    side = (slice(4, 12), slice(0, 5))  # 40 px, where neither map points
+    softmax = weighing((side, 0.03), (OWN, 0.01), (SECOND, 0.01))
+    (row,) = rows(softmax, batch(outside_map=lit(side)))
+    assert (row["hide_locator"], row["p_hide_outside"]) == ("outside_map", row["p_hide_outside_map"])
+    assert row["p_hide_outside_map"] == pytest.approx(20 * 0.05 - 10 * 0.03, abs=0.01)
+    assert row["hidden_box"] == {"x0": 0, "y0": 4, "x1": 10, "y1": 12}  # the image is twice as wide as the view
+    (row,) = rows(weighing((OWN, 0.01)), batch(outside_map=lit(OWN)))
+    assert row["hide_locator"] == "opti_cam"  # the method's own where they tie
+
+
 def test_a_scan_finds_what_no_map_points_at_and_says_where_in_the_image():
     corner = (slice(7, 13), slice(0, 6))  # on the left edge, half-way down: away from both maps
     softmax = weighing((corner, 0.03), (OWN, 0.005))
@@ -109,9 +120,25 @@ def test_the_features_are_those_under_the_map_whose_proposal_counts(own, second,
     assert row["hidden_box"] == (top if where[0] else top | {"y0": 18, "y1": 20})
 
 
+def test_where_hiding_costs_nothing_the_features_are_of_an_arbitrary_place():
+    box = (8, 8, 12, 12)
+    inside = (slice(8, 12), slice(8, 12))
+    (row,) = rows(weighing((inside, 0.05)), batch(box=box, seeds=(7,)))  # nothing outside is worth anything
+    assert row["p_hide_outside"] == row["p_hide_random"]
+    noise = torch.from_numpy(np.random.default_rng(7).random(GRID))[None, None].float()
+    blob = torch.nn.functional.interpolate(noise, (SIDE, SIDE), mode="bilinear")[0, 0]
+    blob[inside] = -1
+    place = torch.zeros(SIDE * SIDE)
+    place[blob.flatten().argsort(descending=True)[: SIDE * SIDE // 10]] = 1
+    shares = place.view(2, 10, 2, 10).sum((1, 3)).flatten() / (SIDE * SIDE // 10)
+    assert row["outside_features"] == pytest.approx(shares.tolist(), abs=2e-3)
+    assert row["hidden_box"] == {"x0": 0, "y0": 0, "x1": 40, "y1": 2}  # still what the map had hidden
+
+
 def test_what_lies_in_a_box_has_no_part_in_the_features():
     maps = lit((slice(0, 4), slice(0, 10))) + 0.5 * lit((slice(16, 20), slice(10, 20)))
-    (row,) = rows(weighing((OWN, 0.02)), batch(maps=maps, box=(0, 0, 10, 3), width=SIDE))
+    low = (slice(16, 20), slice(10, 20))
+    (row,) = rows(weighing((low, 0.02)), batch(maps=maps, box=(0, 0, 10, 3), width=SIDE))
     # Of 40 lit px at the top left, 10 are left; 40 at the bottom right, half as bright.
     assert row["outside_features"] == pytest.approx([10 / 30, 0, 0, 20 / 30], abs=1e-3)
     # 40 px are hidden: the 10, and the first 30 of the others, which are three rows.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,23 @@ def test_there_is_a_picture_of_each_probe_that_can_be_made_again(tmp_path: Path)
         shown = as_shown(portray(run, "sticker.png", method="opti_cam", target="label"))
         (picture,) = (probe["picture"] for probe in shown["probes"] if probe["name"] == "p_hide_outside")
         assert (picture is not None) == hidden
+
+
+def test_what_the_map_of_the_outside_had_hidden_is_hidden_again(tmp_path: Path) -> None:
+    one = Planted("sticker.png", 480, 320, probes=RELYING | {"hide_locator": "outside_map"})
+    run = make_run(tmp_path, [one])
+    grid = run.maps("label", "opti_cam").read([0])
+    (height, width), cell = grid.shape[1:], (0, grid.shape[2] - 1)
+    lit = np.zeros((1, height, width), np.float32)
+    lit[0][cell] = 1
+    attributes = replace(run.maps("label", "opti_cam").attributes, method="opti_cam.outside")
+    run.create_maps(attributes, rows=1, grid=(height, width)).write(0, lit)
+    portrait = portray(run, "sticker.png", method="opti_cam", target="label")
+    assert portrait.outside is not None
+    peak = np.array(np.unravel_index(portrait.outside.argmax(), portrait.outside.shape))
+    assert tuple(peak * (height, width) // portrait.outside.shape) == cell
+    (picture,) = (one["picture"] for one in as_shown(portrait)["probes"] if one["name"] == "p_hide_outside")
+    assert picture is not None
 
 
 def test_an_image_that_went_away_leaves_the_numbers(tmp_path: Path) -> None:
