@@ -81,10 +81,10 @@ def _audited_method(run: Run, wanted: str) -> str:
 
 def _check_sources(run: Run, method: str) -> None:
     """Raise SightlineError if a part of ``explain`` was committed after the scores of its rows."""
-    for part in run.parts("scores", method):
-        made_from = (run.part_metadata(part) or {}).get(MADE_FROM)
-        explained = run.part_metadata(Part("explain", method, part.index)) or {}
-        if made_from not in (None, seal(explained)):
+    explained = run.footers("explain", method)
+    for part, vouched in run.footers("scores", method).items():
+        source = explained.get(Part("explain", method, part.index), {})
+        if vouched.get(MADE_FROM) not in (None, seal(source)):
             raise SightlineError(
                 f"{part.path} was not made from the part of explain that is there now; does another process write into "
                 f"{run.url}? Run again"
