@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
@@ -124,6 +126,24 @@ def loaded_runs(dataset: Any) -> dict[str, str]:
     place = f"info.{RUN}"
     found = get_db_conn().datasets.find({place: {"$exists": True}}, ["name", place])
     return {one["name"]: str(one["info"][RUN]) for one in found if one["name"] != dataset.name}
+
+
+def other_run(dataset: Any, place: str) -> Run:
+    """The run that a page of the App asks for beside that of its dataset: one that was loaded too, or lies in the same
+    folder, by its name or path.
+
+    Raises UserError for any other: what a page sends shall open no other folder, and no URL.
+    """
+    if place in loaded_runs(dataset).values():
+        return Run.open(place)
+    own = run_of(dataset).local_path()
+    beside = Path(os.path.abspath(own.parent / place))
+    if beside.parent != own.parent:
+        raise UserError(
+            f"{place} is not beside {own}: the App compares with runs of that folder, and with those that "
+            "`sightline app` has loaded"
+        )
+    return Run.open(str(beside))
 
 
 def _new_dataset(run: Run, settings: ReviewSettings) -> Any:

@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,15 +54,17 @@ def find_chromium() -> str:
 
 
 @contextmanager
-def browser_page(url: str, profile: Path, *, width: int = 1440, height: int = 900) -> Iterator[Any]:
-    """A page on ``url`` whose grid has been mounted."""
+def browser_page(
+    url: str, profile: Path, *, width: int = 1440, height: int = 900, arguments: Sequence[str] = ()
+) -> Iterator[Any]:
+    """A page on ``url`` whose grid has been mounted; ``arguments`` are more of Chromium's."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: pip install playwright")
     executable = find_chromium()
     with api.sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             str(profile),
             executable_path=executable,
-            args=ARGUMENTS,
+            args=[*ARGUMENTS, *arguments],
             viewport={"width": width, "height": height},
         )
         try:

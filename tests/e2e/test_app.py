@@ -217,15 +217,19 @@ def test_ctrl_c_stops_the_app_and_then_its_database(stop: signal.Signals, tmp_pa
                 lines.append(line.strip())
                 if line.startswith("Stop it with Ctrl-C"):
                     break
-            url = re.search(r"http://127\.0\.0\.1:\d+", "\n".join(lines))
+            url = re.search(r"(http://127\.0\.0\.1:\d+)/\?token=(\S+)", "\n".join(lines))
             assert url is not None, process.stderr.read()
-            with urllib.request.urlopen(f"{url[0]}/fiftyone", timeout=20) as answer:
+            known = {"Authorization": f"Bearer {url[2]}", "Content-Type": "application/json"}
+            asked = urllib.request.Request(f"{url[1]}/fiftyone", headers=known)
+            with urllib.request.urlopen(asked, timeout=20) as answer:
                 assert answer.status == 200
             below = psutil.Process(process.pid).children(recursive=True)
             mongod = int((tmp_path / "mongo" / "mongod.pid").read_text())
             # A page that is still open in a browser listens to events like this.
             listening = json.dumps({"initializer": None, "events": ["refresh"], "subscription": "page"}).encode()
-            with urllib.request.urlopen(f"{url[0]}/events", listening, timeout=20) as page:
+            with urllib.request.urlopen(
+                urllib.request.Request(f"{url[1]}/events", listening, known), timeout=20
+            ) as page:
                 assert page.status == 200
                 process.send_signal(stop)
                 rest, errors = process.communicate(timeout=60)
@@ -238,4 +242,4 @@ def test_ctrl_c_stops_the_app_and_then_its_database(stop: signal.Signals, tmp_pa
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in below)
     assert not psutil.pid_exists(mongod) or psutil.Process(mongod).status() == psutil.STATUS_ZOMBIE
     with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(f"{url[0]}/fiftyone", timeout=5)
+        urllib.request.urlopen(asked, timeout=5)

@@ -106,7 +106,7 @@ def check_the_numbers(page: Any, run: Run) -> None:
 
 def check_two_runs_side_by_side(page: Any, other: Run, folder: Path) -> None:
     page.locator("[data-cy=sightline-other-run]").select_option("path")
-    page.get_by_placeholder("path of a run, then Enter").fill(other.url)
+    page.get_by_placeholder("a run beside this one, then Enter").fill(other.name)
     page.keyboard.press("Enter")
     page.locator("[data-cy=sightline-other-words]").wait_for()
     assert page.locator("[data-cy=sightline-picture]").count() == 2

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from stages.review.app import server
 from stages.review.app.collect import collect_from
 from stages.review.app.database import database, free_port
+from stages.review.app.door import TOKEN
 from stages.review.settings import ReviewSettings, RuleText, Selection
 from storage.errors import SightlineError, UserError
 from storage.run import Run
@@ -45,6 +49,7 @@ class App:
     """A running App: where it is, the dataset that it shows, and what loading did."""
 
     url: str
+    """With the token that lets a browser in: whoever has it has the App."""
     dataset: Any
     report: LoadReport
 
@@ -78,7 +83,8 @@ def open_app(
         dataset = load(run, settings, rules=rules, selection=selection, tell=reports.append)
         for name, level in QUIET.items():
             logging.getLogger(name).setLevel(level)
-        with plugins(fo.config.plugins_dir), _server_is_waited_for():
+        token = secrets.token_urlsafe(32)
+        with plugins(fo.config.plugins_dir), _server_is_waited_for(), _behind_the_door(token):
             try:
                 # Both: the colours are the dataset's, the order is the view's.
                 session = fo.launch_app(
@@ -93,11 +99,11 @@ def open_app(
             except ServiceListenTimeout:
                 raise SightlineError(f"FiftyOne's server ended before it answered on port {port}") from None
             # Found now, so that on Ctrl-C the session closes before it notices that its server, told too, is ending.
-            server = _server_of(port)
+            processes = _server_of(port)
             try:
-                yield App(f"http://{ADDRESS}:{port}", dataset, reports[0])
+                yield App(f"http://{ADDRESS}:{port}/?{TOKEN}={token}", dataset, reports[0])
             finally:
-                with _killed_if_late(server):
+                with _killed_if_late(processes):
                     session.close()
                 collect_from(dataset, run)
 
@@ -122,11 +128,34 @@ def serve(
             with open_app(run, settings, port, rules=rules, selection=selection) as app:
                 tell(str(app.report))
                 tell(f"The App is at {app.url}")
+                tell("Only that link opens it: whoever has it can judge in your name. It changes each time.")
                 tell("Stop it with Ctrl-C here; verdicts are then stored in the run, the rest stays in the database.")
                 if wait:
                     threading.Event().wait()
         except KeyboardInterrupt:
             tell("Stopped.")
+
+
+@contextmanager
+def _behind_the_door(token: str) -> Iterator[None]:
+    """Let FiftyOne start its server behind the door, and its client in this process know the token, in the context."""
+    from fiftyone.core.service import ServerService
+    from fiftyone.core.session import client
+
+    command = ServerService.command
+
+    def ours(service: ServerService) -> list[str]:
+        return [sys.executable, *server.COMMAND, "--port", str(service.port), "--address", ADDRESS]
+
+    with client.requests.Session() as session, _environment({server.TOKEN_VARIABLE: token}):
+        session.headers["Authorization"] = f"Bearer {token}"
+        # Its functions get and post are all that the client calls, by the module's name.
+        client.requests, plain = session, client.requests
+        ServerService.command = property(ours)
+        try:
+            yield
+        finally:
+            client.requests, ServerService.command = plain, command
 
 
 @contextmanager

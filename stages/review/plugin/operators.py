@@ -31,7 +31,7 @@ from stages.review.panel.judging import (
     whole_cue,
 )
 from stages.review.panel.portrait import as_shown, choices, findings_of, portray
-from stages.review.review import loaded_runs, run_of
+from stages.review.review import loaded_runs, other_run, run_of
 from stages.review.settings import review_settings, shown_method
 from stages.review.verdicts.table import VERDICTS
 from storage.cues import cue_names
@@ -100,14 +100,13 @@ def _panel(dataset: Any, view: Any, params: Mapping[str, Any]) -> dict[str, Any]
     other = params.get("other") or {}
     if other.get("run"):
         try:
-            shown["other"] = _other(other, sample[KEY], method, target)
+            shown["other"] = _other(other_run(dataset, other["run"]), other, sample[KEY], method, target)
         except UserError as error:
             shown["other"] = {"problem": str(error)}
     return shown
 
 
-def _other(other: Mapping[str, Any], key: str, method: str, target: str) -> dict[str, Any]:
-    run = Run.open(other["run"])
+def _other(run: Run, other: Mapping[str, Any], key: str, method: str, target: str) -> dict[str, Any]:
     offered = choices(run)
     wished = {"method": other.get("method") or method, "target": other.get("target") or target}
     if wished not in offered and offered:

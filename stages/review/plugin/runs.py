@@ -12,11 +12,10 @@ from stages.audit.rules import FLAG
 from stages.review.dataset.views import rename_cue, save_comparison
 from stages.review.panel.judging import reviewer_name
 from stages.review.plugin.operators import answer, chosen_samples
-from stages.review.review import loaded_runs, run_of
+from stages.review.review import loaded_runs, other_run, run_of
 from stages.review.verdicts.cue_names import name_cue
 from storage.cues import cue_names
 from storage.errors import UserError
-from storage.run import Run
 
 
 class NameCue(foo.Operator):
@@ -77,7 +76,7 @@ class CompareRuns(foo.Operator):
             "run",
             required=True,
             label="The earlier run",
-            description="One that was loaded, or the path of its folder",
+            description="One that was loaded, or the name of one beside this",
             view=offered,
         )
         return types.Property(inputs, view=types.View(label="Sightline: compare with an earlier run"))
@@ -86,7 +85,7 @@ class CompareRuns(foo.Operator):
         """Save both views, and show what broke, or what was fixed where nothing did."""
 
         def work() -> None:
-            before = Run.open(ctx.params["run"])
+            before = other_run(ctx.dataset, ctx.params["run"])
             changes = {change.rule: change for change in compare(before, run_of(ctx.dataset)).rules}
             if FLAG not in changes:
                 raise UserError(f"neither run has a finding {FLAG}: nothing was fixed, nothing broke")

@@ -36,7 +36,7 @@ function Compare({ content, other, setOther }) {
   return [
     h(Select, { key: "run", name: "other-run", label: "compare with", value: typing ? "path" : chosen, onChange: pick,
       options: [["", "nothing"], ...known, ["path", "a run's path ..."]] }),
-    typing && h("input", { key: "path", type: "text", placeholder: "path of a run, then Enter", autoFocus: true, onKeyDown: enter }),
+    typing && h("input", { key: "path", type: "text", placeholder: "a run beside this one, then Enter", autoFocus: true, onKeyDown: enter }),
     offered && offered.length > 0 && h(MapSelect, { key: "map", name: "other-map", label: "", choices: offered,
       value: content.other, onChange: (map) => setOther({ run: chosen, ...map }) }),
   ];

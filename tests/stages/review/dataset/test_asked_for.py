@@ -10,7 +10,7 @@ import pytest
 
 from stages.review.dataset import views
 from stages.review.dataset.views import of_keys, same_cue
-from stages.review.review import load, loaded_runs, run_of
+from stages.review.review import load, loaded_runs, other_run, run_of
 from stages.review.settings import ReviewSettings
 from storage.errors import UserError
 from tests.stages.review.synthetic import Planted, make_run, write_cues
@@ -66,3 +66,25 @@ def test_runs_of_the_database_are_known_by_their_datasets(dataset: Any, tmp_path
             run_of(foreign)
     finally:
         foreign.delete()
+
+
+def test_a_page_can_ask_for_runs_beside_its_own_and_for_those_that_were_loaded(dataset: Any, tmp_path: Path) -> None:
+    own = run_of(dataset)
+    beside = make_run(tmp_path, [Planted("a.png")], name="beside")
+    elsewhere = make_run(tmp_path / "elsewhere", [Planted("a.png")], name=f"{tmp_path.name}-elsewhere")
+    places = [
+        "../../etc",
+        "beside/..",
+        "..",
+        "beside/explain",
+        "s3://bucket/run",
+        "http://127.0.0.1:9/run",
+        "file:///etc",
+    ]
+    assert beside.local_path().parent == own.local_path().parent
+    assert {other_run(dataset, place).url for place in ("beside", beside.url)} == {str(beside.local_path())}
+    for place in [*places, elsewhere.url]:
+        with pytest.raises(UserError, match=r"is not beside .*: the App compares with runs of that folder"):
+            other_run(dataset, place)
+    load(elsewhere, ReviewSettings())
+    assert other_run(dataset, str(elsewhere.local_path())).url == str(elsewhere.local_path())
