@@ -41,6 +41,7 @@ from stages.ingest.ingest import ingest, name_outputs
 from stages.ingest.recognise import Dataset, open_dataset
 from stages.score.score import unscored, write_metrics
 from storage import Run
+from storage.damage import discard, find_unreadable
 from storage.errors import UserError
 from storage.lock import only_writer
 from storage.run import Explained, Part, RunInfo, default_method
@@ -92,6 +93,7 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     classifier.class_names = name_outputs(dataset, classifier.class_names)
 
     with only_writer(run.directory, partial(_tell, console)):
+        _discard_unreadable(run, console)
         samples = _ingest(dataset, run, classifier, console, timings)
         if not run.methods():
             _check(config, classifier, samples, force, console, timings)
@@ -103,6 +105,13 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         _audit(config, run, console, timings)
         run.write_info(_info(run, config, plan, samples, timings, reports))
     return run
+
+
+def _discard_unreadable(run: Run, console: Console) -> None:
+    """Remove files that cannot be read, which makes them as good as absent, and name each."""
+    for damage in list(find_unreadable(run)):
+        discard(run, damage)
+        console.print(styled("[yellow]damaged[/]  {}: {}; {}", damage.path, damage.what, damage.remedy))
 
 
 def _ingest(dataset: Dataset, run: Run, classifier: Classifier, console: Console, timings: Timings) -> pa.Table:

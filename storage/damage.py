@@ -1,4 +1,4 @@
-"""Files of a run that are not what was written: found by reading all of them."""
+"""Files of a run that cannot be read, or are not what was written."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.run import ROWS_DIGEST, Part, Run
+from storage.errors import DamagedFile, UserError, said
+from storage.run import ROWS_DIGEST, Part, Run, RunInfo, remedy, vouched_by
 from storage.tables import PARTED, SCHEMAS, encode
 
-KEPT = ("samples", "reviews", "cue_names")
-"""Tables that stay when they are damaged: ``samples`` says which row is whose, the others are what people said."""
+KEPT = ("reviews.parquet", "cue_names.parquet")
+"""Files that stay when they are damaged: what people said cannot be made again."""
 
 
 @dataclass(frozen=True)
@@ -23,42 +24,87 @@ class Damage:
     path: str
     what: str
     """In words."""
-    remade: bool
-    """Whether the next run makes it again once it is removed."""
+
+    @property
+    def remade(self) -> bool:
+        """Whether the next run makes it again once it is removed."""
+        return self.path not in KEPT
+
+    @property
+    def remedy(self) -> str:
+        """What becomes of it when it is discarded."""
+        return "removed" if self.remade else f"kept: {remedy(self.path)}"
+
+
+def find_unreadable(run: Run) -> Iterator[Damage]:
+    """What cannot be opened, of the files that other stages read: run.json, whole tables, the arrays of maps, and the
+    footers of parts, where a file that was cut off ends.
+    """
+    if run.directory.exists("run.json"):
+        content = run.directory.read("run.json")
+        try:
+            RunInfo.of_json(content)
+        except (ValueError, TypeError, AttributeError) as error:
+            yield Damage("run.json", f"it cannot be read: {said(error)}")
+    for path in _whole_tables(run):
+        if isinstance(what := _read(run, path), str):
+            yield Damage(path, what)
+    for method in run.directory.names("maps.zarr"):
+        for target in run.targets(method):
+            try:
+                run.maps(target, method)
+            except DamagedFile as error:
+                yield Damage(f"maps.zarr/{method}/{target}/zarr.json", str(error))
+    for table in PARTED:
+        for part in run.damaged_footers(table):
+            # Read whole, since of a footer pyarrow does not say whether the file or the way to it is at fault.
+            if isinstance(what := _read(run, part.path), str):
+                yield Damage(part.path, what)
 
 
 def find_damage(run: Run, progress: Callable[[int, int], object] = lambda done, total: None) -> Iterator[Damage]:
-    """What is damaged: parts that cannot be read or hold other rows than were written, other maps than a part vouches
-    for, whole tables that cannot be read.
+    """What is damaged, found by reading every file: what cannot be read, parts that hold other rows than were written,
+    maps that are not those a part vouches for.
 
     A part is compared with the digest of its rows and with the checksum of its maps, both in its metadata; parts of
     earlier versions lack one or both, and are only read. ``progress`` takes the files read and their number.
     """
     parts = [part for table in PARTED for part in run.parts(table)]
-    tables = [name for name in SCHEMAS if name not in PARTED and run.has_table(name)]
+    unreadable = {damage.path: damage for damage in find_unreadable(run)}
+    yield from unreadable.values()
     for done, part in enumerate(parts, start=1):
-        if what := _of_part(run, part):
-            yield Damage(part.path, what, remade=True)
-        progress(done, len(parts) + len(tables))
-    for done, name in enumerate(tables, start=1 + len(parts)):
-        path = f"{name}.parquet"
-        if isinstance(what := _read(run, path), str):
-            yield Damage(path, what, remade=name not in KEPT)
-        progress(done, len(parts) + len(tables))
+        if part.path not in unreadable and (what := _of_part(run, part)):
+            yield Damage(part.path, what)
+        progress(done, len(parts))
+
+
+def discard(run: Run, damage: Damage) -> None:
+    """Remove a damaged file, so that the next run makes it again; those that cannot be made again stay."""
+    if not damage.remade:
+        return
+    folder, _, name = damage.path.rpartition("/")
+    if name == "zarr.json":
+        for part in list(run.parts("explain", folder.split("/")[1])):
+            run.discard_part(part)  # it vouches for maps of this array
+    run.directory.remove(damage.path)
+
+
+def _whole_tables(run: Run) -> list[str]:
+    return [f"{name}.parquet" for name in SCHEMAS if name not in PARTED and run.has_table(name)]
 
 
 def _of_part(run: Run, part: Part) -> str | None:
     table = _read(run, part.path)
     if isinstance(table, str):
         return table
-    vouched = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    vouched = vouched_by(table.schema.metadata)
     if ROWS_DIGEST in vouched and vouched[ROWS_DIGEST] != _rows_digest(table, SCHEMAS[part.table]):
         return "its rows are not those that were written"
     if part.table == "explain":
         try:
             same = run.has_maps(part.method, vouched)
-        except Exception as error:  # a codec raises types of its own on damaged data
-            return f"its maps cannot be read: {_said(error)}"
+        except (DamagedFile, UserError) as error:  # the array itself
+            return f"its maps cannot be read: {error}"
         if not same:
             return "its maps are not those that were written"
     return None
@@ -76,13 +122,10 @@ def _rows_digest(table: pa.Table, schema: pa.Schema) -> str:
 
 
 def _read(run: Run, path: str) -> pa.Table | str:
-    """The table of a file, or why it cannot be read."""
+    """The table of a file, or why it is none. What the disk or the network does not give is raised: it is no damage."""
+    content = run.directory.read(path)
     try:
         # One thread: pyarrow's others once ended the process after a failed read.
-        return pq.ParquetFile(pa.BufferReader(run.directory.read(path))).read(use_threads=False)
+        return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
     except (pa.ArrowException, OSError, KeyError) as error:
-        return f"it cannot be read: {_said(error)}"
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        return f"it cannot be read: {said(error)}"

@@ -24,12 +24,22 @@ class UserError(SightlineError):
     """A mistake of the user's; the message names the place (file, row, key) and the remedy."""
 
 
+class DamagedFile(SightlineError):
+    """A file of a run that is there and cannot be read; the message names it, the reason and the remedy."""
+
+
 def quoted(value: object) -> str:
     """``value`` as a message quotes it: its repr on one line, cut after ``QUOTED`` characters."""
     if isinstance(value, str):
         return repr(value) if len(value) <= QUOTED else f"{value[: QUOTED - 3]!r}..."
     text = _SHORT.repr(value)
     return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
+
+
+def said(error: Exception) -> str:
+    """What an error of a library says, on one line, cut after ``LONGEST`` characters."""
+    text = " ".join(str(error).split()).removeprefix("Could not open Parquet input source '<Buffer>': ")
+    return shortened(text or type(error).__name__)
 
 
 def shortened(text: str) -> str:

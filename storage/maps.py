@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from storage.errors import SightlineError, UserError
+from storage.errors import DamagedFile, SightlineError, UserError, said
 from storage.files import STORAGE_OPTIONS, Directory
 
 CHUNK_ROWS = 32
@@ -175,7 +175,7 @@ class MapStore:
 
     @classmethod
     def open(cls, directory: Directory, target: str, method: str, *, mode: str = "r") -> MapStore:
-        """Open an existing array; raises UserError if the run has none of that name."""
+        """Open an existing array; raises UserError if the run has none of that name, DamagedFile if it is damaged."""
         name = f"{method}/{target}"
         try:
             array = zarr.open_array(store=_store(directory), path=name, mode=mode)
@@ -185,6 +185,11 @@ class MapStore:
             raise UserError(
                 f"{directory.url} has no maps {name!r}; run the pipeline with explain.method {own!r}{setting} and "
                 f"{target!r} among explain.targets"
+            ) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedFile(
+                f"{directory.url_of(f'maps.zarr/{name}/zarr.json')} cannot be read: {said(error)}; `sightline run "
+                "CONFIG` makes it and its maps again"
             ) from None
         return cls(array)
 

@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from storage.errors import SightlineError, UserError
+from storage.errors import DamagedFile, SightlineError, UserError, said
 from storage.files import Directory
 from storage.maps import CHUNK_ROWS, MapAttributes, MapStore, combined_checksum, outside_maps_of
 from storage.tables import PARTED, SCHEMAS, decode, encode
@@ -164,8 +164,11 @@ class Run:
 
     @property
     def info(self) -> RunInfo:
-        """Content of run.json; empty before a run has finished."""
-        return RunInfo.of_json(self.directory.read("run.json")) if self.directory.exists("run.json") else RunInfo()
+        """Content of run.json; empty before a run has finished. Raises DamagedFile, as all that reads a file does."""
+        if not self.directory.exists("run.json"):
+            return RunInfo()
+        with self.naming("run.json"):
+            return RunInfo.of_json(self.directory.read("run.json"))
 
     def write_info(self, info: RunInfo) -> None:
         """Replace run.json."""
@@ -188,12 +191,24 @@ class Run:
             raise UserError(f"no table {name!r}; tables are {', '.join(SCHEMAS)}")
         if name in PARTED:
             read = None if columns is None else list(dict.fromkeys((*columns, *_ORDER)))
-            rows = self.dataset(name).to_table(columns=read, filter=where).replace_schema_metadata(None)
+            with self.naming(name):
+                rows = self.dataset(name).to_table(columns=read, filter=where).replace_schema_metadata(None)
             rows = rows.sort_by([(key, "ascending") for key in _ORDER])
             return rows if columns is None else rows.select(list(columns))
         if not self.directory.exists(f"{name}.parquet"):
             raise UserError(f"{self.url} has no {name} table yet; `sightline run CONFIG` makes it")
-        return decode(self.directory.read(f"{name}.parquet"), columns, where, SCHEMAS[name])
+        with self.naming(f"{name}.parquet"):
+            return decode(self.directory.read(f"{name}.parquet"), columns, where, SCHEMAS[name])
+
+    @contextmanager
+    def naming(self, path: str) -> Iterator[None]:
+        """Raise DamagedFile, which names ``path``, for what a reader raises in the context on a damaged file."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+            raise DamagedFile(f"{self.directory.url_of(path)} cannot be read: {said(error)}; {remedy(path)}") from None
 
     def dataset(self, name: str, method: str | None = None, *, schema: pa.Schema | None = None) -> pads.Dataset:
         """The committed parts of a table, of one method or of all, to read columns and rows from; nothing is read yet.
@@ -237,16 +252,32 @@ class Run:
         content = pads.dataset(
             [part.path], schema=SCHEMAS[part.table], format="parquet", filesystem=self.directory.arrow
         )
-        rows = content.to_table(columns=None if columns is None else list(columns), filter=where)
+        with self.naming(part.path):
+            rows = content.to_table(columns=None if columns is None else list(columns), filter=where)
         return rows.replace_schema_metadata(None)
 
     def part_metadata(self, part: Part) -> dict[str, str] | None:
         """What a part vouches for, from its footer; None if it is not committed."""
         try:
-            stored = pq.read_schema(part.path, filesystem=self.directory.arrow).metadata or {}
+            with self.naming(part.path):
+                stored = pq.read_schema(part.path, filesystem=self.directory.arrow).metadata or {}
         except FileNotFoundError:
             return None
-        return {key.decode(): value.decode() for key, value in stored.items() if not key.startswith(b"ARROW")}
+        return vouched_by(stored)
+
+    def damaged_footers(self, table: str) -> list[Part]:
+        """The parts of a table whose footers cannot be read; many are read at a time."""
+
+        def is_damaged(part: Part) -> bool:
+            try:
+                self.part_metadata(part)
+            except DamagedFile:
+                return True
+            return False
+
+        parts = list(self.parts(table))
+        with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="footers") as pool:
+            return [part for part, damaged in zip(parts, pool.map(is_damaged, parts), strict=True) if damaged]
 
     def footers(self, table: str, method: str | None = None) -> dict[Part, dict[str, str]]:
         """What the committed parts of a table vouch for, of one method or of all: read many at a time."""
@@ -258,16 +289,19 @@ class Run:
     def has_maps(self, method: str, vouched: Mapping[str, str]) -> bool:
         """Whether the maps are those that a part of ``explain`` of the method vouches for in its metadata.
 
-        Parts of an earlier version do not say of which targets, and are believed.
+        Parts of an earlier version do not say of which targets, and are believed. Maps that a codec refuses are others.
         """
         if "targets" not in vouched:
             return True
         start, _, stop = vouched["rows"].partition(":")
         rows, targets = slice(int(start), int(stop)), vouched["targets"].split(",")
-        same = vouched[MAPS_CHECKSUM] == combined_checksum(self.maps(target, method).read(rows) for target in targets)
-        if same and OUTSIDE_CHECKSUM in vouched:
-            outside = (self.outside_maps(target, method).read(rows) for target in targets)
-            same = vouched[OUTSIDE_CHECKSUM] == combined_checksum(outside)
+        try:
+            same = vouched[MAPS_CHECKSUM] == combined_checksum(self.maps(target, method).read(rows) for target in targets)
+            if same and OUTSIDE_CHECKSUM in vouched:
+                outside = (self.outside_maps(target, method).read(rows) for target in targets)
+                same = vouched[OUTSIDE_CHECKSUM] == combined_checksum(outside)
+        except (ValueError, RuntimeError):
+            return False
         return same
 
     def discard_part(self, part: Part) -> None:
@@ -322,6 +356,12 @@ class Run:
         return ()
 
 
+def vouched_by(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
+    """Metadata of a part as text, without Arrow's own; a damaged byte makes a text that vouches for nothing."""
+    pairs = (metadata or {}).items()
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in pairs if key[:5] != b"ARROW"}
+
+
 def class_name(names: Sequence[str], index: int) -> str:
     """Name of a class of the network, by its number where ``names`` ends before it."""
     return names[index] if index < len(names) else f"class {index}"
@@ -330,6 +370,15 @@ def class_name(names: Sequence[str], index: int) -> str:
 def default_method(methods: Sequence[str]) -> str:
     """:data:`DEFAULT_METHOD` if it is among ``methods`` or there are none, else the first of them by name."""
     return DEFAULT_METHOD if not methods or DEFAULT_METHOD in methods else min(methods)
+
+
+def remedy(path: str) -> str:
+    """What to do where a file of a run cannot be read."""
+    if path == "reviews.parquet":
+        return "`sightline reviews RUN` names the copy to go back to"
+    if path == "cue_names.parquet":
+        return "put a copy of yours in its place, or remove it and name the cues again"
+    return "`sightline run CONFIG` makes it again"
 
 
 def _holds_run(directory: Directory) -> bool:

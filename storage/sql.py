@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.errors import UserError
+from storage.errors import DamagedFile, UserError
 from storage.run import Run
 from storage.tables import CUE_NAMES, PARTED, SCHEMAS, without_vectors
 
 KEYS = ("sample_id", "row", "target", "method")
 _ANSWERING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
 """Kinds of statement that a query may be; MULTI is a PIVOT."""
+
+JOINED = ("samples", "explain", "scores")
+"""Tables that the views ``audit_targets`` and ``audit`` are made of."""
+
+DAMAGED = "damaged"
+"""Table of a connection: name and reason of each view that it lacks because a file cannot be read."""
 
 LIST_HINT = "`sightline query RUN --list` shows the tables and the canned queries"
 
@@ -32,24 +38,46 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
     are, column by column, as a query asks for them. The connection cannot touch other files, or settings. Columns of
     vectors are left out: nobody reads a thousand channels, and DuckDB has no half-precision numbers. ``cue_names`` is
     there wherever ``cues`` is, without rows where no cue has a name.
+
+    A table that cannot be read has no view, and why stands in the table ``damaged``: queries of others are answered.
     """
     connection = duckdb.connect(":memory:", config={"python_enable_replacements": "false"})
     columns = {name: without_vectors(schema) for name, schema in SCHEMAS.items() if run.has_table(name)}
     if "findings" not in columns:
         columns.pop("cues", None)  # of the previous audit; the table is kept only to reuse its ids
+    damaged: dict[str, str] = {}
     for name, names in columns.items():
-        _register(connection, run, name, names)
+        try:
+            _register(connection, run, name, names)
+        except DamagedFile as error:
+            damaged[name] = str(error)
     if "cues" in columns and "cue_names" not in columns:
         connection.register("cue_names", CUE_NAMES.empty_table())
-    if {"samples", "explain", "scores"} <= columns.keys():
-        connection.register("class_names", class_names(run))
-        for statement in audit_views(run, {name: columns[name] for name in ("samples", "explain", "scores")}):
-            connection.execute(statement)
+    if set(JOINED) <= columns.keys():
+        try:
+            _make_audit_views(connection, run, {name: columns[name] for name in JOINED}, damaged)
+        except DamagedFile as error:
+            damaged |= dict.fromkeys(("audit", "audit_targets"), str(error))
+    connection.execute(f"CREATE TABLE {DAMAGED} (name VARCHAR, reason VARCHAR)")
+    for pair in damaged.items():
+        connection.execute(f"INSERT INTO {DAMAGED} VALUES (?, ?)", pair)
     if run.directory.is_local:
         connection.execute("SET allowed_directories = [?]", [str(run.local_path())])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
+
+
+def _make_audit_views(
+    connection: duckdb.DuckDBPyConnection, run: Run, columns: dict[str, list[str]], damaged: Mapping[str, str]
+) -> None:
+    """The views of the joined tables; raises DamagedFile if one of these, or what says their names, is damaged."""
+    for name in JOINED:
+        if name in damaged:
+            raise DamagedFile(damaged[name])
+    connection.register("class_names", class_names(run))
+    for statement in audit_views(run, columns):
+        connection.execute(statement)
 
 
 def _register(connection: duckdb.DuckDBPyConnection, run: Run, name: str, columns: list[str]) -> None:
@@ -75,7 +103,11 @@ def _has_columns(run: Run, name: str, columns: list[str]) -> bool:
     for part in run.parts(name) if name in PARTED else ():
         ends.setdefault(part.method, [part.path])[1:] = [part.path]
     paths = {path for pair in ends.values() for path in pair} or {f"{name}.parquet"}
-    return all(set(columns) <= set(pq.read_schema(path, filesystem=run.directory.arrow).names) for path in paths)
+    has_all = True
+    for path in sorted(paths):
+        with run.naming(path):
+            has_all &= set(columns) <= set(pq.read_schema(path, filesystem=run.directory.arrow).names)
+    return has_all
 
 
 def audit_views(run: Run, columns: dict[str, list[str]]) -> list[str]:
@@ -163,12 +195,17 @@ def _mistake(connection: duckdb.DuckDBPyConnection, message: str) -> str:
     """DuckDB's message in one line, with the nearest names that exist."""
     short = re.split(r"\n\s*\n|\nLINE \d+:|\nCandidate bindings|\nDid you mean", message)[0]
     short = " ".join(short.split()).removesuffix("!").removeprefix("Catalog Error: ").removeprefix("Binder Error: ")
+    if ".parquet'" in short:
+        return f"{short}; `sightline verify RUN` names what is damaged, and a run makes it again"
     if "disabled by configuration" in short:
         return f"{short}. A query sees the run's own tables only"
     unknown = re.search(r'[Cc]olumn "([^"]+)" not found|Table with name "?(\w+)"? does not exist', short)
     if unknown is None:
         return short
     name = unknown[1] or unknown[2]
+    why = connection.execute(f"SELECT reason FROM {DAMAGED} WHERE name = ?", [name]).fetchone()
+    if why is not None:
+        return str(why[0])
     if name in SCHEMAS:
         return f"this run has no table {name} yet, the stage that writes it has not run"
     known = connection.sql(

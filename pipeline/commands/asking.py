@@ -140,21 +140,20 @@ def verify(run: RunPath) -> None:
     """Read every file of a run, and name those that are not what was written; exit status 1 if there are any.
 
     Parts are compared with the digest of their rows, maps with the checksum in their part. Damaged files that a run
-    makes again are removed, so that the next `sightline run` does; `samples` and `reviews` stay.
+    makes again are removed, so that the next `sightline run` does; `reviews` stays.
     """
     from pipeline.progress import Progress
     from storage import Run
-    from storage.damage import find_damage
+    from storage.damage import discard, find_damage
     from storage.lock import only_writer
 
     opened = Run.open(run)
     with only_writer(opened.directory, console.print), Progress(console, "verify", "files") as progress:
         found = list(find_damage(opened, progress.update))
         for damage in found:
-            if damage.remade:
-                opened.directory.remove(damage.path)
+            discard(opened, damage)
     for damage in found:
-        console.print(f"{damage.path}: {damage.what}; {'removed' if damage.remade else 'kept'}")
+        console.print(f"{damage.path}: {damage.what}; {damage.remedy}")
     if found:
         raise SightlineError(f"{len(found)} damaged files in {run}; run the pipeline again to make what was removed")
     console.print(f"{run}: every file is what was written")

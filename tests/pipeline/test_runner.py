@@ -135,6 +135,50 @@ def test_what_verify_finds_is_made_again_to_the_same_bytes(command, dataset, tmp
     assert contents(tmp_path / "run") == before
 
 
+@pytest.mark.parametrize("left", [0.0, 0.4, 0.99])
+def test_files_that_were_cut_off_are_named_once_and_made_again_to_the_same_bytes(dataset, tmp_path, left, command):
+    config = write_config(tmp_path, dataset / "audit.csv")
+    run(config)
+    folder = tmp_path / "run"
+    before = contents(folder)
+    names = [f"{name}.parquet" for name in ("samples", "findings", "classes", "cues", "metrics", "donors")]
+    names += ["explain/opti_cam/part-00001.parquet", "scores/opti_cam/part-00002.parquet", "run.json"]
+    for name in names:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: int(left * len(content))])
+    _, said = run(config)
+    for name in names:
+        assert said.count(f"damaged  {name}: it cannot be read: ") == 1
+    assert "1 of 3 shards computed, 2 were done" in said
+    assert "2 shards scored, 1 were done" in said
+    assert contents(folder) == before
+    assert command("verify", folder)[0] == 0
+    assert "damaged" not in run(config)[1]
+
+
+@pytest.mark.parametrize("left", [0.0, 0.4, 0.99])
+def test_an_array_whose_description_was_cut_off_is_made_again_with_its_maps(dataset, tmp_path, left):
+    config = write_config(tmp_path, dataset / "audit.csv")
+    run(config)
+    before = contents(tmp_path / "run")
+    described = tmp_path / "run/maps.zarr/opti_cam/label/zarr.json"
+    described.write_bytes(described.read_bytes()[: int(left * described.stat().st_size)])
+    _, said = run(config)
+    assert said.count("damaged  maps.zarr/opti_cam/label/zarr.json: ") == 1
+    assert "3 of 3 shards computed" in said
+    assert contents(tmp_path / "run") == before
+
+
+def test_verdicts_that_cannot_be_read_are_kept_and_the_run_goes_on(dataset, tmp_path):
+    config = write_config(tmp_path, dataset / "audit.csv")
+    run(config)
+    reviews = tmp_path / "run" / "reviews.parquet"
+    reviews.write_bytes(b"PAR1 cut")
+    _, said = run(config)
+    assert re.search(r"damaged  reviews\.parquet: it cannot be read: .*; kept: `sightline reviews RUN` names the", said)
+    assert reviews.read_bytes() == b"PAR1 cut"
+
+
 def test_another_method_stands_beside_the_first_and_the_audit_stays(dataset, tmp_path):
     config = write_config(tmp_path, dataset / "audit.csv")
     run(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pyarrow as pa
 import pytest
 
 from storage import Run
-from storage.damage import find_damage
+from storage.damage import discard, find_damage, find_unreadable
+from storage.errors import DamagedFile, UserError
 from storage.maps import MapAttributes, combined_checksum
-from storage.run import ROWS_DIGEST, Part
+from storage.run import ROWS_DIGEST, Part, RunInfo
+from storage.sql import run_query
 from storage.tables import CLASSES, EXPLAIN, SAMPLES, SCORES, encode
 
 ROWS, GRID = 64, (7, 7)
@@ -30,7 +33,7 @@ def run(tmp_path: Path) -> Run:
     vouched = {"rows": f"0:{ROWS}", "targets": "label", "maps_checksum": combined_checksum([maps])}
     run.write_part(PART, filled(EXPLAIN, [key | {"p_full": one} for key, one in zip(keys, p, strict=True)]), vouched)
     run.write_part(Part("scores", "opti_cam", 0), filled(SCORES, [key | {"ad": 0.5} for key in keys]), {})
-    run.write_table("samples", filled(SAMPLES, [{"row": key["row"], "sample_id": key["sample_id"]} for key in keys]))
+    run.write_table("samples", filled(SAMPLES, [{"status": "ok", **key} for key in keys]))
     run.write_table("classes", filled(CLASSES, [{"label": "mug", "n": 3}]))
     return run
 
@@ -46,7 +49,7 @@ def content(run: Run) -> tuple[object, ...]:
 def test_a_run_that_nobody_touched_is_whole(run: Run) -> None:
     seen = []
     assert list(find_damage(run, lambda done, total: seen.append((done, total)))) == []
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert seen == [(1, 2), (2, 2)]
 
 
 @pytest.mark.parametrize(
@@ -66,13 +69,106 @@ def test_each_flipped_bit_is_found_or_changed_nothing(run: Run, name: str) -> No
     assert found > 30
 
 
-@pytest.mark.parametrize("name", ["explain/opti_cam/part-00000.parquet", "samples.parquet", "classes.parquet"])
-def test_a_truncated_file_is_named_and_only_what_can_be_made_again_may_go(run: Run, name: str) -> None:
+FILES = [
+    "samples.parquet",
+    "classes.parquet",
+    "explain/opti_cam/part-00000.parquet",
+    "scores/opti_cam/part-00000.parquet",
+    "maps.zarr/opti_cam/label/zarr.json",
+    "run.json",
+]
+
+
+@pytest.fixture
+def cut(run: Run, request: pytest.FixtureRequest) -> str:
+    """A file of the run, after it was cut off at a share of its length."""
+    name, left = request.param
+    run.write_info(RunInfo(dataset_digest="1234"))
     file = run.local_path(name)
-    file.write_bytes(file.read_bytes()[:-9])
-    (damage,) = find_damage(run)
-    assert (damage.path, damage.remade) == (name, name != "samples.parquet")
-    assert damage.what.startswith("it cannot be read: ")
+    content = file.read_bytes()
+    file.write_bytes(content[: int(left * len(content))])
+    return str(name)
+
+
+@pytest.mark.parametrize("cut", [(name, left) for name in FILES for left in (0.0, 0.5, 0.98)], indirect=True)
+def test_a_truncated_file_is_found_without_reading_every_file_and_goes(run: Run, cut: str) -> None:
+    (damage,) = find_unreadable(run)
+    assert damage.path == cut
+    assert "cannot be read: " in damage.what
+    assert cut in {found.path for found in find_damage(run)}
+    discard(run, damage)
+    assert not run.directory.exists(cut)
+    assert list(find_unreadable(run)) == []
+
+
+@pytest.mark.parametrize(
+    ("cut", "read"),
+    [
+        (("samples.parquet", 0.5), lambda run: run.table("samples")),
+        (("explain/opti_cam/part-00000.parquet", 0.5), lambda run: run.table("explain", ["p_full"])),
+        (("explain/opti_cam/part-00000.parquet", 0.0), lambda run: run.read_part(PART)),
+        (("explain/opti_cam/part-00000.parquet", 0.9), lambda run: run.part_metadata(PART)),
+        (("maps.zarr/opti_cam/label/zarr.json", 0.5), lambda run: run.maps()),
+        (("run.json", 0.5), lambda run: run.info),
+    ],
+    indirect=["cut"],
+)
+def test_who_reads_a_truncated_file_is_told_its_name_and_the_remedy(
+    run: Run, cut: str, read: Callable[[Run], object]
+) -> None:
+    with pytest.raises(DamagedFile, match=r"cannot be read: .*; `sightline run CONFIG` makes it") as told:
+        read(run)
+    assert cut in str(told.value)
+    assert "Buffer" not in str(told.value)
+
+
+def test_without_the_description_of_an_array_no_part_vouches_for_its_maps(run: Run) -> None:
+    run.local_path("maps.zarr/opti_cam/label/zarr.json").write_text("{")
+    (damage,) = find_unreadable(run)
+    discard(run, damage)
+    assert list(run.parts("explain")) == []
+
+
+def test_verdicts_stay_however_damaged(run: Run) -> None:
+    reviews = run.local_path("reviews.parquet")
+    reviews.write_bytes(b"cut")
+    (damage,) = find_unreadable(run)
+    discard(run, damage)
+    assert reviews.read_bytes() == b"cut"
+    assert "`sightline reviews RUN` names the copy" in damage.remedy
+
+
+@pytest.mark.parametrize(
+    "cut", [(f"{name}.parquet", left) for name in ("samples", "classes") for left in (0.0, 0.6)], indirect=True
+)
+def test_a_query_is_answered_unless_it_needs_the_damaged_table(run: Run, cut: str) -> None:
+    table = cut.removesuffix(".parquet")
+    whole = "classes" if table == "samples" else "samples"
+    assert run_query(run, f"SELECT count(*) AS n FROM {whole}").to_pylist() != [{"n": 0}]
+    for asked in {table, "audit"} if table == "samples" else {table}:
+        with pytest.raises(UserError, match=f"{cut} cannot be read: .*`sightline run CONFIG` makes it again"):
+            run_query(run, f"SELECT count(*) FROM {asked}")
+    if table == "classes":
+        assert run_query(run, "SELECT count(*) AS n FROM audit").to_pylist() == [{"n": ROWS}]
+
+
+@pytest.mark.parametrize(
+    "cut", [("scores/opti_cam/part-00000.parquet", 0.5), ("maps.zarr/opti_cam/label/zarr.json", 0.5)], indirect=True
+)
+def test_a_query_of_the_audit_names_the_damaged_part_or_array(run: Run, cut: str) -> None:
+    assert run_query(run, "SELECT count(*) AS n FROM explain").to_pylist() == [{"n": ROWS}]
+    with pytest.raises(UserError, match=f"{cut} cannot be read"):
+        run_query(run, "SELECT count(*) FROM audit")
+
+
+def test_a_query_names_a_damaged_part_between_others(run: Run) -> None:
+    for index in (1, 2):
+        run.local_path(f"scores/opti_cam/part-0000{index}.parquet").write_bytes(
+            run.local_path("scores/opti_cam/part-00000.parquet").read_bytes()
+        )
+    run.local_path("scores/opti_cam/part-00001.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"part-00001\.parquet.*`sightline verify RUN`"):
+        run_query(run, "SELECT max(ad) FROM scores")
 
 
 def test_maps_that_are_gone_are_named_by_the_part_that_vouches_for_them(run: Run) -> None:
