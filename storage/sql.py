@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 import duckdb
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -24,10 +28,27 @@ JOINED = ("samples", "explain", "scores")
 DAMAGED = "damaged"
 """Table of a connection: name and reason of each view that it lacks because a file cannot be read."""
 
+_BATCH = 100_000
+"""Rows of an answer that are taken at once."""
+
 LIST_HINT = "`sightline query RUN --list` shows the tables and the canned queries"
 
 
-def connect(run: Run) -> duckdb.DuckDBPyConnection:
+@dataclass(frozen=True)
+class Limits:
+    """What one query may take; it spills to a temporary folder before it takes more memory."""
+
+    gigabytes: float = field(default_factory=lambda: psutil.virtual_memory().total / 2e9)
+    """Memory, GB (10^9 bytes): of the work, and once more of its answer. Half of the machine's."""
+    seconds: float = 600
+
+    def __post_init__(self) -> None:
+        for name in ("gigabytes", "seconds"):
+            if not 0.05 <= getattr(self, name) <= 1e9:
+                raise UserError(f"a query gets at least .05 s and .05 GB; {name} is {getattr(self, name):g}")
+
+
+def connect(run: Run, settings: Mapping[str, str] | None = None) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with a view for each table that ``run`` has, and ``audit_targets`` and ``audit``.
 
     ``audit_targets`` has a row a sample, target and method: samples, explain and scores joined, without removed
@@ -39,9 +60,10 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
     vectors are left out: nobody reads a thousand channels, and DuckDB has no half-precision numbers. ``cue_names`` is
     there wherever ``cues`` is, without rows where no cue has a name.
 
-    A table that cannot be read has no view, and why stands in the table ``damaged``: queries of others are answered.
+    ``settings`` are more of DuckDB's. A table that cannot be read has no view, and why stands in the table ``damaged``:
+    queries of others are answered.
     """
-    connection = duckdb.connect(":memory:", config={"python_enable_replacements": "false"})
+    connection = duckdb.connect(":memory:", config={"python_enable_replacements": "false", **(settings or {})})
     columns = {name: without_vectors(schema) for name, schema in SCHEMAS.items() if run.has_table(name)}
     if "findings" not in columns:
         columns.pop("cues", None)  # of the previous audit; the table is kept only to reuse its ids
@@ -171,30 +193,66 @@ def _names(pairs: Iterable[tuple[int, str]]) -> pa.Table:
     )
 
 
-def run_query(run: Run, sql: str) -> pa.Table:
-    """Rows that ``sql`` answers; raises UserError for a mistake in it."""
-    with connect(run) as connection:
-        return execute(connection, sql)
+def run_query(run: Run, sql: str, limits: Limits | None = None) -> pa.Table:
+    """Rows that ``sql`` answers; raises UserError for a mistake in it, and for one that takes more than its limits.
+
+    Ctrl-C, and its time, end it at once, whatever it is at.
+    """
+    limits = limits or Limits()
+    with tempfile.TemporaryDirectory(prefix="sightline-query-") as folder:
+        settings = {"memory_limit": f"{limits.gigabytes * 1000:.0f}MB", "temp_directory": folder}
+        # The connection outlives the pool, whose thread may still be at work on it.
+        with connect(run, settings) as connection, ThreadPoolExecutor(1, thread_name_prefix="query") as pool:
+            answer = pool.submit(execute, connection, sql, most_bytes=int(limits.gigabytes * 1e9))
+            try:
+                return answer.result(limits.seconds)
+            except TimeoutError:
+                raise UserError(f"SQL: stopped after {limits.seconds:g} s; --timeout gives a query more") from None
+            finally:
+                # Again and again: an interrupt before DuckDB has begun is forgotten.
+                while not answer.done():
+                    connection.interrupt()
+                    wait([answer], timeout=0.05)
 
 
-def execute(connection: duckdb.DuckDBPyConnection, sql: str, where: str = "SQL") -> pa.Table:
-    """Rows that ``sql`` answers; a mistake in it raises UserError that begins with ``where``."""
+def execute(
+    connection: duckdb.DuckDBPyConnection, sql: str, where: str = "SQL", most_bytes: int | None = None
+) -> pa.Table:
+    """Rows that ``sql`` answers, of ``most_bytes`` at most; a mistake in it raises UserError that begins with
+    ``where``."""
     try:
         # A COPY could write into the run, whose files the connection reads.
         if any(statement.type not in _ANSWERING for statement in connection.extract_statements(sql)):
             raise UserError(f"{where}: only statements that answer rows are allowed; write a SELECT. {LIST_HINT}")
         relation = connection.sql(sql)
         if relation is not None:
-            return relation.to_arrow_table()
-    except duckdb.Error as error:
+            return _rows(relation, where, most_bytes)
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise UserError(f"{where}: {_mistake(connection, str(error))}; {LIST_HINT}") from None
     raise UserError(f"{where}: the statement answers no rows; write a SELECT. {LIST_HINT}")
+
+
+def _rows(relation: duckdb.DuckDBPyRelation, where: str, most_bytes: int | None) -> pa.Table:
+    if most_bytes is None:
+        return relation.to_arrow_table()
+    # DuckDB's limit is of its own memory, and not of the answer's.
+    reader, batches, size = relation.to_arrow_reader(_BATCH), [], 0
+    for batch in reader:
+        batches.append(batch)
+        size += batch.nbytes
+        if size > most_bytes:
+            raise UserError(
+                f"{where}: its answer takes more than {most_bytes / 1e9:g} GB; write a LIMIT, or --memory gives it more"
+            )
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 def _mistake(connection: duckdb.DuckDBPyConnection, message: str) -> str:
     """DuckDB's message in one line, with the nearest names that exist."""
     short = re.split(r"\n\s*\n|\nLINE \d+:|\nCandidate bindings|\nDid you mean", message)[0]
     short = " ".join(short.split()).removesuffix("!").removeprefix("Catalog Error: ").removeprefix("Binder Error: ")
+    if "Out of Memory" in short:
+        return f"{short}; --memory gives a query more"
     if ".parquet'" in short:
         return f"{short}; `sightline verify RUN` names what is damaged, and a run makes it again"
     if "disabled by configuration" in short:

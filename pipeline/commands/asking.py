@@ -25,6 +25,11 @@ def query(
         bool, typer.Option("--rules", help="List the rules of the run, its own included, with its thresholds.")
     ] = False,
     format: Annotated[str, typer.Option(help="table, csv, json, markdown or parquet.")] = "table",
+    memory: Annotated[
+        float | None,
+        typer.Option(metavar="GB", help="Memory it may take before it spills to a temporary folder; half by default."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Time after which it is stopped.")] = 600,
 ) -> None:
     """Ask a run in SQL, or with one of the canned questions."""
     from pipeline.show.rows import render
@@ -32,7 +37,7 @@ def query(
     from stages.audit.rules import every_rule
     from stages.audit.settings import audit_settings
     from storage import Run
-    from storage.sql import run_query
+    from storage.sql import Limits, run_query
 
     if list_:
         for canned in list_queries():
@@ -49,7 +54,8 @@ def query(
     if (sql is None) == (name is None):
         raise UserError('give SQL or --name: sightline query RUN "SELECT ..."; --list shows the canned queries')
     opened = Run.open(run)
-    table = run_query(opened, load_query(name).of(opened) if name is not None else str(sql))
+    limits = Limits(seconds=timeout) if memory is None else Limits(memory, timeout)
+    table = run_query(opened, load_query(name).of(opened) if name is not None else str(sql), limits)
     render(table, format, sys.stdout.buffer if format == "parquet" else sys.stdout)
 
 

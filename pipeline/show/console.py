@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import IO, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line feed, and those that turn the direction of what follows."""
 
 
 def plain_console(file: IO[Any] | None = None, *, stderr: bool = False, width: int | None = None) -> Console:
@@ -19,5 +23,11 @@ def plain_console(file: IO[Any] | None = None, *, stderr: bool = False, width: i
 
 
 def styled(template: str, *values: object) -> Text:
-    """Text of a ``template`` of ours in rich's markup; each ``{}`` is one of ``values``, printed as it is."""
-    return Text.from_markup(template.format(*(escape(str(value)) for value in values)), emoji=False)
+    """Text of a ``template`` of ours in rich's markup; each ``{}`` is one of ``values``, printed as it is but for
+    its control characters."""
+    return Text.from_markup(template.format(*(escape(visible(str(value))) for value in values)), emoji=False)
+
+
+def visible(text: str) -> str:
+    """``text`` with its control characters written out, as Python does (``\\x1b``): a terminal would obey them."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

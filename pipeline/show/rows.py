@@ -12,7 +12,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.show.console import plain_console
+from pipeline.show.console import CONTROL, plain_console, visible
 from storage.errors import UserError
 
 FORMATS = ("table", "csv", "json", "markdown", "parquet")
@@ -31,10 +31,11 @@ def render(table: pa.Table, format: str, stream: IO[Any]) -> None:
     elif format == "csv":
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(table.column_names)
-        writer.writerows([_cell(value) for value in row.values()] for row in _short_floats(table).to_pylist())
+        cell = _visible_cell if stream.isatty() else _cell
+        writer.writerows([cell(value) for value in row.values()] for row in _short_floats(table).to_pylist())
     elif format == "json":
         rows = _short_floats(table).to_pylist()
-        records = ",\n".join(json.dumps(_plain(row), default=str, ensure_ascii=False) for row in rows)
+        records = ",\n".join(_json(row) for row in rows)
         stream.write(f"[\n{records}\n]\n" if records else "[]\n")
     elif format == "markdown":
         _render_markdown(table, stream)
@@ -68,8 +69,19 @@ def _plain(value: Any) -> Any:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, dict | list):
-        return json.dumps(_plain(value), default=str, ensure_ascii=False)
+        return _json(value)
     return "" if value is None else value
+
+
+def _json(value: Any) -> str:
+    """JSON in which a control character is written as JSON writes it, those above ASCII included."""
+    text = json.dumps(_plain(value), default=str, ensure_ascii=False)
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _visible_cell(value: Any) -> Any:
+    shown = _cell(value)
+    return visible(shown) if isinstance(shown, str) else shown
 
 
 def _render_text(table: pa.Table, stream: IO[str]) -> None:
@@ -112,4 +124,4 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(_cell(value))
+    return f"{value:.3f}" if isinstance(value, float) else str(_visible_cell(value))

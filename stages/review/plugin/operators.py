@@ -37,9 +37,12 @@ from stages.review.verdicts.table import VERDICTS
 from storage.cues import cue_names
 from storage.errors import UserError
 from storage.run import Run
-from storage.sql import run_query
+from storage.sql import Limits, run_query
 
 SQL = "(SQL of your own)"
+PATIENCE_S = 60
+"""Seconds that a reviewer waits for a query at most."""
+
 FIRST_QUERY = "relies_on_outside"
 WORST = "(the worst finding of each)"
 
@@ -301,7 +304,8 @@ class Query(foo.Operator):
         def work() -> dict[str, Any] | None:
             name = ctx.params["name"]
             run = run_of(ctx.dataset)
-            table = run_query(run, ctx.params["sql"] if name == SQL else load_query(name).of(run))
+            asked = ctx.params["sql"] if name == SQL else load_query(name).of(run)
+            table = run_query(run, asked, Limits(seconds=PATIENCE_S))
             if "sample_id" not in table.column_names:
                 text = io.StringIO()
                 render(table, "markdown", text)

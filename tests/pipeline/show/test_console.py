@@ -6,7 +6,7 @@ import io
 
 from rich.table import Table
 
-from pipeline.show.console import plain_console, styled
+from pipeline.show.console import plain_console, styled, visible
 
 
 def printed(*what: object) -> str:
@@ -31,3 +31,10 @@ def test_cells_and_headings_of_a_table_are_printed_as_they_are() -> None:
     table = Table("[label]", box=None, pad_edge=False)
     table.add_row("[red]star[/]")
     assert printed(table).split() == ["[label]", "[red]star[/]"]
+
+
+def test_control_characters_are_written_out_and_not_obeyed() -> None:
+    text = "\x1b]0;title\x07\x9b31m red\u202e dlrow\r\x00\tnext\nline"
+    shown = "\\x1b]0;title\\x07\\x9b31m red\\u202e dlrow\\r\\x00\tnext\nline"
+    assert visible(text) == shown
+    assert printed(styled("{}", text.replace("\t", " "))) == shown.replace("\t", " ") + "\n"
