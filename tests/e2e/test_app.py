@@ -243,3 +243,27 @@ def test_ctrl_c_stops_the_app_and_then_its_database(stop: signal.Signals, tmp_pa
     assert not psutil.pid_exists(mongod) or psutil.Process(mongod).status() == psutil.STATUS_ZOMBIE
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(asked, timeout=5)
+
+
+def test_a_database_that_is_killed_is_started_again_and_ctrl_c_still_ends_the_app(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [CALM], name="killed")
+    command = [sys.executable, "-c", SERVE, run.url, str(tmp_path / "mongo")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            for line in process.stdout:
+                if line.startswith("Stop it with Ctrl-C"):
+                    break
+            first = int((tmp_path / "mongo" / "mongod.pid").read_text())
+            os.kill(first, signal.SIGKILL)
+            assert "The database ended and was started again" in process.stderr.readline()
+            second = int((tmp_path / "mongo" / "mongod.pid").read_text())
+            os.kill(second, signal.SIGKILL)
+            process.send_signal(signal.SIGINT)
+            rest, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert "Traceback" not in errors
+    # Whether it was back before its last question is chance; either way the App ends, and says what it could not store.
+    assert rest.strip() == "Stopped." or "`sightline reviews" in errors

@@ -2,7 +2,8 @@
 
 FiftyOne would start a server by itself, but then attaches to whichever one the same user's FiftyOne started first,
 whatever its directory. So a private server is started here, one a directory, shared by the processes that use the
-directory and stopped by the last of them. Being in use is a shared lock on a file, which the kernel gives up when a
+directory, started again if it dies, and stopped by the last of them. It asks for a key that its owner alone can read.
+Being in use is a shared lock on a file, which the kernel gives up when a
 process dies; the port is in a second file, believed only if the server that answers there serves the directory.
 """
 
@@ -11,16 +12,19 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import json
+import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,8 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from storage.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 ENVIRONMENT = {
     "FIFTYONE_DO_NOT_TRACK": "1",
@@ -42,22 +48,31 @@ REMEDY = (
     "or set FIFTYONE_DATABASE_URI to a MongoDB >= 6 that runs, e.g. mongodb://127.0.0.1:27017"
 )
 
+KEY = "key"
+"""File of a server's directory with its key."""
+
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 PORT_ATTEMPTS = 5
+WATCH_SECONDS = 1.0
+"""How often a process that uses a private server looks whether it lives."""
+PATIENCE_MS = 5000
+"""How long a question to a private server waits for one: longer than it takes to be started again, as a rule."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A private mongod: its port and process id."""
+    """A private mongod: its port, process id and key."""
 
     port: int
     pid: int
+    key: str = field(repr=False)
 
     @property
     def uri(self) -> str:
-        """MongoDB connection string."""
-        return f"mongodb://127.0.0.1:{self.port}"
+        """MongoDB connection string. ``__system`` is the user whose password a key file is."""
+        options = f"authSource=local&serverSelectionTimeoutMS={PATIENCE_MS}"
+        return f"mongodb://__system:{self.key}@127.0.0.1:{self.port}/?{options}"
 
 
 @contextmanager
@@ -146,7 +161,7 @@ def _point_fiftyone_at(uri: str | None) -> None:
 @contextmanager
 def _private_server(directory: Path) -> Iterator[Server]:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         users = open(directory / "users.lock", "a")  # noqa: SIM115 - held while the server is used
     except OSError as error:
         raise UserError(
@@ -158,12 +173,46 @@ def _private_server(directory: Path) -> Iterator[Server]:
             server = _running(directory) or _start(directory)
             fcntl.flock(users, fcntl.LOCK_SH)
         try:
-            yield server
+            with _kept_alive(directory, server):
+                yield server
         finally:
             with _exclusive(directory):
                 fcntl.flock(users, fcntl.LOCK_UN)
                 if _is_unused(users):
                     _stop(directory)
+
+
+@contextmanager
+def _kept_alive(directory: Path, server: Server) -> Iterator[None]:
+    """Start the server again, on its port, if it dies in the context; whoever is connected to it goes on."""
+    over = threading.Event()
+
+    def watch() -> None:
+        told = False
+        while not over.wait(WATCH_SECONDS):
+            if _running(directory) is not None:
+                continue
+            with _exclusive(directory):
+                # Unless another process that uses it was first.
+                if over.is_set() or _running(directory) is not None:
+                    continue
+                try:
+                    _start(directory, server.port)
+                except UserError as error:
+                    if not told:
+                        logger.warning("The database ended, and cannot be started again: %s", error)
+                    told = True
+                else:
+                    logger.warning("The database ended and was started again; what was acknowledged is there")
+                    told = False
+
+    watcher = threading.Thread(target=watch, name="database", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 @contextmanager
@@ -186,7 +235,7 @@ def _running(directory: Path) -> Server | None:
     """The live server of ``directory``; None if there is none, or what answers on its port serves something else."""
     try:
         state = json.loads((directory / "server.json").read_text())
-        server = Server(int(state["port"]), int(state["pid"]))
+        server = Server(int(state["port"]), int(state["pid"]), (directory / KEY).read_text())
     except (FileNotFoundError, ValueError, KeyError):
         return None
     return server if _serves(server, directory) else None
@@ -208,17 +257,29 @@ def _serves(server: Server, directory: Path) -> bool:
     return [str(Path(path).resolve()) for path in given] == [data] and ports == [str(server.port)]
 
 
-def _start(directory: Path) -> Server:
-    mongod = find_mongod()
+def _key(directory: Path) -> str:
+    """The key of the directory's server, which is made with its first start; its owner alone can read it."""
+    path = directory / KEY
+    if not path.exists():
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    return path.read_text()
+
+
+def _start(directory: Path, own_port: int | None = None) -> Server:
+    """Start the directory's server, on a free port if it has none of its own."""
+    mongod, key = find_mongod(), _key(directory)
     data, log, pid_file = directory / "data", directory / "mongod.log", directory / "mongod.pid"
     data.mkdir(exist_ok=True)
     for _ in range(PORT_ATTEMPTS):
         # Another process may take the port before mongod binds it; then mongod exits and the next port is tried.
-        port = free_port()
+        port = own_port or free_port()
         log.unlink(missing_ok=True)
         command = [
             *(str(mongod), "--dbpath", str(data), "--logpath", str(log), "--pidfilepath", str(pid_file)),
             *("--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"),
+            # Else a local client may make itself a user where there is none yet.
+            *("--keyFile", str(directory / KEY), "--setParameter", "enableLocalhostAuthBypass=false"),
             *("--wiredTigerCacheSizeGB", "1", "--setParameter", "diagnosticDataCollectionEnabled=false"),
             # A daemon of its own session: it may outlive us for others' sake, and Ctrl-C in our terminal must not stop
             # it before the App is closed. mongod returns once it answers.
@@ -233,7 +294,7 @@ def _start(directory: Path) -> Server:
                 f"MongoDB ({mongod}) did not answer within {START_SECONDS:.0f} s; its log is {log}"
             ) from None
         if started.returncode == 0:
-            server = Server(port, int(pid_file.read_text()))
+            server = Server(port, int(pid_file.read_text()), key)
             (directory / "server.json").write_text(json.dumps({"port": server.port, "pid": server.pid}))
             return server
         reason = _last_error(log) or started.stderr.strip() or started.stdout.strip()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from pymongo.errors import PyMongoError
 
 from stages.review.app import server
 from stages.review.app.collect import collect_from
@@ -105,7 +106,13 @@ def open_app(
             finally:
                 with _killed_if_late(processes):
                     session.close()
-                collect_from(dataset, run)
+                try:
+                    collect_from(dataset, run)
+                except PyMongoError as error:
+                    raise SightlineError(
+                        f"the database does not answer ({type(error).__name__}): verdicts are in the run as they were "
+                        f"given, and `sightline reviews {run.url}` stores the rest once it does"
+                    ) from None
 
 
 def serve(

@@ -12,6 +12,7 @@ from typing import Any
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
+from pymongo.errors import PyMongoError
 
 from pipeline.show.rows import render
 from stages.audit.canned import list_queries, load_query
@@ -48,12 +49,15 @@ WORST = "(the worst finding of each)"
 
 
 def answer(ctx: Any, work: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
-    """The work's result; a user's mistake is told in the App instead of a traceback."""
+    """The work's result; a user's mistake, or a database that is gone, is told in the App instead of a traceback."""
     try:
         return work()
     except UserError as error:
-        ctx.ops.notify(str(error), variant="error")
-        return {"problem": str(error)} if ctx.params.get("from_panel") else None
+        problem = str(error)
+    except PyMongoError:
+        problem = "the database does not answer; it is started again by itself: try again in a moment"
+    ctx.ops.notify(problem, variant="error")
+    return {"problem": problem} if ctx.params.get("from_panel") else None
 
 
 class Portrait(foo.Operator):

@@ -129,6 +129,36 @@ def test_a_server_that_was_killed_is_started_again(tmp_path: Path):
     assert not answers(uri), "the last one out stops the one that is there"
 
 
+def test_a_server_that_dies_while_it_is_used_is_back_at_the_same_place_with_what_it_acknowledged(tmp_path: Path):
+    with database(tmp_path) as uri, pymongo.MongoClient(uri) as client:
+        notes = client["test"].get_collection("notes", write_concern=pymongo.WriteConcern(w=1, j=True))
+        notes.insert_one({"said": "acknowledged"})
+        os.kill(json.loads((tmp_path / "server.json").read_text())["pid"], signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while not answers(uri):
+            assert time.monotonic() < deadline, "nobody started it again"
+        assert notes.find_one({}, {"_id": 0}) == {"said": "acknowledged"}, "the same client goes on"
+    assert not answers(uri)
+
+
+def test_only_who_can_read_the_key_has_the_database(tmp_path: Path):
+    with database(tmp_path / "mongo") as uri:
+        key = tmp_path / "mongo" / "key"
+        assert key.stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "mongo").stat().st_mode & 0o777 == 0o700
+        assert key.read_text() in uri
+        server = uri.partition("@")[2]
+        for stranger in (f"mongodb://{server}".replace("authSource=local&", ""), f"mongodb://__system:guess@{server}"):
+            with pymongo.MongoClient(stranger) as client, pytest.raises(pymongo.errors.OperationFailure):
+                client["fiftyone"]["datasets"].find_one()
+        # The first user of a server without any could be anybody on this machine.
+        nobody = pymongo.MongoClient(f"mongodb://{server}".replace("authSource=local&", ""))
+        with nobody, pytest.raises(pymongo.errors.OperationFailure):
+            nobody["admin"].command("createUser", "me", pwd="mine", roles=["root"])
+        command = psutil.Process(json.loads((tmp_path / "mongo" / "server.json").read_text())["pid"]).cmdline()
+        assert key.read_text() not in " ".join(command)
+
+
 def test_a_given_server_is_used_and_left_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with database(tmp_path) as uri:
         monkeypatch.setenv("FIFTYONE_DATABASE_URI", uri)
