@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.cluster import ClusterSettings
@@ -22,7 +21,7 @@ from stages.review.settings import ReviewSettings
 from stages.score.settings import ScoreSettings
 from storage import Run
 from storage.errors import UserError, quoted
-from storage.files import is_url
+from storage.files import is_url, parse_yaml
 
 
 class Config(BaseModel):
@@ -56,10 +55,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the config {path}: {error.strerror}; copy pipeline.yaml and edit it") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no keys; copy pipeline.yaml and edit it")
@@ -98,8 +97,8 @@ def _override(content: dict[str, Any], override: str) -> None:
             child = section[parent] = {}
         section = child
     try:
-        section[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
+        section[last] = parse_yaml(value)
+    except ValueError:
         raise UserError(f"--set {quoted(override)}: the value is not YAML; quote it") from None
 
 

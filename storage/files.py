@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import uuid
@@ -13,6 +14,7 @@ from typing import Any
 
 import fsspec
 import pyarrow.fs as pafs
+import yaml
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
@@ -26,6 +28,11 @@ moment ago is not believed."""
 _S3_OPTIONS = {"max_concurrency": 1}
 """Otherwise s3fs asks for the size of an object before it reads it, in case it is worth several requests at a time."""
 
+MOST_NODES = 1_000_000
+"""Values of a YAML file, its aliases written out, at most: as many as a long list of classes has, and far more."""
+
+_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+
 _URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*[A-Za-z][\w+.-]*://")
 
 
@@ -37,12 +44,18 @@ def is_url(path: str) -> bool:
 def file_system(path: str, **options: Any) -> tuple[Any, str]:
     """The fsspec file system of a local path or URL, and the path on it. fsspec itself takes any ``::`` for a chain.
 
-    Raises UserError for a URL that no installed package opens, with the package that does.
+    Raises UserError for a URL that no installed package opens, with the package that does, and for one that holds a
+    password: a URL is written into tables and messages.
     """
     if not is_url(path):
         return LocalFileSystem(), path
     if path.startswith("s3://"):
         options = {**_S3_OPTIONS, **options}
+    if _PASSWORD.search(path):
+        raise UserError(
+            f"{shortened(_PASSWORD.sub('://...@', path))} holds credentials; leave them out, and give them to the file "
+            "system by its environment variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or configuration files"
+        )
     try:
         fs, bare = fsspec.core.url_to_fs(path, **options)
     except (ValueError, ImportError) as error:
@@ -152,3 +165,28 @@ class Directory:
         """Remove a file if it is there."""
         with suppress(FileNotFoundError):
             self._files.rm_file(relative)
+
+
+def parse_yaml(text: str) -> Any:
+    """The content of a YAML file. Raises ValueError where it is no YAML, or repeats itself by aliases without end."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if _nodes(node, {}) > MOST_NODES:
+            raise ValueError(f"its aliases stand for more than {MOST_NODES} values; write out what they repeat")
+        return None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    finally:
+        loader.dispose()
+
+
+def _nodes(node: Any, known: dict[int, float]) -> float:
+    """Values that a node of YAML stands for, its aliases written out; one within itself stands for endless ones."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inner = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(_nodes(part, known) for part in inner)
+    return known[id(node)]

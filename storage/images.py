@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 import stat
 import struct
 import warnings
@@ -44,6 +45,8 @@ _PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 # Formats that are pictures. Pillow knows more; some of those run other programs (EPS starts Ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+_QUOTED_BYTES = re.compile(r"""b(['"]).*\1""")
 
 _NO_FILES = {
     stat.S_ISFIFO: "named pipe",
@@ -267,7 +270,7 @@ def _open(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
                 "(a decompression bomb?); resize the image"
             )
         return image
-    raise _unreadable(_remedy(content) or f"{fault} ({len(content)} bytes, first ones {content[:8]!r})")
+    raise _unreadable(_remedy(content) or f"{fault} ({len(content)} bytes)")
 
 
 def _remedy(content: bytes) -> str | None:
@@ -368,5 +371,7 @@ def _unreadable(reason: str) -> ImageError:
 
 
 def _said(what: str, error: Exception) -> str:
+    """An error in words, without the bytes that Pillow quotes: a path may lead to a file that is no image."""
     told = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+    told = _QUOTED_BYTES.sub("...", told)
     return f"{what}: {told or type(error).__name__}"

@@ -110,6 +110,7 @@ def test_several_mistakes_are_told_line_by_line(write):
         ("- a\n- b\n", r"holds no keys"),
         ("run: [unclosed\n", r"is not YAML: .*line 2"),
         ("run: a\n\trun: b\n", r"is not YAML"),
+        ("a: &a [1]\nb: &b [*a, *b]\n", r"is not YAML: its aliases stand for more than"),
     ],
 )
 def test_a_file_that_is_no_config_is_told_in_one_line(write, text, message):

@@ -4,7 +4,7 @@ import uuid
 import pytest
 
 from storage.errors import UserError
-from storage.files import Directory
+from storage.files import Directory, parse_yaml
 
 
 @pytest.fixture(params=["path", "file url", "memory url", "memory url with a slash at its end"])
@@ -101,3 +101,47 @@ def test_a_file_url_has_a_local_path(tmp_path):
 def test_a_url_of_an_unknown_kind_is_the_user_s_mistake():
     with pytest.raises(UserError, match="cannot open nonsense://bucket/run: Protocol not known: nonsense; use"):
         Directory("nonsense://bucket/run")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("s3://AKIA123:topsecret@bucket/run", "s3://...@bucket/run"),
+        ("https://ann:topsecret@example.com/run", "https://...@example.com/run"),
+        ("simplecache::s3://AKIA123:topsecret@bucket/run", "simplecache::s3://...@bucket/run"),
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_repeated(url, shown):
+    with pytest.raises(UserError, match=r"holds credentials; leave them out, .*AWS_ACCESS_KEY_ID") as told:
+        Directory(url)
+    assert str(told.value).startswith(shown)
+    assert "topsecret" not in str(told.value)
+    assert "AKIA123" not in str(told.value)
+
+
+def test_an_at_sign_in_a_name_is_no_password(tmp_path):
+    for url in ("memory://runs/a:b@c", "memory://me@host/run", str(tmp_path / "x:y@z")):
+        assert Directory(url).url == url
+
+
+def bomb(levels):
+    """Each level repeats the one before nine times: 9 ** levels values in some hundred bytes."""
+    lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+def test_an_alias_bomb_is_refused_and_an_alias_is_not():
+    with pytest.raises(ValueError, match="its aliases stand for more than 1000000 values; write out what they repeat"):
+        parse_yaml(bomb(8))
+    with pytest.raises(ValueError, match="aliases"):
+        parse_yaml("a: &a [*a]")
+    assert parse_yaml("a: &a {steps: 3}\nb: {<<: *a, size: 32}")["b"] == {"steps": 3, "size": 32}
+    assert parse_yaml("") is None
+
+
+@pytest.mark.parametrize("text", ["a: [1", "a\tb: - c", "day: 2026-13-45", "[" * 10_000])
+def test_what_is_no_yaml_is_a_value_error_of_one_line(text):
+    with pytest.raises(ValueError) as told:  # noqa: PT011 - whatever the library says of it
+        parse_yaml(text)
+    assert "\n" not in str(told.value)

@@ -8,15 +8,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
 from stages.ingest.boxes import as_number, read_box
 from stages.ingest.listing import Listing, split_of
 from stages.ingest.places import absolute, exists, is_folder, join, names_in, parent, read_text, relative
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
-from storage.files import is_url
+from storage.files import is_url, parse_yaml
 from storage.images import ImageError, read_bytes
 
 _REMEDY = "write names: [cat, dog] and train: images/train, as Ultralytics does"
@@ -217,8 +215,8 @@ def find_yaml(folder: str) -> str | None:
 def read_yaml(path: str) -> dict[str, Any]:
     """The keys of a ``data.yaml``; raises UserError if it is none."""
     try:
-        content = yaml.safe_load(read_text(path, _REMEDY))
-    except yaml.YAMLError as error:
+        content = parse_yaml(read_text(path, _REMEDY))
+    except ValueError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}; {_REMEDY}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no keys; {_REMEDY}")

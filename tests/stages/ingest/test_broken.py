@@ -270,6 +270,21 @@ def test_a_file_gets_its_status_and_explain_judges_alike(data: Path, name: str) 
         assert caught.value.reason == row["reason"]
 
 
+def test_no_byte_of_a_file_that_is_no_image_is_told(data: Path) -> None:
+    secrets = {
+        "key.jpg": b"hunter2-private-key",
+        "p.jpg": b"P6 hunter2 more",
+        "g.jpg": b"GIF89ahunter2",
+        "t.jpg": b"II*\0hunter2",
+    }
+    for name, content in secrets.items():
+        (data / name).write_bytes(content)
+    (data / "m.csv").write_text(HEADER + "".join(f"{name},cat,{BOX}\n" for name in secrets))
+    for row in take(data, path="m.csv"):
+        assert row["status"] == "unreadable"
+        assert not any(content in row["reason"] for content in ("hunter", "hunt", "private"))
+
+
 def test_avif_without_its_plugin_says_what_is_missing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.init()
     monkeypatch.delitem(Image.OPEN, "AVIF", raising=False)
