@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -10,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.errors import DamagedFile, UserError, said
-from storage.run import ROWS_DIGEST, Part, Run, RunInfo, remedy, vouched_by
-from storage.tables import PARTED, SCHEMAS, encode
+from storage.run import ROWS_DIGEST, Part, Run, RunInfo, remedy, rows_digest, vouched_by
+from storage.tables import PARTED, SCHEMAS
 
 KEPT = ("reviews.parquet", "cue_names.parquet")
 """Files that stay when they are damaged: what people said cannot be made again."""
@@ -98,7 +97,7 @@ def _of_part(run: Run, part: Part) -> str | None:
     if isinstance(table, str):
         return table
     vouched = vouched_by(table.schema.metadata)
-    if ROWS_DIGEST in vouched and vouched[ROWS_DIGEST] != _rows_digest(table, SCHEMAS[part.table]):
+    if ROWS_DIGEST in vouched and vouched[ROWS_DIGEST] != _digest_of_known(table, SCHEMAS[part.table]):
         return "its rows are not those that were written"
     if part.table == "explain":
         try:
@@ -110,13 +109,13 @@ def _of_part(run: Run, part: Part) -> str | None:
     return None
 
 
-def _rows_digest(table: pa.Table, schema: pa.Schema) -> str:
+def _digest_of_known(table: pa.Table, schema: pa.Schema) -> str:
     """The digest that :meth:`Run.write_part` takes, of the columns that the file has: a part of another version is no
     damage."""
     known = set(schema.names)
     fields = [schema.field(field.name) if field.name in known else field for field in table.schema]
     try:
-        return hashlib.sha256(encode(table, pa.schema(fields))).hexdigest()
+        return rows_digest(table, pa.schema(fields))
     except pa.ArrowException:
         return "columns of another type"
 
@@ -126,6 +125,6 @@ def _read(run: Run, path: str) -> pa.Table | str:
     content = run.directory.read(path)
     try:
         # One thread: pyarrow's others once ended the process after a failed read.
-        return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
     except (pa.ArrowException, OSError, KeyError) as error:
         return f"it cannot be read: {said(error)}"

@@ -18,6 +18,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from scipy.special import expit
+from zarr.codecs import ZstdCodec
 
 from storage.errors import DamagedFile, SightlineError, UserError, said
 from storage.files import STORAGE_OPTIONS, Directory
@@ -150,6 +151,7 @@ class MapStore:
                 shape=(rows, *grid),
                 chunks=(CHUNK_ROWS, *grid),
                 shards=(shard, *grid) if shard > CHUNK_ROWS else None,
+                compressors=ZstdCodec(level=0, checksum=True),
                 dtype="float32",
                 fill_value=float("nan"),
                 dimension_names=("row", "y", "x"),

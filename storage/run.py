@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from storage.errors import DamagedFile, SightlineError, UserError, said
 from storage.files import Directory
 from storage.maps import CHUNK_ROWS, MapAttributes, MapStore, combined_checksum, outside_maps_of
-from storage.tables import PARTED, SCHEMAS, decode, encode
+from storage.tables import CHECKED, PARTED, SCHEMAS, decode, encode
 
 DEFAULT_METHOD = "opti_cam"
 """The method that is audited and shown where nobody chose one, if the run has it."""
@@ -216,7 +216,7 @@ class Run:
         ``schema``: the table's, or some fields of it. Columns that a part lacks are null.
         """
         paths = [part.path for part in self.parts(name, method)]
-        return pads.dataset(paths, schema=schema or SCHEMAS[name], format="parquet", filesystem=self.directory.arrow)
+        return pads.dataset(paths, schema=schema or SCHEMAS[name], format=CHECKED, filesystem=self.directory.arrow)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Replace a whole table, cast to its schema, atomically."""
@@ -242,16 +242,14 @@ class Run:
     def write_part(self, part: Part, table: pa.Table, metadata: dict[str, str]) -> None:
         """Commit a part: its rows, and in its metadata what it vouches for, with a digest of the rows."""
         schema = SCHEMAS[part.table]
-        digest = hashlib.sha256(encode(table, schema)).hexdigest()
+        digest = rows_digest(table, schema)
         self.directory.write(part.path, encode(table, schema, {**metadata, ROWS_DIGEST: digest}))
 
     def read_part(
         self, part: Part, columns: Sequence[str] | None = None, where: pc.Expression | None = None
     ) -> pa.Table:
         """The rows ``where`` a condition holds of a committed part; columns that it lacks are null."""
-        content = pads.dataset(
-            [part.path], schema=SCHEMAS[part.table], format="parquet", filesystem=self.directory.arrow
-        )
+        content = pads.dataset([part.path], schema=SCHEMAS[part.table], format=CHECKED, filesystem=self.directory.arrow)
         with self.naming(part.path):
             rows = content.to_table(columns=None if columns is None else list(columns), filter=where)
         return rows.replace_schema_metadata(None)
@@ -354,6 +352,11 @@ class Run:
                 if names := self.maps(target, method).attributes.class_names:
                     return names
         return ()
+
+
+def rows_digest(table: pa.Table, schema: pa.Schema) -> str:
+    """SHA-256 of the rows of a part, without the checksums of its pages, which parts of earlier versions lack."""
+    return hashlib.sha256(encode(table, schema, checksums=False)).hexdigest()
 
 
 def vouched_by(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from storage.columns import PROBABILITY, Kind, columns_of
@@ -319,8 +320,16 @@ def without_vectors(schema: pa.Schema) -> list[str]:
     ]
 
 
-def encode(table: pa.Table, schema: pa.Schema, metadata: dict[str, str] | None = None) -> bytes:
-    """Parquet bytes of ``table`` cast to ``schema``, the same bytes for the same content.
+CHECKED = pads.ParquetFileFormat(
+    default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+"""Parquet whose pages are compared with their checksums as they are read; files of earlier versions have none."""
+
+
+def encode(
+    table: pa.Table, schema: pa.Schema, metadata: dict[str, str] | None = None, *, checksums: bool = True
+) -> bytes:
+    """Parquet bytes of ``table`` cast to ``schema``, with a CRC32 a page; the same bytes for the same content.
 
     Raises ``KeyError`` or ``pyarrow.ArrowInvalid`` if a column is missing or does not fit.
     """
@@ -328,7 +337,7 @@ def encode(table: pa.Table, schema: pa.Schema, metadata: dict[str, str] | None =
     if metadata:
         table = table.replace_schema_metadata({**(schema.metadata or {}), **metadata})
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=checksums)
     return sink.getvalue()
 
 
@@ -343,4 +352,6 @@ def decode(
     With a ``schema``, its columns: those that the bytes of an earlier version lack are null.
     """
     wanted = None if columns is None else list(columns)
-    return pq.read_table(io.BytesIO(content), columns=wanted, filters=where, schema=schema)
+    return pq.read_table(
+        io.BytesIO(content), columns=wanted, filters=where, schema=schema, page_checksum_verification=True
+    )
