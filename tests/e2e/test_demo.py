@@ -21,7 +21,6 @@ from stages.review.settings import ReviewSettings
 from storage import Run
 from tests.e2e.browser import (
     browser_page,
-    dismiss_promotion,
     find_chromium,
     select_saved_view,
     wait_until_painted,
@@ -169,7 +168,6 @@ def test_the_heatmap_of_a_flagged_image_lights_up_the_planted_cue(
         browser_page(app.url, tmp_path / "profile") as page,
     ):
         wait_until_painted(page, 4)
-        dismiss_promotion(page)
         view = next(name for name in app.dataset.list_saved_views() if name.lower().startswith("relies on"))
         select_saved_view(page, view)
         samples = list(app.dataset.load_saved_view(view))
