@@ -55,8 +55,8 @@ def test_a_user_without_plugins_has_ours(users: str | None) -> None:
 
 
 def test_the_operators_that_the_plugin_declares_are_those_that_it_has() -> None:
-    from stages.review.plugin.operators import OPERATORS
+    from stages.review.plugin import operators, runs
 
     declared = yaml.safe_load((PLUGIN / "fiftyone.yml").read_text())
-    assert declared["operators"] == [operator().config.name for operator in OPERATORS]
+    assert declared["operators"] == [operator().config.name for operator in (*operators.OPERATORS, *runs.OPERATORS)]
     assert (PLUGIN / declared["js_bundle"]).is_file()
