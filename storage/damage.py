@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.errors import DamagedFile, UserError, said
+from storage.maps import OUTSIDE
 from storage.run import ROWS_DIGEST, Part, Run, RunInfo, remedy, rows_digest, vouched_by
 from storage.tables import PARTED, SCHEMAS
 
@@ -83,7 +84,8 @@ def discard(run: Run, damage: Damage) -> None:
         return
     folder, _, name = damage.path.rpartition("/")
     if name == "zarr.json":
-        for part in list(run.parts("explain", folder.split("/")[1])):
+        method = folder.split("/")[1].removesuffix(OUTSIDE)
+        for part in list(run.parts("explain", method)):
             run.discard_part(part)  # it vouches for maps of this array
     run.directory.remove(damage.path)
 

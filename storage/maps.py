@@ -31,12 +31,13 @@ DEGENERATE_RANGE = 1e-30
 """A map whose range is not above this is constant: nothing stands out, and it normalises to zero."""
 
 
-_OUTSIDE = ".outside"
+OUTSIDE = ".outside"
+"""What the name of a method has behind it where the maps are those of the outside."""
 
 
 def outside_maps_of(method: str) -> str:
     """The name under which the maps of what outside the boxes carries the class stand beside those of a method."""
-    return f"{method}{_OUTSIDE}"
+    return f"{method}{OUTSIDE}"
 
 
 @lru_cache(maxsize=64)
@@ -182,7 +183,7 @@ class MapStore:
         try:
             array = zarr.open_array(store=_store(directory), path=name, mode=mode)
         except FileNotFoundError:
-            own = method.removesuffix(_OUTSIDE)
+            own = method.removesuffix(OUTSIDE)
             setting = " and explain.outside" if own != method else ""
             raise UserError(
                 f"{directory.url} has no maps {name!r}; run the pipeline with explain.method {own!r}{setting} and "

@@ -294,7 +294,9 @@ class Run:
         start, _, stop = vouched["rows"].partition(":")
         rows, targets = slice(int(start), int(stop)), vouched["targets"].split(",")
         try:
-            same = vouched[MAPS_CHECKSUM] == combined_checksum(self.maps(target, method).read(rows) for target in targets)
+            same = vouched[MAPS_CHECKSUM] == combined_checksum(
+                self.maps(target, method).read(rows) for target in targets
+            )
             if same and OUTSIDE_CHECKSUM in vouched:
                 outside = (self.outside_maps(target, method).read(rows) for target in targets)
                 same = vouched[OUTSIDE_CHECKSUM] == combined_checksum(outside)
