@@ -48,6 +48,8 @@ class Checked:
     dataset: Dataset
     images: int
     """Images of the chosen split, of which the sample was taken."""
+    read: int
+    """Images of the sample."""
     remarks: tuple[str, ...]
     """What ingest says of the dataset."""
     classifier: Classifier
@@ -81,7 +83,7 @@ def check(config: Config, console: Console) -> Checked:
     config = config.model_copy(update={"view": view})
     remarks: list[str] = []
     with tempfile.TemporaryDirectory(prefix="sightline-check-") as folder:
-        few = _sampled(dataset, min(SAMPLE, config.dataset.limit or SAMPLE))
+        few = _sampled(dataset, min(SAMPLE, max(images, 1)))
         run = Run.create(f"{folder}/run")
         classifier.class_names = name_outputs(few, classifier.class_names)
         samples = ingest(few, classifier.class_names, run, tell=remarks.append)
@@ -92,7 +94,19 @@ def check(config: Config, console: Console) -> Checked:
             cost = measure_cost(
                 f"{folder}/timed", classifier, config.model, view, config.explain, samples, config.cluster.device
             )
-    return Checked(dataset, images, tuple(remarks), classifier, view, rows, shown, trial, _boxes(rows, view), cost)
+    return Checked(
+        dataset,
+        images,
+        min(images, SAMPLE),
+        tuple(remarks),
+        classifier,
+        view,
+        rows,
+        shown,
+        trial,
+        _boxes(rows, view),
+        cost,
+    )
 
 
 def load(config: Config) -> tuple[Classifier, ViewSettings]:

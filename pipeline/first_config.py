@@ -28,7 +28,7 @@ dataset:
   # recognised: {reason}
   path: {path}
   # split: val                     # only this part of the dataset
-  # labels: each                   # what a sample is: image, largest_box, each; auto: as the dataset labels
+  # labels: each                   # what a sample is: image, largest_box, each, crop; auto: as the dataset labels
   # mapping: mapping.csv           # label,class: where the dataset's names and the model's do not tell
 
 model:

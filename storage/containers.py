@@ -3,6 +3,7 @@
 - ``tar://shard/0001.jpg::/data/train-000.tar``: a member of a tar; fsspec's own form, which other programs open too.
 - ``parquet://image/17::/data/train.parquet``: column ``image``, row 17 from 0: bytes, or a struct with ``bytes``.
 - ``arrow://image/17::/data/data-00000-of-00002.arrow``: the same of an Arrow stream.
+- ``crop://10,20,110,220::/data/a.jpg``: a rectangle of an image, whatever holds that image.
 
 What stands behind ``::`` is a local path or a URL itself. Nothing is unpacked, so a dataset lies on the disk once; the
 index of a tar and the last groups of rows are kept in memory. fsspec's own tar file system keeps one open file and one
@@ -11,6 +12,7 @@ index a thread and shard, and has no Parquet.
 
 from __future__ import annotations
 
+import io
 import tarfile
 import threading
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
+from PIL import Image
 
 from storage.files import file_system
 
@@ -72,6 +75,36 @@ class Member:
             return tar_index(self.archive, stamp)[self.name]
         except KeyError:
             raise FileNotFoundError(self.name) from None
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A rectangle of an image, as an image of its own."""
+
+    edges: tuple[int, int, int, int]
+    """Half-open, px of the upright image, within it."""
+    image: str
+    """Where the image is."""
+
+    @classmethod
+    def parse(cls, uri: str) -> Crop | None:
+        """The crop that a URL names; None for any other path or URL."""
+        edges, separator, image = uri.removeprefix("crop://").partition("::")
+        if not separator or not uri.startswith("crop://"):
+            return None
+        x0, y0, x1, y1 = map(int, edges.split(","))
+        return cls((x0, y0, x1, y1), image)
+
+    @property
+    def url(self) -> str:
+        """The URL that :meth:`parse` reads."""
+        return f"crop://{','.join(map(str, self.edges))}::{self.image}"
+
+    def cut(self, image: Image.Image) -> bytes:
+        """The crop of the upright RGB image as a BMP: the same bytes for the same pixels, whatever compresses."""
+        sink = io.BytesIO()
+        image.crop(self.edges).save(sink, "BMP")
+        return sink.getvalue()
 
 
 @lru_cache(maxsize=32)

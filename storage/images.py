@@ -26,7 +26,7 @@ import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
-from storage.containers import Member
+from storage.containers import Crop, Member
 from storage.errors import SightlineError, UserError
 from storage.files import file_system, is_url
 
@@ -149,10 +149,12 @@ def stored_as(content: bytes) -> tuple[str, bool]:
 
 
 def stamp_file(uri: str) -> FileStamp:
-    """Size and modification time of a file; raises ImageError if it is missing or no file."""
+    """Size and modification time of a file (of a crop: its image); raises ImageError if it is missing or no file."""
     try:
         if (local := local_path(uri)) is not None:
             return _stamp_local(local)
+        if crop := Crop.parse(uri):
+            return stamp_file(crop.image)
         if member := Member.parse(uri):
             size, info = member.stamp()
             return FileStamp(size, _modified_ns(info))
@@ -176,6 +178,8 @@ def read_bytes(uri: str) -> bytes:
         if (local := local_path(uri)) is not None:
             _stamp_local(local)
             return local.read_bytes()
+        if crop := Crop.parse(uri):
+            return crop.cut(read_image(crop.image))
         if member := Member.parse(uri):
             return member.read()
         fs, path = file_system(uri)
@@ -206,7 +210,7 @@ def local_path(uri: str) -> Path | None:
     """The path of an image that lies on a local disk; None for one elsewhere."""
     if not is_url(uri):
         return Path(uri)
-    if Member.parse(uri):
+    if Crop.parse(uri) or Member.parse(uri):
         return None
     fs, path = file_system(uri)
     return Path(path) if isinstance(fs, LocalFileSystem) else None

@@ -42,10 +42,9 @@ def sections(found: Checked, cluster: ClusterSettings) -> Iterator[Section]:
     if found.trial is not None and (told := found.trial.warning):
         yield Section("Look at this first", [told], warns=True)
     statuses = ", ".join(f"{count} {status}" for status, count in found.statuses.most_common())
-    images = len({row["uri"] for row in found.samples})
     yield Section(
         "Dataset",
-        [str(found.dataset), f"{found.images} images; {images} were read, {statuses}", *found.remarks],
+        [str(found.dataset), f"{found.images} images; {found.read} were read, {statuses}", *found.remarks],
     )
     yield Section("Model", [*found.classifier.notes, f"it is shown {found.view}", *_normalization(found)])
     known = found.classes
@@ -126,8 +125,7 @@ def _accuracy(trial: Trial | None) -> Section:
 def _cost(found: Checked, cluster: ClusterSettings) -> Section:
     cost = found.cost
     assert cost is not None
-    images = len({row["uri"] for row in found.samples})
-    samples = round(found.images * len(found.samples) / images)
+    samples = round(found.images * len(found.samples) / found.read)
     workers = cluster.layout()[0] if cluster.resolved() == "local" else 1
     seconds = samples * cost.seconds / workers
     each = f"{cost.seconds:.2g} s a sample on one worker ({cost.device}), timed on {cost.timed}"

@@ -15,7 +15,7 @@ from stages.ingest.boxes import place_boxes, scaled
 from stages.ingest.facts import ImageFacts, read_all
 from stages.ingest.labels import LabelResolver, ResolvedLabel, check_labels, left_over
 from stages.ingest.mapping import read_mapping
-from stages.ingest.objects import choose_labels, samples_of, used_labels
+from stages.ingest.objects import choose_labels, cut_out, samples_of, used_labels
 from stages.ingest.plausibility import check_boxes
 from stages.ingest.recognise import Dataset
 from stages.ingest.record import Box, Record
@@ -30,11 +30,13 @@ _AT_ONCE = 10_000
 
 _TOLD = {
     "each": "each class that an image has boxes of is a sample, named path#class (dataset.labels: each)",
+    "crop": "each object is a sample, a crop named path#number, with {context:g} of its sides left around it "
+    "(dataset.labels: crop, dataset.crop_context)",
     "largest_box": "an image has the class of its largest box (dataset.labels: largest_box)",
 }
 _SHARED = (
     "{shared} of {images} images have several classes: where one of them is predicted, accuracy leaves out the samples "
-    "of the others"
+    "of the others; dataset.labels: crop makes each object a picture of its own"
 )
 
 
@@ -68,9 +70,9 @@ def ingest(
     records = [record for several in samples for record in several]
     check_labels((labels.resolve(record.label) for record in records), class_names)
     names = [record.label for record in records if record.label is not None]
-    told = [_TOLD[how]] if how in _TOLD else []
+    told = [_TOLD[how].format(context=settings.crop_context)] if how in _TOLD else []
     shared = sum(len(several) > 1 for several in samples)
-    if shared:
+    if how == "each" and shared:
         told.append(_SHARED.format(shared=shared, images=len(images)))
     for line in (*told, *labels.remarks(), *left_over(names, labels)):
         tell(line)
@@ -84,6 +86,14 @@ def ingest(
         )
     for line in (*check_boxes(images, facts, insisted=settings.boxes is not None), *_duplicates(images, facts)):
         tell(line)
+    if how == "crop":
+        records = [
+            crop
+            for several, found in zip(samples, facts, strict=True)
+            for crop in _crops(several, found, settings.crop_context)
+        ]
+        samples = [[crop] for crop in records]
+        facts = list(read_all(records, known, progress))
     rows = _rows(samples, facts, labels, _row_numbers(records, known), of_objects=how != "image")
     table = pa.concat_tables([*_tables(rows), _removed(records, known)]).sort_by("row")
     run.write_table("samples", table)
@@ -190,6 +200,13 @@ def sample_row(record: Record, row: int, facts: ImageFacts, labels: LabelResolve
         "status": status,
         "reason": _joined(reasons),
     }
+
+
+def _crops(samples: list[Record], facts: ImageFacts, context: float) -> list[Record]:
+    """The crops of an image, or the image itself where there is nothing to cut out of it."""
+    if facts.problem is None and facts.width and facts.height and samples[0].boxes:
+        return cut_out(samples, facts.width, facts.height, context)
+    return samples[:1]
 
 
 def _joined(reasons: Sequence[str], most: int = 10) -> str | None:

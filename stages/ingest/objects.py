@@ -1,14 +1,17 @@
-"""What one sample is: an image, or a class that an image has objects of."""
+"""What one sample is: an image, a class that an image has objects of, or an object."""
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from stages.ingest.boxes import place_boxes, scaled
 from stages.ingest.labels import LabelResolver
 from stages.ingest.record import Box, Record
 from stages.ingest.settings import Labels
+from storage.containers import Crop
 
 
 def choose_labels(asked: Labels, records: Sequence[Record], *, of_objects: bool = False) -> Labels:
@@ -28,10 +31,16 @@ def samples_of(record: Record, how: Labels, labels: LabelResolver) -> list[Recor
     """The samples of an image.
 
     ``each`` gives one for each class of the model that its boxes bear, named ``path#label``; of several labels that are
-    one class, the first in the alphabet names it. An image without such boxes is one sample, without a label.
+    one class, the first in the alphabet names it. ``crop`` gives one for each box, named ``path#number``, which
+    :func:`cut_out` then makes a picture of its own. An image without such boxes is one sample, without a label.
     """
     if how == "image":
         return [record]
+    if how == "crop":
+        labelled = [(number, box.label or record.label) for number, box in enumerate(record.boxes, 1)]
+        return [replace(record, sample_id=f"{record.sample_id}#{number}", label=name) for number, name in labelled] or [
+            record
+        ]
     named = [box for box in record.boxes if box.label is not None]
     if not named:
         return [record]
@@ -42,6 +51,35 @@ def samples_of(record: Record, how: Labels, labels: LabelResolver) -> list[Recor
         found = labels.resolve(label)
         classes.setdefault(label if found.class_index is None else found.class_index, []).append(label)
     return [replace(record, sample_id=f"{record.sample_id}#{names[0]}", label=names[0]) for names in classes.values()]
+
+
+def cut_out(samples: Sequence[Record], width: int, height: int, context: float) -> list[Record]:
+    """The samples of an image of ``width`` x ``height`` px, of ``labels: crop``, each as the crop around its object.
+
+    ``context`` is what is left around it on each side, as a share of its sides. A crop shows the other boxes that reach
+    into it; those of its own class are its own, since they are evidence for it. A box without area is left to
+    the image itself, as a sample without a box.
+    """
+    image = samples[0]
+    boxes = [scaled(box, width, height) for box in image.boxes] if image.relative else image.boxes
+    crops = []
+    for sample, box in zip(samples, boxes, strict=True):
+        if not place_boxes([box], width, height)[0]:
+            crops.append(replace(sample, boxes=(box,), relative=False))
+            continue
+        x0, y0, x1, y1 = edges = _around(box, width, height, context)
+        inside = [it for it in boxes if it.x0 < x1 and it.x1 > x0 and it.y0 < y1 and it.y1 > y0]
+        moved = [it._replace(x0=it.x0 - x0, y0=it.y0 - y0, x1=it.x1 - x0, y1=it.y1 - y0) for it in inside]
+        uri = Crop(edges, sample.uri).url
+        crops.append(replace(sample, uri=uri, boxes=tuple(moved), relative=False, size=None, notes=()))
+    return crops
+
+
+def _around(box: Box, width: int, height: int, context: float) -> tuple[int, int, int, int]:
+    """Whole pixels around a box and its context, within the image."""
+    x, y = context * (box.x1 - box.x0), context * (box.y1 - box.y0)
+    left, top = max(0, math.floor(box.x0 - x)), max(0, math.floor(box.y0 - y))
+    return left, top, min(width, math.ceil(box.x1 + x)), min(height, math.ceil(box.y1 + y))
 
 
 def used_labels(records: Iterable[Record]) -> list[str]:

@@ -20,7 +20,7 @@ ReaderName = Literal[
     "kitti",
     "cvat",
 ]
-Labels = Literal["auto", "image", "largest_box", "each"]
+Labels = Literal["auto", "image", "largest_box", "each", "crop"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,11 @@ class DatasetSettings:
     """Folder of the images, where it is not the dataset's own or beside its annotations."""
     labels: Labels = "auto"
     """What one sample is. ``image``: an image, with the class that the dataset gives it; ``largest_box``: an image,
-    with the class of its largest box; ``each``: a class that an image has boxes of, named ``path#class``. ``auto``:
-    ``each`` where only boxes have classes, else ``image``."""
+    with the class of its largest box; ``each``: a class that an image has boxes of, named ``path#class``; ``crop``: an
+    object, cut out of its image with its surroundings, named ``path#number``. ``auto``: ``each`` where only boxes have
+    classes, else ``image``."""
+    crop_context: float = 0.25
+    """What ``labels: crop`` leaves around an object on each side, as a share of its width and height."""
     boxes: BoxForm | None = None
     """How boxes are written, where the format does not say or says it wrongly: ``xyxy``, ``xywh``, ``cxcywh``,
     ``yxyx``; ``voc``: corners from 1, both included."""
@@ -60,5 +63,7 @@ class DatasetSettings:
     def __post_init__(self) -> None:
         if not self.path:
             raise ValueError("path is missing; give the dataset's folder or file")
+        if not 0 <= self.crop_context <= 100:
+            raise ValueError(f"crop_context is {self.crop_context}; take a share such as 0.25")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is {self.limit}; take at least 1, or leave it out for all images")

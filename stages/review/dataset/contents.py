@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stages.geometry import ViewTransform
 from stages.review.dataset.heatmaps import write_heatmaps
+from stages.review.dataset.pictures import needs_picture, write_pictures
 from stages.review.settings import ReviewSettings, shown_method
 from storage.cues import read_cues
 from storage.errors import UserError
@@ -135,7 +136,7 @@ def read_contents(run: Run, settings: ReviewSettings, only: frozenset[str] | Non
     method = shown_method(run, settings)
     table = run.table("samples").filter(pc.field("status") != "removed")
     known = frozenset(table["sample_id"].to_pylist())
-    table, paths, skipped = _showable(_of(table, only))
+    table, paths, skipped = _showable(run, _of(table, only), settings)
     if only is not None and not len(table):
         raise UserError(
             f"review.select: none of the {len(only)} samples that it selects can be shown; `sightline query RUN "
@@ -224,20 +225,26 @@ def is_whole(view: ViewTransform) -> bool:
     return max(x0, y0, view.width - x1, view.height - y1) < ROUNDING
 
 
-def _showable(table: pa.Table) -> tuple[pa.Table, list[str], Counter[str]]:
-    """The rows of the table ``samples`` that can be shown, the paths of their images, and how many cannot, and why."""
-    rows, paths, skipped = [], [], Counter[str]()
-    columns = (table[name].to_pylist() for name in ("uri", "status", "width", "height"))
-    for row, (uri, status, width, height) in enumerate(zip(*columns, strict=True)):
-        path = _served_path(uri)
-        if status in NOT_SHOWN or not width or not height:
-            skipped[status] += 1
-        elif not path.is_file():
-            skipped["missing file"] += 1
-        else:
-            rows.append(row)
-            paths.append(str(path))
-    return table.take(rows) if rows else table.slice(0, 0), paths, skipped
+def _showable(run: Run, table: pa.Table, settings: ReviewSettings) -> tuple[pa.Table, list[str], Counter[str]]:
+    """The rows of the table ``samples`` that can be shown, the paths of their images, and how many cannot, and why.
+
+    Images that no file holds alone are written into the run.
+    """
+    skipped = Counter[str]()
+    known = ~np.isin(table["status"].to_numpy(), NOT_SHOWN) & (table["width"].fill_null(0).to_numpy() > 0)
+    skipped.update(table.filter(pa.array(~known))["status"].to_pylist())
+    table = table.filter(pa.array(known))
+    uris, digests = table["uri"].to_pylist(), table["digest"].to_pylist()
+    inside = [row for row, uri in enumerate(uris) if needs_picture(uri)]
+    paths: list[Path | None] = [None if needs_picture(uri) else _served_path(uri) for uri in uris]
+    if inside:
+        images = [(uris[row], digests[row]) for row in inside]
+        written = write_pictures(run.local_path("pictures"), images, threads=settings.thread_count)
+        for row, path in zip(inside, written, strict=True):
+            paths[row] = path
+    found = [row for row, path in enumerate(paths) if path is not None and path.is_file()]
+    skipped["missing file"] += len(paths) - len(found)
+    return table.take(found) if found else table.slice(0, 0), [str(paths[row]) for row in found], +skipped
 
 
 def _served_path(uri: str) -> Path:
