@@ -10,6 +10,7 @@ from typing import Protocol
 from stages.ingest.listing import Listing
 from stages.ingest.places import absolute, exists, is_folder
 from stages.ingest.readers.coco import CocoReader
+from stages.ingest.readers.fiftyone import SCHEME, ExportReader, fiftyone_reader
 from stages.ingest.readers.folder import FolderReader
 from stages.ingest.readers.huggingface import HuggingfaceReader, holds_images
 from stages.ingest.readers.ilsvrc import IlsvrcReader, imagenet_reader
@@ -34,6 +35,7 @@ READERS: dict[str, Callable[[DatasetSettings], DatasetReader]] = {
     "webdataset": WebdatasetReader,
     "kitti": KittiReader,
     "cvat": CvatReader,
+    "fiftyone": fiftyone_reader,
 }
 
 
@@ -52,6 +54,7 @@ _BY_FILES: dict[ReaderName, _Recognises] = {
     "webdataset": WebdatasetReader,
     "kitti": KittiReader,
     "cvat": CvatReader,
+    "fiftyone": ExportReader,
 }
 _OF_OBJECTS = ("voc", "coco", "yolo", "kitti", "cvat")
 _BY_NAME: dict[str, ReaderName] = {
@@ -108,6 +111,8 @@ def open_dataset(settings: DatasetSettings) -> Dataset:
 
 def recognise(path: str) -> tuple[ReaderName, str]:
     """Format of the dataset at ``path``, and by which files; raises UserError for none, or several."""
+    if path.startswith(SCHEME):
+        return "fiftyone", "a name in FiftyOne's database"
     path = absolute(path)
     if not exists(path):
         raise UserError(f"dataset.path: there is no {path}; give the dataset's folder or file")

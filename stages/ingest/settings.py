@@ -19,6 +19,7 @@ ReaderName = Literal[
     "webdataset",
     "kitti",
     "cvat",
+    "fiftyone",
 ]
 Labels = Literal["auto", "image", "largest_box", "each", "crop"]
 
@@ -32,7 +33,11 @@ class DatasetSettings:
     reader: ReaderName = "auto"
     """Format of the dataset; ``auto``: recognised by its files, and the run says by which."""
     path: str = ""
-    """The dataset's folder or its file: a manifest, a COCO JSON, a YOLO ``data.yaml``, a tar or Parquet file ..."""
+    """The dataset's folder or its file: a manifest, a COCO JSON, a YOLO ``data.yaml``, a tar or Parquet file, ``fiftyone://NAME``
+    ..."""
+    fields: tuple[str, ...] = ()
+    """Of FiftyOne: the field of type Classification or Detections that labels samples, or one of each; by default the
+    only one."""
     images: str | None = None
     """Folder of the images, where it is not the dataset's own or beside its annotations."""
     labels: Labels = "auto"

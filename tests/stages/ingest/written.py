@@ -1,4 +1,4 @@
-"""Datasets that somebody else's code wrote: FiftyOne's exporters, without its database."""
+"""Datasets that somebody else's code wrote: FiftyOne's exporters, but for its own format without its database."""
 
 from __future__ import annotations
 
@@ -82,4 +82,34 @@ def as_cvat(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSett
     return DatasetSettings("cvat", str(folder))
 
 
-WRITTEN = {"voc": as_voc, "coco": as_coco, "yolo": as_yolo, "kitti": as_kitti, "cvat": as_cvat}
+def as_fiftyone(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
+    """A dataset of FiftyOne's database, exported; needs the fixture ``mongo``."""
+    dataset = in_database(folder, pictures)
+    dataset.export(export_dir=str(folder), dataset_type=fo.types.FiftyOneDataset)
+    dataset.delete()
+    return DatasetSettings("fiftyone", str(folder))
+
+
+def in_database(folder: Path, pictures: Sequence[Picture] = PICTURES, name: str | None = None) -> Any:
+    """The pictures as a dataset of FiftyOne's database, their files in a folder beside ``folder``."""
+    place = originals(folder, pictures)
+    samples = []
+    for picture in pictures:
+        width, height = picture.size
+        corners = [(x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height) for x0, y0, x1, y1 in picture.boxes]
+        detections = [fo.Detection(label=picture.label, bounding_box=list(box)) for box in corners]
+        metadata = fo.ImageMetadata(width=width, height=height, num_channels=3)
+        samples.append(
+            fo.Sample(
+                str(place / picture.name),
+                tags=["reviewed", "val"],
+                metadata=metadata,
+                ground_truth=fo.Detections(detections=detections),
+            )
+        )
+    dataset = fo.Dataset(name)
+    dataset.add_samples(samples, progress=False)
+    return dataset
+
+
+WRITTEN = {"voc": as_voc, "coco": as_coco, "yolo": as_yolo, "kitti": as_kitti, "cvat": as_cvat, "fiftyone": as_fiftyone}

@@ -21,6 +21,8 @@ from storage.images import read_bytes, read_image, stamp_file
 from tests.stages.ingest.datasets import FORMATS, PICTURES, Picture
 from tests.stages.ingest.written import WRITTEN
 
+pytestmark = pytest.mark.usefixtures("mongo")
+
 Make = Callable[..., DatasetSettings]
 ALL: dict[str, Make] = {**FORMATS, **WRITTEN}
 
