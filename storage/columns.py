@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["real", "integer", "index", "flag", "text", "region", "vector"]
+Kind = Literal["real", "integer", "index", "flag", "text", "region", "vector", "probabilities"]
 """real, integer and flag are numbers of a sample; an index names a class; a region is a box in px of the image; a
-vector has a number a channel of the layer, and stays out of SQL."""
+vector has a number a channel of the layer, probabilities one a class; both stay out of SQL."""
 
 Need = Literal["boxes", "mask", "place"]
 """What a column is undefined without. boxes: a ground-truth box. mask: a map that is not zero, since the network is
@@ -85,6 +85,8 @@ _EXPLAIN = (
     Column("reason", "Why there is none, in words.", "text", ""),
     Column("pred_index", "Class of highest probability on the whole view.", "index", ""),
     Column("pred_prob", "Probability of that class."),
+    Column("class_probabilities", "p of every class on the whole view, where classes do not exclude each other; in the "
+        "row of the first target, null in the others; not in SQL.", "probabilities"),
     Column("p_full", "p of the explained class on the whole view.", compared=True,
         caption="whole view"),
     Column("p_saliency", f"p on the view times the map S; {_BLACK}.", needs=_MASK,

@@ -109,6 +109,7 @@ _TYPES: dict[Kind, pa.DataType] = {
     "text": pa.string(),
     "region": REGION,
     "vector": pa.list_(pa.float16()),
+    "probabilities": pa.list_(pa.float32()),
 }
 
 
@@ -168,6 +169,12 @@ CLASSES = pa.schema(
         _real("accuracy", "Share predicted right."),
         _real("accuracy_low", "Lower end of its 95% Wilson interval."),
         _real("accuracy_high", "Upper end."),
+        _real(
+            "auroc",
+            "Share of pairs of an image with the class and one without in which the first has the higher p, a tie "
+            "being half; null where classes exclude each other.",
+        ),
+        _real("average_precision", "Mean precision down to each image of the class, by p; null like auroc."),
         _real("miss_rate", "Share of evaluable samples whose map points outside every box."),
         _real("miss_rate_low", "Lower end of its 95% Wilson interval."),
         _real("miss_rate_high", "Upper end."),

@@ -98,6 +98,12 @@ def _print_overview(summary: Summary, console: Console) -> None:
         statuses = ", ".join(f"{count} {status}" for status, count in summary.unscored.items())
         console.print(f"            not measured, counted in maps: {statuses}")
     console.print(f"accuracy    {share(summary.accuracy)}")
+    if (ranked := summary.ranked) is not None:
+        means = f"means over {ranked.classes} class{'es' if ranked.classes > 1 else ''}"
+        console.print(
+            f"ranking     AUROC {number(ranked.auroc, 3)}, average precision {number(ranked.average_precision, 3)}: "
+            f"{means}; each in the table classes"
+        )
     null = f"; a random point does in {percent(summary.miss_null)}" if summary.miss_null is not None else ""
     console.print(f"misses      the map's maximum lies outside the boxes in {share(summary.misses)}{null}")
     if summary.lift_median is not None:

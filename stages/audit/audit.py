@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from stages.audit.classes import COLUMNS, class_table, count_flags
 from stages.audit.cues import Cue, cue_table, find_cues, sampling
+from stages.audit.ranking import rank_classes
 from stages.audit.rules import Rule, flag_condition, rules_of
 from stages.audit.settings import AuditSettings
 from storage.errors import SightlineError, UserError
@@ -62,7 +63,8 @@ def audit(run: Run, settings: AuditSettings) -> AuditReport:
         flags = count_flags(connection, findings)
         wanted = f"{', '.join(COLUMNS)}, {flag_condition(settings)} AS relies"
         sql = f"SELECT {wanted} FROM audit_targets WHERE method = ? ORDER BY label, row, target"
-        classes = class_table(_records(connection.execute(sql, [method])), flags, settings)
+        rankings = rank_classes(run, method)
+        classes = class_table(_records(connection.execute(sql, [method])), flags, settings, rankings)
     tables = {"cues": cue_table(cues, method, settings), "findings": findings, "classes": classes}
     for name, table in tables.items():
         run.write_table(name, table)

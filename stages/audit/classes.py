@@ -12,6 +12,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from stages.audit.ranking import Ranking
 from stages.audit.settings import AuditSettings
 from stages.statistics import benjamini_hochberg, bootstrap, fisher_greater, wilson
 from storage.tables import CLASSES
@@ -23,7 +24,12 @@ COLUMNS = (
 """Columns of ``audit`` that the class table is made of, beside ``relies``."""
 
 
-def class_table(rows: Iterable[Mapping[str, Any]], flags: Mapping[str, int], settings: AuditSettings) -> pa.Table:
+def class_table(
+    rows: Iterable[Mapping[str, Any]],
+    flags: Mapping[str, int],
+    settings: AuditSettings,
+    rankings: Mapping[int, Ranking] | None = None,
+) -> pa.Table:
     """The table ``classes`` from rows of ``audit`` of one method: :data:`COLUMNS`, and ``relies``, which says whether
     the rule ``relies_on_outside`` holds (null where its numbers are, and where it could not have held).
 
@@ -31,8 +37,8 @@ def class_table(rows: Iterable[Mapping[str, Any]], flags: Mapping[str, int], set
     ``label``. ``reliance_rate`` is the share of those that could be tested. ``reliance_p`` is a one-sided Fisher test
     of the flags in the class against those in all others, in which samples that could not be tested are not flagged;
     ``reliance_q`` the same after Benjamini-Hochberg over the classes with at least ``min_class_size`` such rows; below,
-    both are null, and so are the intervals of medians. ``flags`` counts them by label. Most reliant
-    classes first, those without a claim last. Rows of a label must follow each other: those of one label at a time are
+    both are null, and so are the intervals of medians. ``flags`` counts them by label, ``rankings`` are by
+    class index. Most reliant classes first, those without a claim last. Rows of a label must follow each other: those of one label at a time are
     held.
     """
     table, flagged = [], {}
@@ -40,7 +46,9 @@ def class_table(rows: Iterable[Mapping[str, Any]], flags: Mapping[str, int], set
         explained = [row for row in own if label is not None and row["pred_index"] is not None]
         if explained:
             entry, flagged[label] = _entry(explained, settings)
-            table.append({"label": label, **entry, "n_findings": flags.get(label, 0)})
+            ranking = (rankings or {}).get(entry["class_index"])
+            ranked = {name: getattr(ranking, name, None) for name in ("auroc", "average_precision")}
+            table.append({"label": label, **entry, **ranked, "n_findings": flags.get(label, 0)})
     n_all, flagged_all = sum(n for n, _ in flagged.values()), sum(k for _, k in flagged.values())
     for entry in table:
         n, k = flagged[entry["label"]]

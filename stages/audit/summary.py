@@ -124,6 +124,15 @@ class Untestable:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """Means over the classes that images could be ranked by (:mod:`stages.audit.ranking`)."""
+
+    auroc: float
+    average_precision: float
+    classes: int
+
+
+@dataclass(frozen=True)
 class Summary:
     """A run in numbers. Shares are fractions in [0, 1]; the misses and the lift are of the target ``label``.
 
@@ -135,6 +144,8 @@ class Summary:
     samples: dict[str, int]
     unscored: dict[str, int]
     accuracy: Share
+    ranked: Ranked | None
+    """None where classes exclude each other."""
     faithfulness: tuple[Faithfulness, ...]
     metrics: tuple[Metrics, ...]
     evaluable: int
@@ -227,6 +238,7 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
         samples={row["status"]: row["n"] for row in samples},
         unscored={row["status"]: row["n"] for row in unscored},
         accuracy=_share([row["correct"] for row in right]),
+        ranked=_ranked(classes),
         faithfulness=tuple(Faithfulness(**row) for row in faithfulness),
         metrics=_metrics(run, method),
         evaluable=len(evaluable),
@@ -253,6 +265,12 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
 
 def _share(hits: list[bool]) -> Share:
     return Share(sum(hits), len(hits))
+
+
+def _ranked(classes: list[dict[str, Any]]) -> Ranked | None:
+    pairs = [(row["auroc"], row["average_precision"]) for row in classes if row["auroc"] is not None]
+    auroc, precision = np.mean(pairs, axis=0).tolist() if pairs else (0.0, 0.0)
+    return Ranked(auroc, precision, len(pairs)) if pairs else None
 
 
 def _metrics(run: Run, method: str) -> tuple[Metrics, ...]:

@@ -208,7 +208,9 @@ def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], o
                 for target in plan.explain.targets:
                     output.rows.append(_row(plan, view.sample, target, "non_finite", _REASONS["non_finite"]))
                 continue
-            shared = {"pred_index": best, "pred_prob": float(probabilities[place, best])}
+            shared: dict[str, Any] = {"pred_index": best, "pred_prob": float(probabilities[place, best])}
+            if opticam.sigmoid:
+                shared["class_probabilities"] = probabilities[place].tolist()
             wanted: dict[int, list[str]] = {}
             for target in plan.explain.targets:
                 class_index = label if target == "label" else _ranked(ranking, target)
@@ -351,7 +353,10 @@ def _row(
         "target": target,
         "method": plan.explain.method,
     }
-    return row | {"status": status, "reason": reason} | values
+    row |= {"status": status, "reason": reason} | values
+    if target != plan.explain.targets[0]:
+        row["class_probabilities"] = None  # the image's, stored once
+    return row
 
 
 def _to_tensor(pixels: Sequence[NDArray[np.uint8]], size: int, opticam: OptiCam) -> Tensor:

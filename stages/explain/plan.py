@@ -47,6 +47,8 @@ class ExplainPlan:
     device: Device = "auto"
     donors: tuple[Donor, ...] = ()
     """Samples whose objects are set into other samples' surroundings."""
+    sigmoid: bool = False
+    """Whether classes do not exclude each other; then p of every class is stored beside the probes."""
 
     def shard(self, index: int) -> range:
         """Rows of shard ``index``."""
@@ -96,6 +98,8 @@ class ExplainPlan:
         basis, boxes = self.basis(samples), self.boxes(samples)
         maps = _digest({"basis": basis, **self.explain.made_by()})
         asked = {name: getattr(self.explain, name) for name in ("outside", "scan", "curves")}
+        if self.sigmoid:
+            asked["sigmoid"] = True  # p of every class is stored beside the probes
         return Fingerprints(basis, boxes, maps, _digest({"maps": maps, "boxes": boxes, **asked}))
 
 
@@ -156,6 +160,7 @@ def make_plan(
         rows=rows,
         device=device,
         donors=donors,
+        sigmoid=classifier.outputs.sigmoid,
     )
     return plan
 

@@ -1,0 +1,68 @@
+"""AUROC and average precision: how a classifier whose classes do not exclude each other ranks images by each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+if TYPE_CHECKING:
+    from storage import Run
+
+NOT_KNOWN = ("unreadable", "no_class", "removed")
+"""Statuses of samples of which nobody knows which classes they are not."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Of one class, over all images whose classes are known."""
+
+    auroc: float
+    """Share of pairs of an image of the class and one without it in which the first has the higher p; a tie is half."""
+    average_precision: float
+    """Mean over the images of the class of the precision among the images with a p as high or higher; for a classifier
+    that knows nothing it is their share, ``positives / images``."""
+    positives: int
+    images: int
+
+
+def rank_classes(run: Run, method: str) -> dict[int, Ranking]:
+    """The ranking of each class that some images have and others have not, by class index.
+
+    Empty for a classifier whose classes exclude each other: there accuracy says it. An image has the classes of all its
+    samples; an image without any object has none.
+    """
+    columns = ["row", "uri", "class_index", "other_classes", "status"]
+    samples = {row["row"]: row for row in run.table("samples", columns).to_pylist()}
+    found: dict[str, tuple[NDArray[np.float32], set[int]]] = {}
+    for part in run.parts("explain", method):
+        table = run.read_part(part, ["row", "class_probabilities"])
+        for row in table.filter(table["class_probabilities"].is_valid()).to_pylist():
+            sample = samples[row["row"]]
+            if sample["status"] not in NOT_KNOWN:
+                p = np.array(row["class_probabilities"], dtype=np.float32)
+                found.setdefault(sample["uri"], (p, _classes(sample)))
+    if not found:
+        return {}
+    values = np.stack([p for p, _ in found.values()])
+    truth = np.zeros(values.shape, dtype=bool)
+    for place, (_, classes) in enumerate(found.values()):
+        truth[place, list(classes)] = True
+    counts = truth.sum(axis=0)
+    return {
+        index: Ranking(
+            float(roc_auc_score(truth[:, index], values[:, index])),
+            float(average_precision_score(truth[:, index], values[:, index])),
+            int(counts[index]),
+            len(values),
+        )
+        for index in np.flatnonzero((counts > 0) & (counts < len(values))).tolist()
+    }
+
+
+def _classes(sample: dict[str, Any]) -> set[int]:
+    own = set() if sample["class_index"] is None else {sample["class_index"]}
+    return own | set(sample["other_classes"] or ())
