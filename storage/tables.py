@@ -85,6 +85,10 @@ SAMPLES = pa.schema(
             pa.list_(pa.int32()),
             "Classes of the model that other samples of the same image have: a prediction of one is no mistake.",
         ),
+        _text(
+            "duplicate_of",
+            "The first sample of the same bytes, of the same class if there is one; null if this is the first.",
+        ),
         _text("split", "Part of the dataset the sample belongs to; null if none."),
         _text("status", "Whether the sample can be used.", "ok | unreadable | no_class | no_box | removed"),
         _text("reason", "Why the status is not ok, or what was dropped from the sample."),

@@ -33,12 +33,12 @@ def class_table(
     """The table ``classes`` from rows of ``audit`` of one method: :data:`COLUMNS`, and ``relies``, which says whether
     the rule ``relies_on_outside`` holds (null where its numbers are, and where it could not have held).
 
-    Accuracy counts the samples that were explained; everything else the evaluable rows of the target
-    ``label``. ``reliance_rate`` is the share of those that could be tested. ``reliance_p`` is a one-sided Fisher test
-    of the flags in the class against those in all others, in which samples that could not be tested are not flagged;
-    ``reliance_q`` the same after Benjamini-Hochberg over the classes with at least ``min_class_size`` such rows; below,
-    both are null, and so are the intervals of medians. ``flags`` counts them by label, ``rankings`` are by
-    class index. Most reliant classes first, those without a claim last. Rows of a label must follow each other: those of one label at a time are
+    Accuracy counts the samples that were explained; everything else the evaluable rows of the target ``label``.
+    ``reliance_rate`` is the share of those that could be tested. ``reliance_p`` is a one-sided Fisher test of the flags
+    in the class against those in all others, in which samples that could not be tested are not flagged; ``reliance_q``
+    the same after Benjamini-Hochberg over the classes with at least ``min_class_size`` such rows; below, both are null,
+    and so are the intervals of medians. ``flags`` counts them by label, ``rankings`` are by class index. Most reliant
+    classes first, those without a claim last. Rows of a label must follow each other: those of one label at a time are
     held.
     """
     table, flagged = [], {}

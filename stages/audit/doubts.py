@@ -18,6 +18,8 @@ COARSE = 5
 """Cells along a side of a map's grid below which the map hardly tells inside from outside."""
 UNMEASURED = 0.1
 """Share of the images that may be without a measurement before that is a doubt."""
+REPEATED = 0.01
+"""Share of the samples that may be duplicates before that is a doubt."""
 NAMED = 4
 """Classes that a sentence names, at most."""
 
@@ -45,6 +47,14 @@ def doubts(run: Run, method: str) -> tuple[str, ...]:
             """,
             [method],
         ).fetchall()
+        duplicates, n, contrary = connection.execute(
+            """
+            SELECT count(samples.duplicate_of), count(*),
+                count(*) FILTER (samples.duplicate_of IS NOT NULL AND samples.label IS DISTINCT FROM first.label)
+            FROM samples LEFT JOIN samples AS first ON first.sample_id = samples.duplicate_of
+            WHERE samples.status <> 'removed'
+            """
+        ).fetchall()[0]
     judged = [(label, correct) for label, _, correct, _, _ in images if correct is not None]
     unmeasured = [
         scored if scored and status == "ok" else status for _, status, _, scored, measured in images if not measured
@@ -55,6 +65,7 @@ def doubts(run: Run, method: str) -> tuple[str, ...]:
         *_coarse(run, method),
         *_unmeasured(unmeasured, len(images)),
         *_without_counterpart(unknown),
+        *_repeated(duplicates, n, contrary),
         *_too_small(run),
     )
 
@@ -94,6 +105,15 @@ def _without_counterpart(unknown: Counter[str]) -> Iterator[str]:
         yield (
             f"The model has no class for {_counted(len(unknown), 'label')} of {_counted(unknown.total(), 'image')} "
             f"({_named(unknown)}): dataset.mapping names the class of a label"
+        )
+
+
+def _repeated(duplicates: int, n: int, contrary: int) -> Iterator[str]:
+    if duplicates > REPEATED * n:
+        labels = f", {contrary} of them with another label" if contrary else ""
+        yield (
+            f"{duplicates} of {_counted(n, 'sample')} show the same file as another{labels}: each counts in every "
+            "rate, and intervals take them for independent; samples.duplicate_of names them"
         )
 
 

@@ -95,7 +95,7 @@ def ingest(
         samples = [[crop] for crop in records]
         facts = list(read_all(records, known, progress))
     rows = _rows(samples, facts, labels, _row_numbers(records, known), of_objects=how != "image")
-    table = pa.concat_tables([*_tables(rows), _removed(records, known)]).sort_by("row")
+    table = _with_duplicates(pa.concat_tables([*_tables(rows), _removed(records, known)]).sort_by("row"))
     run.write_table("samples", table)
     return table
 
@@ -250,6 +250,29 @@ def _choose(settings: DatasetSettings, records: list[Record]) -> list[Record]:
     return [record for record in records if record.sample_id in chosen]
 
 
+def _with_duplicates(table: pa.Table) -> pa.Table:
+    """The samples, each that shows the same bytes as one before it with the name of that one.
+
+    Samples of one image are none, unless they are of one class, as two crops of an object that is annotated twice are.
+    """
+    counts = table["digest"].value_counts()
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").drop_null()
+    shared = table.filter(pc.is_in(table["digest"], value_set=repeated)).filter(pc.field("status") != "removed")
+    of_class: dict[tuple[str, int | None], str] = {}
+    of_any: dict[str, tuple[str, str]] = {}
+    named: dict[int, str] = {}
+    for row in shared.select(["row", "sample_id", "uri", "digest", "class_index"]).to_pylist():
+        first, uri = of_any.setdefault(row["digest"], (row["sample_id"], row["uri"]))
+        same = of_class.setdefault((row["digest"], row["class_index"]), row["sample_id"])
+        if same != row["sample_id"]:
+            named[row["row"]] = same
+        elif uri != row["uri"]:
+            named[row["row"]] = first
+    places = pc.index_in(table["row"], value_set=pa.array(named, pa.int64()))
+    column = pa.array(named.values(), pa.string()).take(places.combine_chunks())
+    return table.set_column(SAMPLES.get_field_index("duplicate_of"), SAMPLES.field("duplicate_of"), column)
+
+
 def _duplicates(images: Sequence[Record], facts: Sequence[ImageFacts]) -> list[str]:
     """A line about image files with the same bytes, each of which counts in every rate."""
     counts = Counter(found.digest for found in facts if found.digest is not None)
@@ -258,4 +281,5 @@ def _duplicates(images: Sequence[Record], facts: Sequence[ImageFacts]) -> list[s
         return []
     digest = next(digest for digest, count in counts.items() if count > 1)
     first, second = [image.sample_id for image, found in zip(images, facts, strict=True) if found.digest == digest][:2]
-    return [f"{repeats} images are the same file as another, such as {second} and {first}; each counts"]
+    pair = f"such as {second} and {first}"
+    return [f"{repeats} images are the same file as another, {pair}; each counts (samples.duplicate_of)"]

@@ -77,6 +77,16 @@ def test_images_without_any_object_are_not_called_unknown_labels(said) -> None:
     assert doubt == "5 of 45 images are not measured: 5 without a box of their label"
 
 
+def test_more_than_one_duplicate_in_a_hundred_is_told_with_those_of_another_label(said) -> None:
+    again = {"duplicate_of": "0.jpg"}
+    assert said(*SOUND, *SOUND, *SOUND[:19], again) == (), "1 of 100 is no more than one in a hundred"
+    (doubt,) = said(*SOUND, again, CAT | again)
+    assert doubt == (
+        "2 of 42 samples show the same file as another, 1 of them with another label: each counts in every rate, and "
+        "intervals take them for independent; samples.duplicate_of names them"
+    )
+
+
 def test_labels_without_a_class_of_the_model_are_named(said) -> None:
     unknown = {
         "label": "wolf", "class_index": None, "samples_status": "no_class", "explain_status": "no_class",

@@ -179,6 +179,38 @@ class TestStatus:
         }
         assert "1 of 2 images have several classes: where one of them is predicted" in told[1]
 
+    def test_a_sample_of_the_same_bytes_names_the_first(self, tmp_path: Path, run: Run) -> None:
+        write_images(tmp_path)
+        for copy in ("a.JPEG", "b.JPEG", "c.JPEG"):
+            (tmp_path / copy).write_bytes((tmp_path / "first.JPEG").read_bytes())
+        rows = [{"path": name} for name in ("first.JPEG", "a.JPEG", "second.JPEG")]
+        rows += [{"path": "b.JPEG", "label": "n02"}, {"path": "c.JPEG", "label": "n02"}]
+        told: list[str] = []
+        found = by_id(take(manifest(tmp_path, *rows), NAMES, run, None, told.append))
+        assert {name: row["duplicate_of"] for name, row in found.items()} == {
+            "first.JPEG": None,
+            "a.JPEG": "first.JPEG",
+            "second.JPEG": None,
+            "b.JPEG": "first.JPEG",  # of another class: no sample before it has the same
+            "c.JPEG": "b.JPEG",
+        }
+        assert told == [
+            "3 images are the same file as another, such as a.JPEG and first.JPEG; each counts (samples.duplicate_of)"
+        ]
+
+    def test_samples_of_one_image_are_no_duplicates_and_those_of_its_copy_are(self, tmp_path: Path, run: Run) -> None:
+        write_images(tmp_path)
+        (tmp_path / "copy.JPEG").write_bytes((tmp_path / "first.JPEG").read_bytes())
+        boxes = [{"x0": 0, "y0": 0, "x1": 9, "y1": 9, "label": name} for name in ("n01", "n02")]
+        rows = [{"path": name, "boxes": boxes} for name in ("first.JPEG", "copy.JPEG")]
+        found = by_id(take(replace(manifest(tmp_path, *rows), labels="each"), NAMES, run))
+        assert {name: row["duplicate_of"] for name, row in found.items()} == {
+            "first.JPEG#n01": None,
+            "first.JPEG#n02": None,
+            "copy.JPEG#n01": "first.JPEG#n01",
+            "copy.JPEG#n02": "first.JPEG#n02",
+        }
+
     def test_a_label_that_the_model_lacks(self, tmp_path: Path, run: Run) -> None:
         write_images(tmp_path)
         settings = manifest(
