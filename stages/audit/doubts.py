@@ -18,6 +18,8 @@ COARSE = 5
 """Cells along a side of a map's grid below which the map hardly tells inside from outside."""
 UNMEASURED = 0.1
 """Share of the images that may be without a measurement before that is a doubt."""
+LEFT_OUT = 0.5
+"""Share of the samples that accuracy may leave out for such predictions before that is a doubt."""
 REPEATED = 0.01
 """Share of the samples that may be duplicates before that is a doubt."""
 NAMED = 4
@@ -42,7 +44,8 @@ def doubts(run: Run, method: str) -> tuple[str, ...]:
             SELECT any_value(label), any_value(samples_status),
                 any_value(correct) FILTER (method = $1),
                 any_value(scores_status) FILTER (method = $1 AND target = 'label'),
-                coalesce(bool_or(evaluable) FILTER (method = $1 AND target = 'label'), false)
+                coalesce(bool_or(evaluable) FILTER (method = $1 AND target = 'label'), false),
+                coalesce(bool_or(list_contains(other_classes, pred_index)) FILTER (method = $1), false)
             FROM audit_targets GROUP BY sample_id ORDER BY min(row)
             """,
             [method],
@@ -55,13 +58,14 @@ def doubts(run: Run, method: str) -> tuple[str, ...]:
             WHERE samples.status <> 'removed'
             """
         ).fetchall()[0]
-    judged = [(label, correct) for label, _, correct, _, _ in images if correct is not None]
+    judged = [(label, correct) for label, _, correct, *_ in images if correct is not None]
     unmeasured = [
-        scored if scored and status == "ok" else status for _, status, _, scored, measured in images if not measured
+        scored if scored and status == "ok" else status for _, status, _, scored, measured, _ in images if not measured
     ]
     unknown = Counter(label for label, status, *_ in images if status == "no_class")
     return (
         *_near_chance([label for label, _ in judged], sum(correct for _, correct in judged)),
+        *_left_out(sum(elsewhere for *_, elsewhere in images), len(images)),
         *_coarse(run, method),
         *_unmeasured(unmeasured, len(images)),
         *_without_counterpart(unknown),
@@ -81,6 +85,16 @@ def _near_chance(labels: Sequence[str], right: int) -> Iterator[str]:
             f"The model is right on {percent(right / len(labels))} of {len(labels)} images, and naming {label} for "
             f"each would be on {percent(count / len(labels))}: check model.classes (their order), the weights, and "
             "mean and std"
+        )
+
+
+def _left_out(others: int, n: int) -> Iterator[str]:
+    """Whether most predictions are of another class of the image, so that a constant one would be as right."""
+    if others > LEFT_OUT * n:
+        yield (
+            f"For {others} of {_counted(n, 'sample')} the prediction is another class of the same image, and accuracy "
+            "leaves them out, so it says little: one prediction cannot name several classes; dataset.labels: crop "
+            "makes each object a picture of its own"
         )
 
 

@@ -87,6 +87,15 @@ def test_more_than_one_duplicate_in_a_hundred_is_told_with_those_of_another_labe
     )
 
 
+def test_predictions_of_another_class_of_the_image_are_told_where_most_are(said) -> None:
+    shared = {"other_classes": [2], "pred_index": 2}
+    assert said(*SOUND, *[shared] * 40) == (), "40 of 80 are no more than half"
+    (doubt,) = said(*SOUND, *[shared] * 41)
+    assert doubt.startswith(
+        "For 41 of 81 samples the prediction is another class of the same image, and accuracy leaves"
+    )
+
+
 def test_labels_without_a_class_of_the_model_are_named(said) -> None:
     unknown = {
         "label": "wolf", "class_index": None, "samples_status": "no_class", "explain_status": "no_class",
