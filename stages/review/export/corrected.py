@@ -11,6 +11,7 @@ from stages.review.export.suggest import Finding, suggest_boxes
 from stages.review.settings import ReviewSettings
 from stages.review.verdicts.boxes import Box
 from stages.review.verdicts.table import Review, latest, of_sample, read_reviews, standing
+from storage.containers import Crop
 from storage.run import Run
 
 Provenance = Literal["original", "suggested", "reviewed"]
@@ -39,9 +40,10 @@ class Annotation:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """A sample with its annotations."""
+    """An image with its annotations: those of all samples that show it whole."""
 
     sample_id: str
+    """Of its sample; of several, which are its classes, the path that their names begin with."""
     uri: str
     width: int
     height: int
@@ -99,7 +101,11 @@ def corrected_annotations(run: Run, settings: ReviewSettings, *, suggestions: bo
     undrawn = {key: _undrawn(said) for key, said in verdicts.items()}
     wanted = [finding for findings in undrawn.values() for finding in findings]
     suggested = suggest_boxes(run, settings, wanted, rows) if suggestions else {}
-    images = tuple(_corrected(row, verdicts.get(key, ()), suggested) for key, row in rows.items())
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows.values():
+        groups.setdefault(row["uri"], []).append(row)
+    said_of = [[one for row in group for one in verdicts.get(row["sample_id"], ())] for group in groups.values()]
+    images = tuple(_corrected(group, said, suggested) for group, said in zip(groups.values(), said_of, strict=True))
     classes, labels = run.class_names(), _labels(rows.values())
     named = {annotation.label for image in images for annotation in image.annotations}
     named |= {image.label for image in images if image.label is not None}
@@ -114,42 +120,63 @@ def corrected_annotations(run: Run, settings: ReviewSettings, *, suggestions: bo
         without_box=sum(
             bool(findings) and not any(finding in suggested for finding in findings) for findings in undrawn.values()
         ),
-        disputed=sum(_is_disputed(image, verdicts.get(image.sample_id, ())) for image in images),
+        disputed=sum(map(_is_disputed, images, said_of)),
     )
 
 
-def _corrected(row: Mapping[str, Any], said: Sequence[Review], suggested: Mapping[Finding, Box]) -> AnnotatedImage:
-    relabelled_by = latest(review for review in said if review.label is not None)
-    label = relabelled_by.label if relabelled_by else row["label"]
+def _corrected(
+    rows: Sequence[Mapping[str, Any]], said: Sequence[Review], suggested: Mapping[Finding, Box]
+) -> AnnotatedImage:
+    """An image by its samples, ``rows``, and the verdicts on them."""
+    by_name = {row["sample_id"]: row for row in rows}
+    relabelled = {row["label"]: latest(_relabels(said, row)) for row in rows}
     boxed_by = latest(review for review in said if review.boxes is not None)
-    boxes = boxed_by.boxes if boxed_by and boxed_by.boxes is not None else map(Box.of, row["boxes"] or ())
+    # A box without a label is of the class of the sample that lists it.
+    first = by_name[boxed_by.sample_id] if boxed_by else rows[0]
+    boxes = boxed_by.boxes if boxed_by and boxed_by.boxes is not None else map(Box.of, first["boxes"] or ())
 
-    def annotation(box: Box, provenance: Provenance, review: Review | None) -> Annotation:
-        own = box.label is None or box.label == row["label"]
-        if own and relabelled_by is not None:
+    def annotation(box: Box, provenance: Provenance, review: Review | None, lister: Mapping[str, Any]) -> Annotation:
+        original = box.label or lister["label"]
+        relabelled_by = relabelled.get(original)
+        if relabelled_by is not None:
             provenance = "reviewed" if provenance == "original" else provenance
             review = review or relabelled_by
-        name = (label if own else box.label) or NAMELESS
-        changed = own and relabelled_by is not None and provenance != "suggested"
-        return Annotation(name, box.edges, provenance, review, row["label"] if changed else None)
+        name = (relabelled_by.label if relabelled_by else original) or NAMELESS
+        changed = relabelled_by is not None and provenance != "suggested"
+        return Annotation(name, box.edges, provenance, review, original if changed else None)
 
-    found = [annotation(box, "reviewed" if boxed_by else "original", boxed_by) for box in boxes]
+    found = [annotation(box, "reviewed" if boxed_by else "original", boxed_by, first) for box in boxes]
     for finding, review in _undrawn(said).items():
         box = suggested.get(finding)
         if box is not None and all(box.edges != other.edges for other in found):
-            found.append(annotation(box, "suggested", review))
+            found.append(annotation(box, "suggested", review, by_name[finding[0]]))
+    alone = len(rows) == 1
+    relabelled_by = relabelled[rows[0]["label"]] if alone else None
     return AnnotatedImage(
-        sample_id=row["sample_id"],
-        uri=row["uri"],
-        width=row["width"],
-        height=row["height"],
-        split=row["split"],
-        label=label,
-        class_index=None if relabelled_by else row["class_index"],
-        original_label=row["label"] if relabelled_by else None,
+        sample_id=_image_name(rows),
+        uri=rows[0]["uri"],
+        width=rows[0]["width"],
+        height=rows[0]["height"],
+        split=rows[0]["split"],
+        label=(relabelled_by.label if relabelled_by else rows[0]["label"]) if alone else None,
+        class_index=rows[0]["class_index"] if alone and relabelled_by is None else None,
+        original_label=rows[0]["label"] if relabelled_by else None,
         relabelled_by=relabelled_by,
         annotations=tuple(found),
     )
+
+
+def _relabels(said: Sequence[Review], row: Mapping[str, Any]) -> list[Review]:
+    return [review for review in said if review.label is not None and review.sample_id == row["sample_id"]]
+
+
+def _image_name(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The name of an image: its sample's, without the class where that is one of the image's (``path#class``)."""
+    name, uri = rows[0]["sample_id"], rows[0]["uri"]
+    if Crop.parse(uri) is not None:
+        return str(name)
+    ends = [place for place, letter in enumerate(name) if letter == "#"]
+    return next((name[:place] for place in ends if uri.endswith(f"/{name[:place]}")), str(name))
 
 
 def _undrawn(said: Sequence[Review]) -> dict[Finding, Review]:

@@ -18,6 +18,7 @@ from stages.review.export.check import check_export
 from stages.review.export.corrected import AnnotatedImage, Annotations, corrected_annotations
 from stages.review.export.formats import write_coco, write_voc, write_yolo
 from stages.review.settings import ReviewSettings
+from storage.containers import Crop
 from storage.errors import UserError
 from storage.images import ImageError, decode_image, local_path, read_bytes, stored_as
 from storage.run import Run
@@ -105,6 +106,11 @@ def export_annotations(
     directory = directory.absolute()
     _refuse_foreign_files(directory)
     annotations = corrected_annotations(run, settings, suggestions=suggestions)
+    if not copy_images and any(Crop.parse(image.uri) for image in annotations.images):
+        raise UserError(
+            "the samples are crops of images (dataset.labels: crop), and their boxes are of the crops, which are no "
+            "files; --copy-images writes them beside the annotations"
+        )
     placement = ImagePlacement()
     scratch = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}.tmp")
     try:

@@ -70,9 +70,10 @@ class TestTimm:
             "of the outputs"
         )
 
-    def test_weights_that_cannot_be_had_offline_are_no_traceback(self, offline):
-        message = refused("timm:resnet18.a1_in1k")
-        assert message.startswith("model.source: timm:resnet18.a1_in1k cannot be had (")
+    @pytest.mark.parametrize("source", ["timm:resnet18.a1_in1k", "timm:hf-hub:somebody/a-net"])
+    def test_weights_that_cannot_be_had_offline_are_no_traceback(self, offline, source):
+        message = refused(source)
+        assert message.startswith(f"model.source: {source} cannot be had (")
         assert message.endswith(
             "; without a network, name a folder that holds it, fill the library's cache beforehand (HF_HOME, "
             "TORCH_HOME), or give model.checkpoint"

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from stages.review.export.corrected import AnnotatedImage, Annotations, corrected_annotations
@@ -12,6 +13,7 @@ from stages.review.settings import ReviewSettings
 from stages.review.verdicts.boxes import Box
 from stages.review.verdicts.table import Review, append_reviews
 from storage.run import Run
+from storage.tables import SAMPLES
 from tests.stages.review.synthetic import Planted, make_run, object_box, replace_findings
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -137,3 +139,37 @@ def test_other_verdicts_change_nothing(tmp_path: Path):
     before = corrected(run).images
     given = [verdict("one.png", name, reviewer=name) for name in ("confirmed", "false_alarm", "unsure")]
     assert corrected(run, *given).images == before
+
+
+def shared(tmp_path: Path) -> Run:
+    """One image of a cat and a dog, each a sample, as ``dataset.labels: each`` makes them."""
+    run = make_run(tmp_path, [ONE, ONE])
+    cat, dog = run.table("samples").to_pylist()
+    boxes = [cat["boxes"][0] | {"label": None}, {"x0": 5, "y0": 6, "x1": 50, "y1": 60, "label": "dog"}]
+    theirs = [cat["boxes"][0] | {"label": "cat"}, boxes[1] | {"label": None}]
+    dog |= {"label": "dog", "class_index": 1, "boxes": theirs, "sample_id": "one.png#dog", "uri": cat["uri"]}
+    cat |= {"boxes": boxes, "sample_id": "one.png#cat"}
+    run.write_table("samples", pa.Table.from_pylist([cat, dog], schema=SAMPLES))
+    return run
+
+
+def test_the_samples_of_an_image_are_one_image_with_each_box_once(tmp_path: Path):
+    (image,) = corrected(shared(tmp_path)).images
+    assert (image.sample_id, image.label, image.class_index) == ("one.png", None, None)
+    assert [(box.label, box.provenance) for box in image.annotations] == [("cat", "original"), ("dog", "original")]
+    assert image.annotations[1].edges == (5, 6, 50, 60)
+
+
+def test_a_verdict_on_one_class_of_an_image_leaves_the_others(tmp_path: Path):
+    renamed = verdict("one.png#dog", "fix_label", label="fox")
+    (image,) = corrected(shared(tmp_path), renamed).images
+    assert [(box.label, box.original_label, box.provenance) for box in image.annotations] == [
+        ("cat", None, "original"),
+        ("fox", "dog", "reviewed"),
+    ]
+
+
+def test_boxes_drawn_on_one_sample_of_an_image_are_all_that_it_has(tmp_path: Path):
+    drawn = verdict("one.png#dog", "fix_box", boxes=(Box(None, 1, 2, 30, 40), Box("cat", 5, 6, 7, 8)))
+    (image,) = corrected(shared(tmp_path), drawn).images
+    assert [(box.label, box.edges) for box in image.annotations] == [("dog", (1, 2, 30, 40)), ("cat", (5, 6, 7, 8))]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import ExifTags, Image
 from pycocotools.coco import COCO
@@ -17,8 +18,11 @@ from stages.review.export.formats import sample_paths, stems, voc_box
 from stages.review.settings import ReviewSettings
 from stages.review.verdicts.boxes import Box
 from stages.review.verdicts.table import Review, append_reviews
+from storage.containers import Crop
 from storage.errors import SightlineError, UserError
+from storage.images import read_image
 from storage.run import Run
+from storage.tables import SAMPLES
 from tests.stages.review.synthetic import Planted, make_run
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -299,3 +303,15 @@ def test_an_export_that_its_readers_would_find_incomplete_is_a_fault(
     with pytest.raises(SightlineError, match="would be read as 0 images and 0 boxes, not 3 and 4"):
         export(run, tmp_path / "out", "yolo")
     assert not (tmp_path / "out").exists()
+
+
+def test_crops_are_exported_with_their_pictures_only(run: Run, tmp_path: Path):
+    rows = run.table("samples").to_pylist()
+    crop = Crop((100, 100, 300, 280), rows[0]["uri"])
+    rows[0] |= {"uri": crop.url, "width": 200, "height": 180, "sample_id": "sub/plain.png#1"}
+    run.write_table("samples", pa.Table.from_pylist(rows, schema=SAMPLES))
+    with pytest.raises(UserError, match=r"the samples are crops of images .* --copy-images writes them"):
+        export(run, tmp_path / "out", "coco")
+    export(run, tmp_path / "out", "voc", copy_images=True)
+    sizes = {read_image(str(path)).size for path in (tmp_path / "out").rglob("*.jpg")}
+    assert (200, 180) in sizes
