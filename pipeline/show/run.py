@@ -31,7 +31,7 @@ _LOCALISATION_IN_WORDS = (
     "energy    share of the map inside the boxes; null: the same of a map that looks everywhere",
     "pointing  images whose map has its maximum in a box",
     "LE, OM    1 - IoU of the map's box with the nearest box, lower is better; OM counts a wrong prediction as 1",
-    "F1        of the map in the boxes: how much of each lies in the other; BoxAcc and the rest: docs/definitions.md",
+    "F1        of the map in the boxes: how much of each lies in the other; the others: docs/definitions.md",
 )
 
 

@@ -235,11 +235,12 @@ def test_what_is_asked_for_later_is_made_on_the_same_maps_and_summed_up(dataset,
 def test_no_line_is_broken_and_the_next_commands_stand_at_the_end(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     done, said = run(write_config(tmp_path, dataset / "audit.csv"))
-    assert [line.split("   ")[0].strip() for line in said.splitlines()[-4:]] == [
+    assert [line.split("   ")[0].strip() for line in said.splitlines()[-5:]] == [
         "make app RUN=run",
         "make report RUN=run",
         "make query RUN=run NAME=worst_classes",
         "make sanity RUN=run",
+        "what each line means: docs/reading-a-run.md",
     ]
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     # Once the maps are checked, the summary says what was found and proposes it no more.
@@ -252,10 +253,11 @@ def test_no_line_is_broken_and_the_next_commands_stand_at_the_end(dataset, tmp_p
     assert verdict.split()[1] == ("FAULT" if checked.fault else "passes")
     assert "opti_cam, label: " in verdict
     assert "(3 images)" in verdict
-    assert [line.split("   ")[0].strip() for line in lines[-3:]] == [
+    assert [line.split("   ")[0].strip() for line in lines[-4:]] == [
         "sightline app run",
         "sightline report run",
         "sightline query run --name worst_classes",
+        "what each line means: docs/reading-a-run.md",
     ]
     order = [line.split()[0] for line in lines if line and line[0] != " "]
     assert order[:6] == ["Sightline", "dataset", "ingest", "explain", "score", "audit"]
