@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # Before torch is imported: idle OpenMP threads that spin cost more than they save on shared cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -12,6 +13,10 @@ import pytest
 
 from stages.demo.demo import DemoReport, make_demo
 from stages.demo.plan import DemoSettings
+
+# A shell starts its background jobs with Ctrl-C ignored, and what they start inherits that: tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A deadline would be a timed test: it fails on a machine that others use too.
 hypothesis.settings.register_profile("untimed", deadline=None)
