@@ -54,6 +54,7 @@ def test_lists_of_numbers_are_kept_from_people_and_sql():
     assert {*SCHEMAS["explain"].names} - {*without_vectors(SCHEMAS["explain"])} == {
         "outside_features",
         "image_features",
+        "class_probabilities",
     }
     assert {*SCHEMAS["cues"].names} - {*without_vectors(SCHEMAS["cues"])} == {"centroid"}
 
