@@ -169,7 +169,8 @@ def _what_was_hidden(
     for place, row in enumerate(rows):
         if row.get("hide_locator"):
             chosen[place] = pointed[row["hide_locator"]][place]
-            carries[place] = row["p_hide_random"] - row["p_hide_outside"] >= MATTERS
+            by_chance = row["p_hide_random"]  # None where the network gives NaN on that picture alone
+            carries[place] = by_chance is None or by_chance - row["p_hide_outside"] >= MATTERS
     outside = outside_of(batch.coverage, batch.has_box)
     count = hidden_pixels(*outside.shape[1:])
     hidden = most_salient(chosen, outside, count)[0] & (chosen > 0)

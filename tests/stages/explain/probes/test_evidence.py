@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from stages.explain.probes import evidence as module
 from stages.explain.probes.evidence import Explained, evidence
+from stages.explain.probes.probes import probe
 from stages.explain.probes.surroundings import Donors
 from stages.explain.settings import ExplainSettings
 from stages.geometry import ViewTransform
@@ -133,6 +135,16 @@ def test_where_hiding_costs_nothing_the_features_are_of_an_arbitrary_place():
     shares = place.view(2, 10, 2, 10).sum((1, 3)).flatten() / (SIDE * SIDE // 10)
     assert row["outside_features"] == pytest.approx(shares.tolist(), abs=2e-3)
     assert row["hidden_box"] == {"x0": 0, "y0": 0, "x1": 40, "y1": 2}  # still what the map had hidden
+
+
+def test_a_network_that_gives_nan_on_the_random_picture_alone_leaves_the_place_of_the_proposal(monkeypatch):
+    def but_random(*arguments):
+        return probe(*arguments) | {"p_hide_random": torch.tensor([torch.nan])}
+
+    monkeypatch.setattr(module, "probe", but_random)
+    (row,) = rows(weighing((OWN, 0.02)), batch())
+    assert (row["p_hide_random"], row["hide_locator"]) == (None, "opti_cam")
+    assert row["outside_features"] == [0.5, 0.5, 0, 0]
 
 
 def test_what_lies_in_a_box_has_no_part_in_the_features():
