@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -35,16 +36,18 @@ def rank_classes(run: Run, method: str) -> dict[int, Ranking]:
     Empty for a classifier whose classes exclude each other: there accuracy says it. An image has the classes of all its
     samples; an image without any object has none.
     """
+    known = pc.field("class_probabilities").is_valid()
+    rows = run.dataset("explain", method).to_table(columns=["row", "class_probabilities"], filter=known)
+    if not rows.num_rows:
+        return {}
     columns = ["row", "uri", "class_index", "other_classes", "status"]
     samples = {row["row"]: row for row in run.table("samples", columns).to_pylist()}
     found: dict[str, tuple[NDArray[np.float32], set[int]]] = {}
-    for part in run.parts("explain", method):
-        table = run.read_part(part, ["row", "class_probabilities"])
-        for row in table.filter(table["class_probabilities"].is_valid()).to_pylist():
-            sample = samples[row["row"]]
-            if sample["status"] not in NOT_KNOWN:
-                p = np.array(row["class_probabilities"], dtype=np.float32)
-                found.setdefault(sample["uri"], (p, _classes(sample)))
+    for row in rows.to_pylist():
+        sample = samples[row["row"]]
+        if sample["status"] not in NOT_KNOWN:
+            p = np.array(row["class_probabilities"], dtype=np.float32)
+            found.setdefault(sample["uri"], (p, _classes(sample)))
     if not found:
         return {}
     values = np.stack([p for p, _ in found.values()])
