@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 
 from stages.review.app.serve import open_app
 from stages.review.settings import ReviewSettings, RuleText
+from storage import Run
 from storage.sql import run_query
 from tests.e2e.browser import (
     browser_page,
@@ -204,37 +206,42 @@ serve(Run.open(sys.argv[1]), ReviewSettings(database=sys.argv[2]), tell=lambda l
 """
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_stops_the_app_and_then_its_database(stop: signal.Signals, tmp_path: Path) -> None:
-    run = make_run(tmp_path, [CALM], name="stopped")
-    command = [sys.executable, "-c", SERVE, run.url, str(tmp_path / "mongo")]
+@contextmanager
+def serving(run: Run, database: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process of its own that serves the run, and what it printed until the App was up; it is killed in the end."""
+    command = [sys.executable, "-c", SERVE, run.url, str(database)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            assert process.stderr is not None
             lines = []
             for line in process.stdout:
-                lines.append(line.strip())
+                lines.append(line)
                 if line.startswith("Stop it with Ctrl-C"):
                     break
-            url = re.search(r"(http://127\.0\.0\.1:\d+)/\?token=(\S+)", "\n".join(lines))
-            assert url is not None, process.stderr.read()
-            known = {"Authorization": f"Bearer {url[2]}", "Content-Type": "application/json"}
-            asked = urllib.request.Request(f"{url[1]}/fiftyone", headers=known)
-            with urllib.request.urlopen(asked, timeout=20) as answer:
-                assert answer.status == 200
-            below = psutil.Process(process.pid).children(recursive=True)
-            mongod = int((tmp_path / "mongo" / "mongod.pid").read_text())
-            # A page that is still open in a browser listens to events like this.
-            listening = json.dumps({"initializer": None, "events": ["refresh"], "subscription": "page"}).encode()
-            with urllib.request.urlopen(
-                urllib.request.Request(f"{url[1]}/events", listening, known), timeout=20
-            ) as page:
-                assert page.status == 200
-                process.send_signal(stop)
-                rest, errors = process.communicate(timeout=60)
+            yield process, "".join(lines)
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_the_app_and_then_its_database(stop: signal.Signals, tmp_path: Path) -> None:
+    run = make_run(tmp_path, [CALM], name="stopped")
+    with serving(run, tmp_path / "mongo") as (process, said):
+        assert process.stderr is not None
+        url = re.search(r"(http://127\.0\.0\.1:\d+)/\?token=(\S+)", said)
+        assert url is not None, process.stderr.read()
+        known = {"Authorization": f"Bearer {url[2]}", "Content-Type": "application/json"}
+        asked = urllib.request.Request(f"{url[1]}/fiftyone", headers=known)
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            assert answer.status == 200
+        below = psutil.Process(process.pid).children(recursive=True)
+        mongod = int((tmp_path / "mongo" / "mongod.pid").read_text())
+        # A page that is still open in a browser listens to events like this.
+        listening = json.dumps({"initializer": None, "events": ["refresh"], "subscription": "page"}).encode()
+        with urllib.request.urlopen(urllib.request.Request(f"{url[1]}/events", listening, known), timeout=20) as page:
+            assert page.status == 200
+            process.send_signal(stop)
+            rest, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert rest.strip() == "Stopped."
     assert "Traceback" not in errors
@@ -247,23 +254,15 @@ def test_ctrl_c_stops_the_app_and_then_its_database(stop: signal.Signals, tmp_pa
 
 def test_a_database_that_is_killed_is_started_again_and_ctrl_c_still_ends_the_app(tmp_path: Path) -> None:
     run = make_run(tmp_path, [CALM], name="killed")
-    command = [sys.executable, "-c", SERVE, run.url, str(tmp_path / "mongo")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            for line in process.stdout:
-                if line.startswith("Stop it with Ctrl-C"):
-                    break
-            first = int((tmp_path / "mongo" / "mongod.pid").read_text())
-            os.kill(first, signal.SIGKILL)
-            assert "The database ended and was started again" in process.stderr.readline()
-            second = int((tmp_path / "mongo" / "mongod.pid").read_text())
-            os.kill(second, signal.SIGKILL)
-            process.send_signal(signal.SIGINT)
-            rest, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
+    with serving(run, tmp_path / "mongo") as (process, _):
+        assert process.stderr is not None
+        first = int((tmp_path / "mongo" / "mongod.pid").read_text())
+        os.kill(first, signal.SIGKILL)
+        assert "The database ended and was started again" in process.stderr.readline()
+        second = int((tmp_path / "mongo" / "mongod.pid").read_text())
+        os.kill(second, signal.SIGKILL)
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors
     # Whether it was back before its last question is chance; either way the App ends, and says what it could not store.
     assert rest.strip() == "Stopped." or "`sightline reviews" in errors
