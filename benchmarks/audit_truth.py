@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import shlex
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -42,7 +41,7 @@ from benchmarks.planted.plan import (
     experiments,
     quick_experiment,
 )
-from benchmarks.planted.report import report
+from benchmarks.planted.report import report, shown
 from benchmarks.planted.statistics import RESAMPLES
 from storage.errors import UserError
 
@@ -115,15 +114,10 @@ def _heading(planned: Sequence[Experiment], workers: int) -> str:
     source += f", {planned[0].network}"
     return (
         f"## Planted experiments on {source}\n\n"
-        f"`python -m benchmarks.audit_truth {shlex.join(_shown(sys.argv[1:]))}`, {datetime.now(UTC):%Y-%m-%d}; "
+        f"`python -m benchmarks.audit_truth {shown(sys.argv[1:])}`, {datetime.now(UTC):%Y-%m-%d}; "
         f"CPU ({platform.machine()}), {workers} process(es) of one thread, torch {torch.__version__}. "
         "Brackets are 95% bootstrap intervals over pictures, drawn within each experiment.\n"
     )
-
-
-def _shown(arguments: Sequence[str]) -> list[str]:
-    """The command line without the folders of the machine that ran it."""
-    return [Path(word).name if os.sep in word else word for word in arguments]
 
 
 def _parser() -> argparse.ArgumentParser:

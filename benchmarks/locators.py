@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -32,6 +31,7 @@ from benchmarks.planted.backbones import BACKBONES
 from benchmarks.planted.experiment import as_audited, to_view
 from benchmarks.planted.measure import Batch, batches, class_probabilities, propose, scan_drops
 from benchmarks.planted.plan import CONTROL, STRONG, Experiment, Sizes, experiments
+from benchmarks.planted.report import shown
 from benchmarks.planted.scenes import scenes
 from benchmarks.planted.statistics import estimate
 from stages.demo.truth import POSITIVE
@@ -167,11 +167,10 @@ def _planned(options: argparse.Namespace) -> list[Experiment]:
 
 
 def _heading() -> str:
-    arguments = shlex.join(word for word in sys.argv[1:] if os.sep not in word)
     return (
         f"# What is to blame\n\n{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, CPU, torch {torch.__version__}, "
-        f"mobilenet_v2. Made by\n`python -m benchmarks.locators {arguments}`. Each locator hides a tenth of the view\n"
-        "outside the boxes. Brackets are 95% intervals by bootstrap over pictures within each experiment. The last\n"
+        f"mobilenet_v2. Made by\n`python -m benchmarks.locators {shown(sys.argv[1:])}`. "
+        "Each locator hides a tenth of the view\noutside the boxes. Brackets are 95% intervals by bootstrap over pictures within each experiment. The last\n"
         "column is the share of the pictures without a cue on which hiding it costs .3 or more.\n"
     )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,6 +209,11 @@ def _hiding(rows: Rows, cell: str, name: str) -> Floats:
 def subset(rows: Rows) -> Rows:
     """The pictures that every locator has seen."""
     return rows.where(rows.column("/in_subset") == 1)
+
+
+def shown(arguments: Sequence[str]) -> str:
+    """A command line to print: the folders of the machine that ran it are left out."""
+    return shlex.join(Path(word).name if os.sep in word else word for word in arguments)
 
 
 def markdown(table: Table) -> list[str]:
