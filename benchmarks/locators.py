@@ -169,9 +169,10 @@ def _planned(options: argparse.Namespace) -> list[Experiment]:
 def _heading() -> str:
     return (
         f"# What is to blame\n\n{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, CPU, torch {torch.__version__}, "
-        f"mobilenet_v2. Made by\n`python -m benchmarks.locators {shown(sys.argv[1:])}`. "
-        "Each locator hides a tenth of the view\noutside the boxes. Brackets are 95% intervals by bootstrap over pictures within each experiment. The last\n"
-        "column is the share of the pictures without a cue on which hiding it costs .3 or more.\n"
+        f"mobilenet_v2. Made by\n`python -m benchmarks.locators {shown(sys.argv[1:])}`.\n"
+        "Each locator hides a tenth of the view outside the boxes. Brackets are 95% intervals by bootstrap over\n"
+        "pictures within each experiment. The last column is the share of the pictures without a cue on which\n"
+        "hiding it costs .3 or more.\n"
     )
 
 
