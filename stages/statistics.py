@@ -29,6 +29,35 @@ def wilson(successes: int, n: int) -> tuple[float, float] | None:
     return float(ends.low), float(ends.high)
 
 
+def corrected_share(
+    positives: int, n: int, found: int, diseased: int, wrong: int, healthy: int
+) -> tuple[float, float, float] | None:
+    """The true share behind ``positives`` of ``n`` by a test that errs, and the ends of its 95% interval, in [0, 1].
+
+    The test was positive on ``found`` of ``diseased`` and on ``wrong`` of ``healthy`` when its truth was known. The
+    share is that of Rogan and Gladen (1978), the interval that of Lang and Reiczigel (2014), which counts how uncertain
+    all three shares are. None for n = 0. Raises ``ValueError`` where the test is positive on the healthy as often.
+    """
+    sensitivity, specificity = found / diseased, 1 - wrong / healthy
+    if sensitivity + specificity <= 1:
+        raise ValueError(f"a test that finds {found} of {diseased} and {wrong} of {healthy} others tells nothing")
+    if n == 0:
+        return None
+    z2 = stats.norm.ppf(0.975) ** 2
+    # Means of slightly more trials keep the interval from closing where a share is 0 or 1.
+    apparent = (positives + z2 / 2) / (n + z2)
+    se, sp = (found + 1) / (diseased + 2), (healthy - wrong + 1) / (healthy + 2)
+    of_se, of_sp = se * (1 - se) / (diseased + 2), sp * (1 - sp) / (healthy + 2)
+    youden = se + sp - 1
+    share = (apparent + sp - 1) / youden
+    centre = share + 2 * z2 * (share * of_se - (1 - share) * of_sp)
+    half = np.sqrt(z2 * (apparent * (1 - apparent) / (n + z2) + share**2 * of_se + (1 - share) ** 2 * of_sp)) / youden
+    plain = (positives / n + specificity - 1) / (sensitivity + specificity - 1)
+    ends = (plain, centre - half, centre + half)
+    rate, low, high = (float(min(1.0, max(0.0, value))) for value in ends)
+    return rate, low, high
+
+
 def fisher_greater(successes: int, n: int, other_successes: int, other_n: int) -> float:
     """One-sided Fisher exact p: a share this high or higher if both groups had the same."""
     table = [[successes, n - successes], [other_successes, other_n - other_successes]]

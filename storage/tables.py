@@ -187,6 +187,13 @@ CLASSES = pa.schema(
         _real("reliance_low", "Lower end of its 95% Wilson interval."),
         _real("reliance_high", "Upper end."),
         _real(
+            "corrected_rate",
+            "Share of such images that rest on the outside, the flag's own errors counted; null where its threshold is "
+            "not the default.",
+        ),
+        _real("corrected_low", "Lower end of its 95% interval (Lang and Reiczigel)."),
+        _real("corrected_high", "Upper end."),
+        _real(
             "reliance_p",
             "One-sided Fisher p-value of the flags in the class against those in the other classes, untestable samples "
             "not being flagged; null below the minimum n.",

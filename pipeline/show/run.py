@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pipeline.runner import STAGES
 from pipeline.show.console import styled
-from stages.audit.summary import Share, Summary, headline, summarise, untested
+from stages.audit.summary import Share, Summary, corrected, headline, summarise, untested
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from stages.words import interval, number, percent, with_interval
 from storage import Run
@@ -84,10 +84,15 @@ def _print_headline(summary: Summary, console: Console) -> None:
     sentence, ends = headline(summary.reliance), summary.reliance.interval
     more = f"; 95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}%" if ends else ""
     console.print(styled("result      [bold]{}[/]{}", sentence, more))
+    if summary.prevalence is not None:
+        console.print(f"            {corrected(summary.prevalence)}")
     if text := untested(summary):
         console.print(f"            {text}")
     if summary.standing_out:
-        classes = ", ".join(summary.standing_out)
+        classes = ", ".join(
+            f"{label} {percent(found.rate, 0)} {interval(found.interval, 100, 0)}" if found else label
+            for label, found in summary.standing_out.items()
+        )
         console.print(f"            more often than in the other classes: {classes}")
 
 

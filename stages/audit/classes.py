@@ -12,6 +12,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from stages.audit.prevalence import prevalence
 from stages.audit.ranking import Ranking
 from stages.audit.settings import AuditSettings
 from stages.statistics import benjamini_hochberg, bootstrap, fisher_greater, wilson
@@ -34,7 +35,8 @@ def class_table(
     the rule ``relies_on_outside`` holds (null where its numbers are, and where it could not have held).
 
     Accuracy counts the samples that were explained; everything else the evaluable rows of the target ``label``.
-    ``reliance_rate`` is the share of those that could be tested. ``reliance_p`` is a one-sided Fisher test of the flags
+    ``reliance_rate`` is the share of those that could be tested, ``corrected_rate`` the same with the flag's own errors
+    counted. ``reliance_p`` is a one-sided Fisher test of the flags
     in the class against those in all others, in which samples that could not be tested are not flagged; ``reliance_q``
     the same after Benjamini-Hochberg over the classes with at least ``min_class_size`` such rows; below, both are null,
     and so are the intervals of medians. ``flags`` counts them by label, ``rankings`` are by class index. Most reliant
@@ -75,6 +77,7 @@ def _entry(rows: list[Mapping[str, Any]], settings: AuditSettings) -> tuple[dict
         **_share("accuracy", [row["correct"] for row in samples.values() if row["correct"] is not None]),
         **_misses(evaluable),
         **_share("reliance", tested, rate="reliance_rate"),
+        **_corrected(tested, settings),
         **_median(evaluable, "energy_lift", settings, "lift_median", "lift"),
         **_median(evaluable, "context_reliance", settings, "context_reliance_median", "context"),
     }
@@ -110,6 +113,11 @@ def _median(
 def _share(name: str, hits: list[bool], rate: str = "") -> dict[str, float | None]:
     low, high = wilson(sum(hits), len(hits)) or (None, None)
     return {rate or name: mean(hits) if hits else None, f"{name}_low": low, f"{name}_high": high}
+
+
+def _corrected(flags: list[bool], settings: AuditSettings) -> dict[str, float | None]:
+    found = prevalence(sum(flags), len(flags), settings)
+    return {f"corrected_{name}": getattr(found, name, None) for name in ("rate", "low", "high")}
 
 
 def _misses(rows: list[Mapping[str, Any]]) -> dict[str, float | None]:

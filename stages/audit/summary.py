@@ -11,10 +11,12 @@ import duckdb
 import numpy as np
 
 from stages.audit.doubts import doubts
+from stages.audit.prevalence import MEASURED, Prevalence, prevalence
 from stages.audit.rules import RULES, flag_condition
 from stages.audit.sanity_result import SanityResult, sanity_results
 from stages.audit.settings import audit_settings
 from stages.statistics import bootstrap, wilson
+from stages.words import interval, percent
 from storage.cues import read_cues
 from storage.sql import connect
 
@@ -151,12 +153,14 @@ class Summary:
     evaluable: int
     reliance: Share
     """Samples whose label rests on something outside its boxes, of those on which that could be asked."""
+    prevalence: Prevalence | None
+    """The same with the flag's own errors counted."""
     untestable: tuple[Untestable, ...]
     """Classes with samples on which it could not be, the most such samples first."""
     transplanted: bool
     """Whether any sample had an object of another class set into its surroundings."""
-    standing_out: tuple[str, ...]
-    """Classes in which it does more often than in the others."""
+    standing_out: Mapping[str, Prevalence | None]
+    """Classes in which it does more often than in the others, and how often, the flag's own errors counted."""
     misses: Share
     miss_null: float | None
     lift_median: float | None
@@ -232,6 +236,7 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
         )
     classes = run.table("classes").to_pylist() if run.has_table("classes") else []
     pointed = [row for row in evaluable if row["pointing_hit"] is not None]
+    reliance = _share([row["relies"] for row in evaluable if row["relies"] is not None])
     lifts = np.array([row["energy_lift"] for row in evaluable if row["energy_lift"] is not None])
     return Summary(
         method=method,
@@ -242,16 +247,19 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
         faithfulness=tuple(Faithfulness(**row) for row in faithfulness),
         metrics=_metrics(run, method),
         evaluable=len(evaluable),
-        reliance=_share([row["relies"] for row in evaluable if row["relies"] is not None]),
+        reliance=reliance,
+        prevalence=prevalence(reliance.hits, reliance.n, settings),
         untestable=tuple(
             Untestable(row["label"], row["n_untestable"], row["n_evaluable"])
             for row in sorted(classes, key=lambda row: (-(row["n_untestable"] or 0), row["label"]))
             if row["n_untestable"]
         ),
         transplanted=any(row["outside_effect"] is not None for row in evaluable),
-        standing_out=tuple(
-            row["label"] for row in classes if row["reliance_q"] is not None and row["reliance_q"] <= STANDS_OUT
-        ),
+        standing_out={
+            row["label"]: _prevalence(row)
+            for row in classes
+            if row["reliance_q"] is not None and row["reliance_q"] <= STANDS_OUT
+        },
         misses=_share([not row["pointing_hit"] for row in pointed]),
         miss_null=float(np.mean([1 - row["box_area_frac"] for row in pointed])) if pointed else None,
         lift_median=float(np.median(lifts)) if len(lifts) else None,
@@ -261,6 +269,21 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
         sanity=sanity_results(run),
         doubts=doubts(run, method),
     )
+
+
+def corrected(found: Prevalence) -> str:
+    """A share with the flag's own errors counted, and what these are."""
+    return (
+        f"{percent(found.rate, 0)} {interval(found.interval, 100, 0)} of such images, the flag's errors counted: in "
+        f"experiments it misses {percent(MEASURED.missed, 0)} of shortcuts and flags {percent(MEASURED.false, 0)} of "
+        "other images"
+    )
+
+
+def _prevalence(row: Mapping[str, Any]) -> Prevalence | None:
+    """What a row of ``classes`` says of the class."""
+    values = [row[f"corrected_{name}"] for name in ("rate", "low", "high")]
+    return None if None in values else Prevalence(*values)
 
 
 def _share(hits: list[bool]) -> Share:

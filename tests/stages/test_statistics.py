@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from stages.statistics import benjamini_hochberg, bootstrap, fisher_greater, mcnemar, rank_correlation, wilson
+from stages.statistics import (
+    benjamini_hochberg,
+    bootstrap,
+    corrected_share,
+    fisher_greater,
+    mcnemar,
+    rank_correlation,
+    wilson,
+)
 
 
 def test_wilson_of_eight_in_ten_is_the_textbook_interval() -> None:
@@ -156,3 +164,36 @@ def test_mcnemar_is_the_sign_test_of_the_discordant_pairs(only_a: int, only_b: i
 def test_rank_correlation_by_hand(a: list[list[float]], b: list[list[float]], expected: float) -> None:
     found = rank_correlation(np.array(a, dtype=float), np.array(b, dtype=float))
     assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_share_is_corrected_by_the_errors_of_the_test() -> None:
+    # By hand: sensitivity .9, specificity .95: (.2 - .05) / (.9 + .95 - 1) = .15 / .85.
+    rate, low, high = corrected_share(32, 160, 90, 100, 5, 100)
+    assert rate == pytest.approx(0.15 / 0.85)
+    assert low < rate < high
+
+
+def test_fewer_positives_than_the_errors_make_are_a_share_of_none() -> None:
+    assert corrected_share(0, 50, 90, 100, 5, 100)[:2] == (0.0, 0.0)
+    assert corrected_share(50, 50, 90, 100, 5, 100)[::2] == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("truth", [0.0, 0.05, 0.3, 0.8, 1.0])
+def test_the_interval_of_the_corrected_share_holds_the_truth_in_about_95_of_100_trials(truth: float) -> None:
+    draw = np.random.default_rng(1).binomial
+    sensitivity, specificity, trials = 0.9, 0.96, 2000
+    positive = truth * sensitivity + (1 - truth) * (1 - specificity)
+    held = 0
+    for _ in range(trials):
+        drawn = draw(160, positive), 160, draw(300, sensitivity), 300, draw(1000, 1 - specificity), 1000
+        _, low, high = corrected_share(*map(int, drawn))
+        held += low <= truth <= high
+    # Three standard errors of a coverage of .95 in 2,000 trials; at the ends of [0, 1] it may hold more often.
+    assert held / trials >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / trials)
+    assert held / trials <= 0.975 or truth in (0.0, 1.0)
+
+
+def test_no_images_have_no_share_and_a_test_that_tells_nothing_is_an_error() -> None:
+    assert corrected_share(0, 0, 90, 100, 5, 100) is None
+    with pytest.raises(ValueError, match="tells nothing"):
+        corrected_share(3, 10, 5, 10, 5, 10)

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from stages.audit.report.contents import Contents
-from stages.audit.summary import untested
+from stages.audit.summary import corrected, untested
 from stages.words import interval, percent
 
 
@@ -21,7 +21,8 @@ class Step:
 
 def explanation(contents: Contents) -> str:
     """The headline's numbers, and the experiment behind them."""
-    share, limits = contents.summary.reliance, contents.thresholds
+    share, limits, true = contents.summary.reliance, contents.thresholds, contents.summary.prevalence
+    counted = f" It stands for {corrected(true)}." if true else ""
     left_out = untested(contents.summary)
     left_out = left_out and f" {left_out[0].upper()}{left_out[1:]}."
     if not share.n and left_out:
@@ -37,9 +38,9 @@ def explanation(contents: Contents) -> str:
             f"images may still do so. Cues inside a box are not what this test finds.{left_out}"
         )
     return (
-        f"That is {percent(share.rate)} {interval(share.interval, 100, 1)} of the images that could be tested. "
-        f"What lies outside the boxes is worth {limits['outside_effect']:.2f} or more of the probability of their "
-        "label: the mean of what is lost without it, and of what it gives to objects of other classes. "
+        f"That is {percent(share.rate)} {interval(share.interval, 100, 1)} of the images that could be tested."
+        f"{counted} What lies outside the boxes is worth {limits['outside_effect']:.2f} or more of the probability "
+        "of their label: the mean of what is lost without it, and of what it gives to objects of other classes. "
         f"Either the model uses a shortcut there, or part of the object has no box.{left_out}"
     )
 
@@ -48,7 +49,7 @@ def next_steps(contents: Contents) -> tuple[Step, ...]:
     """What to do with the run, in order."""
     run = shlex.quote(contents.url)
     counts = {gallery.rule.id: gallery.count for gallery in contents.rules}
-    flagged, standing = contents.summary.reliance.hits, contents.summary.standing_out
+    flagged, standing = contents.summary.reliance.hits, list(contents.summary.standing_out)
     sanity = [found for found in contents.summary.sanity if found.method == contents.method and not found.outdated]
     steps = []
     if any(found.fault for found in sanity):

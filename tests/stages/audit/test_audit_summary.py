@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stages.audit.audit import audit
+from stages.audit.prevalence import MEASURED, prevalence
 from stages.audit.settings import AuditSettings
 from stages.audit.summary import Share, headline, summarise
 from storage.errors import UserError
@@ -30,7 +31,7 @@ def test_the_summary_counts_and_averages_by_hand(build) -> None:
     assert (faithful.method, faithful.target, faithful.n) == ("opti_cam", "label", 3)
     assert (faithful.ad, faithful.ai, faithful.ag) == pytest.approx((10.0, 100 / 3, 40.0), abs=1e-4)
     assert (summary.evaluable, summary.misses, summary.reliance) == (2, Share(1, 2), Share(1, 2))
-    assert summary.standing_out == ()
+    assert not summary.standing_out
     assert summary.miss_null == pytest.approx((0.6 + 0.8) / 2)
     assert summary.lift_median == pytest.approx(1.5)
     counts = {rule.rule: rule.count for rule in summary.rules if rule.count}
@@ -43,8 +44,29 @@ def test_a_class_stands_out_that_relies_on_outside_more_often_than_the_others(bu
     run = build(*flagged, *[{}] * 4, *[cat] * 10)
     audit(run, AuditSettings())
     summary = summarise(run)
-    assert summary.standing_out == ("mug",)
+    assert list(summary.standing_out) == ["mug"]
     assert headline(summary.reliance) == "6 of 20 images rest on something outside their boxes"
+
+
+def test_the_flags_own_errors_are_counted_in_the_share_of_images_and_of_a_class(build) -> None:
+    cat = {"label": "cat", "class_index": 1, "pred_index": 1}
+    run = build(*[{"outside_effect": 0.6}] * 6, *[{}] * 4, *[cat] * 10)
+    audit(run, AuditSettings())
+    summary = summarise(run)
+    finds, flags_others = MEASURED.found / MEASURED.shortcuts, MEASURED.wrong / MEASURED.others
+    assert summary.prevalence is not None
+    assert summary.prevalence.rate == pytest.approx((6 / 20 - flags_others) / (finds - flags_others))
+    mug = summary.standing_out["mug"]
+    assert mug is not None
+    assert mug.rate == pytest.approx((6 / 10 - flags_others) / (finds - flags_others), abs=1e-6)
+    assert mug.low < 6 / 10 < mug.high
+
+
+def test_the_errors_of_another_threshold_are_not_known(build) -> None:
+    run = build(*[{"outside_effect": 0.6}] * 6, *[{}] * 4)
+    assert prevalence(6, 10, AuditSettings(outside_effect=0.4)) is None
+    (row,) = audit(run, AuditSettings(outside_effect=0.4)).classes.to_pylist()
+    assert (row["reliance_rate"], row["corrected_rate"]) == (pytest.approx(0.6), None)
 
 
 def test_the_top_findings_of_a_rule_are_its_most_severe(build) -> None:
