@@ -90,6 +90,13 @@ def export(
     suggestions: Annotated[
         bool, typer.Option(help="Add the box that the map suggests where a fix_box came without a drawn one.")
     ] = True,
+    suggest_boxes: Annotated[
+        bool,
+        typer.Option(
+            "--suggest-boxes",
+            help="Give each sample without a box the one that the best of the run's maps suggests, with a score.",
+        ),
+    ] = False,
 ) -> None:
     """Write the dataset's annotations as reviewers corrected them, each with its provenance."""
     from stages.review.app.collect import collect
@@ -101,7 +108,15 @@ def export(
     settings = review_settings(opened.info)
     if format in FORMATS:
         errors.print(str(collect(opened, settings)))
-    report = export_annotations(opened, settings, directory, format, copy_images=copy_images, suggestions=suggestions)
+    report = export_annotations(
+        opened,
+        settings,
+        directory,
+        format,
+        copy_images=copy_images,
+        suggestions=suggestions,
+        box_unboxed=suggest_boxes,
+    )
     for line in report.lines:
         console.print(line)
 

@@ -12,6 +12,7 @@ from pipeline.runner import STAGES
 from pipeline.show.console import styled
 from stages.audit.summary import Share, Summary, corrected, headline, summarise, untested
 from stages.audit.truth import TruthReport, against_truth, read_truth
+from stages.score.suggestion import suggested_by
 from stages.words import interval, number, percent, with_interval
 from storage import Run
 from storage.columns import columns_of
@@ -102,6 +103,9 @@ def _print_overview(summary: Summary, console: Console) -> None:
     if summary.unscored:
         statuses = ", ".join(f"{count} {status}" for status, count in summary.unscored.items())
         console.print(f"            not measured, counted in maps: {statuses}")
+    if summary.boxes is not None:
+        given = "`sightline export --suggest-boxes` gives those without a box one:"
+        console.print(f"            {given} {suggested_by(summary.boxes)}")
     console.print(f"accuracy    {share(summary.accuracy)}")
     if (ranked := summary.ranked) is not None:
         means = f"means over {ranked.classes} class{'es' if ranked.classes > 1 else ''}"

@@ -15,6 +15,7 @@ from stages.audit.prevalence import MEASURED, Prevalence, prevalence
 from stages.audit.rules import RULES, flag_condition
 from stages.audit.sanity_result import SanityResult, sanity_results
 from stages.audit.settings import audit_settings
+from stages.score.suggestion import BoxSource, box_source
 from stages.statistics import bootstrap, wilson
 from stages.words import interval, percent
 from storage.cues import read_cues
@@ -167,6 +168,8 @@ class Summary:
     lift_interval: Interval | None
     rules: tuple[RuleCount, ...]
     cues: tuple[CueCount, ...]
+    boxes: BoxSource | None
+    """Which maps suggest boxes for samples without one; None where every sample has one."""
     sanity: tuple[SanityResult, ...]
     doubts: tuple[str, ...]
     """What makes the rest doubtful, in sentences."""
@@ -266,6 +269,7 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
         lift_interval=bootstrap(lifts),
         rules=_count_rules(findings, top),
         cues=_count_cues(run, method, top),
+        boxes=box_source(run) if any(row["status"] == "no_box" for row in samples) else None,
         sanity=sanity_results(run),
         doubts=doubts(run, method),
     )

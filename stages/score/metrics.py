@@ -18,7 +18,8 @@ from storage import Run
 from storage.columns import Column, columns_of
 from storage.tables import METRICS
 
-BOX_METRICS = ("box_acc", "max_box_acc_v2")
+LARGEST = "box_acc"
+BOX_METRICS = (LARGEST, "max_box_acc_v2")
 """Metrics with one threshold for the dataset: of the largest component, and of every one."""
 
 BOX_COUNTS = "box_counts"
@@ -100,16 +101,32 @@ def _row(
     return {"metric": metric, "value": value, "low": low, "high": high, "threshold": threshold, "n": n}
 
 
+def counts_of_parts(run: Run, method: str, target: str = "label", metric: str = LARGEST) -> list[FoundCounts]:
+    """What each part of a method found at each threshold; parts without a count are left out."""
+    counts = (_decoded(vouched).get(target, {}).get(metric) for vouched in run.footers("scores", method).values())
+    return [own for own in counts if own is not None and own.samples]
+
+
 def _counts_of(run: Run, method: str) -> dict[str, dict[str, FoundCounts]]:
     """The counts of all parts of a method, added up."""
     whole: dict[str, dict[str, FoundCounts]] = defaultdict(lambda: defaultdict(lambda: NOTHING_FOUND))
     for vouched in run.footers("scores", method).values():
-        stored = json.loads(vouched.get(BOX_COUNTS, "{}"))
-        for target, metrics in stored.items():
+        for target, metrics in _decoded(vouched).items():
             for metric, own in metrics.items():
-                found = np.array(own["found"], dtype=np.int64).reshape(len(IOU_LEVELS), len(THRESHOLDS))
-                whole[target][metric] += FoundCounts(own["samples"], found)
+                whole[target][metric] += own
     return whole
+
+
+def _decoded(vouched: Mapping[str, str]) -> Counts:
+    """The counts of a part from its metadata: what :func:`encode_counts` made."""
+    shape = len(IOU_LEVELS), len(THRESHOLDS)
+    return {
+        target: {
+            metric: FoundCounts(own["samples"], np.array(own["found"], dtype=np.int64).reshape(shape))
+            for metric, own in metrics.items()
+        }
+        for target, metrics in json.loads(vouched.get(BOX_COUNTS, "{}")).items()
+    }
 
 
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:

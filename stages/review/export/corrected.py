@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from stages.review.export.suggest import Finding, suggest_boxes
+from stages.review.export.suggest import Finding, Suggestion, boxes_of_unboxed, suggest_boxes
 from stages.review.settings import ReviewSettings
 from stages.review.verdicts.boxes import Box
 from stages.review.verdicts.table import Review, latest, of_sample, read_reviews, standing
+from stages.score.suggestion import BoxSource, box_source
 from storage.containers import Crop
 from storage.run import Run
 
@@ -36,6 +37,8 @@ class Annotation:
     """The verdict that it is due to; None for an original."""
     original_label: str | None = None
     """What the dataset says, where a person corrected it."""
+    score: float | None = None
+    """Of a box for a sample that has none: p of the label on the whole image."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,21 @@ class Annotations:
     """Samples with a fix_box, nothing drawn and nothing suggested: their boxes are exported as they were."""
     disputed: int
     """Corrected samples on which another reviewer says something else of the same finding."""
+    source: BoxSource | None = None
+    """Whose boxes samples without a box were given; None where none were asked for."""
+    boxed: int = 0
+    """Samples that were given such a box."""
 
 
-def corrected_annotations(run: Run, settings: ReviewSettings, *, suggestions: bool = True) -> Annotations:
+def corrected_annotations(
+    run: Run, settings: ReviewSettings, *, suggestions: bool = True, box_unboxed: bool = False
+) -> Annotations:
     """The annotations of a run's samples, corrected by the verdicts that count in its table ``reviews``.
 
     fix_box with drawn boxes: they replace the sample's. fix_box without: the dataset's stay, and what the map suggests
     is added unless ``suggestions`` is false. fix_label with a label: it replaces the sample's, and that of the boxes
-    that bear the sample's. Of several such verdicts on a sample the latest is taken.
+    that bear the sample's. Of several such verdicts on a sample the latest is taken. ``box_unboxed`` gives each sample
+    without a box the one that the best of the run's maps suggests.
     """
     rows = {row["sample_id"]: row for row in run.table("samples").to_pylist()}
     left_out = Counter(row["status"] for row in rows.values() if row["status"] in LEFT_OUT)
@@ -105,7 +115,10 @@ def corrected_annotations(run: Run, settings: ReviewSettings, *, suggestions: bo
     for row in rows.values():
         groups.setdefault(row["uri"], []).append(row)
     said_of = [[one for row in group for one in verdicts.get(row["sample_id"], ())] for group in groups.values()]
-    images = tuple(_corrected(group, said, suggested) for group, said in zip(groups.values(), said_of, strict=True))
+    source = box_source(run) if box_unboxed else None
+    unboxed = boxes_of_unboxed(run, source, rows) if source else {}
+    pairs = zip(groups.values(), said_of, strict=True)
+    images = tuple(_corrected(group, said, suggested, unboxed) for group, said in pairs)
     classes, labels = run.class_names(), _labels(rows.values())
     named = {annotation.label for image in images for annotation in image.annotations}
     named |= {image.label for image in images if image.label is not None}
@@ -121,11 +134,16 @@ def corrected_annotations(run: Run, settings: ReviewSettings, *, suggestions: bo
             bool(findings) and not any(finding in suggested for finding in findings) for findings in undrawn.values()
         ),
         disputed=sum(map(_is_disputed, images, said_of)),
+        source=source,
+        boxed=sum(annotation.score is not None for image in images for annotation in image.annotations),
     )
 
 
 def _corrected(
-    rows: Sequence[Mapping[str, Any]], said: Sequence[Review], suggested: Mapping[Finding, Box]
+    rows: Sequence[Mapping[str, Any]],
+    said: Sequence[Review],
+    suggested: Mapping[Finding, Box],
+    unboxed: Mapping[str, Suggestion],
 ) -> AnnotatedImage:
     """An image by its samples, ``rows``, and the verdicts on them."""
     by_name = {row["sample_id"]: row for row in rows}
@@ -150,6 +168,12 @@ def _corrected(
         box = suggested.get(finding)
         if box is not None and all(box.edges != other.edges for other in found):
             found.append(annotation(box, "suggested", review, by_name[finding[0]]))
+    if boxed_by is None:
+        found += [
+            replace(annotation(own.box, "suggested", None, row), score=own.score)
+            for row in rows
+            if (own := unboxed.get(row["sample_id"])) is not None
+        ]
     alone = len(rows) == 1
     relabelled_by = relabelled[rows[0]["label"]] if alone else None
     return AnnotatedImage(

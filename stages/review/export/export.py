@@ -18,6 +18,7 @@ from stages.review.export.check import check_export
 from stages.review.export.corrected import AnnotatedImage, Annotations, corrected_annotations
 from stages.review.export.formats import write_coco, write_voc, write_yolo
 from stages.review.settings import ReviewSettings
+from stages.score.suggestion import suggested_by
 from storage.containers import Crop
 from storage.errors import UserError
 from storage.images import ImageError, decode_image, local_path, read_bytes, stored_as
@@ -64,6 +65,8 @@ class ExportReport:
             f"{len(found.images)} images and {len(boxes)} boxes in {self.directory} ({self.format})",
             ", ".join(f"{count} {name}" for name, count in counts.items()) + f"; {relabelled} labels corrected",
         ]
+        if found.source is not None:
+            lines.append(f"{found.boxed} samples without a box were given one: {suggested_by(found.source)}")
         if not found.verdicts:
             lines.append("no verdict was given yet: these are the dataset's own annotations")
         if found.left_out:
@@ -92,12 +95,14 @@ def export_annotations(
     *,
     copy_images: bool = False,
     suggestions: bool = True,
+    box_unboxed: bool = False,
 ) -> ExportReport:
     """Write the annotations of a run, corrected by its verdicts, as ``coco``, ``voc``, ``yolo`` or ``fiftyone``.
 
     Images are not copied unless asked for: COCO and FiftyOne name their paths, VOC and YOLO, whose readers want them in
-    place, get links. An earlier export in ``directory`` is replaced as a whole. Raises UserError for another format, a
-    folder that holds anything else, or an image that cannot be copied.
+    place, get links. ``suggestions`` and ``box_unboxed`` are those of :func:`corrected_annotations`. An earlier export
+    in ``directory`` is replaced as a whole. Raises UserError for another format, a folder that holds anything else, or
+    an image that cannot be copied.
     """
     if format not in FORMATS:
         near = get_close_matches(format, FORMATS, n=1)
@@ -105,7 +110,7 @@ def export_annotations(
         raise UserError(f"no format {format!r}; {hint}Formats are {', '.join(FORMATS)}")
     directory = directory.absolute()
     _refuse_foreign_files(directory)
-    annotations = corrected_annotations(run, settings, suggestions=suggestions)
+    annotations = corrected_annotations(run, settings, suggestions=suggestions, box_unboxed=box_unboxed)
     if not copy_images and any(Crop.parse(image.uri) for image in annotations.images):
         raise UserError(
             "the samples are crops of images (dataset.labels: crop), and their boxes are of the crops, which are no "

@@ -63,7 +63,8 @@ def _declare(dataset: Any) -> None:
             Field("ground_truth", "detections", "Boxes, each with its provenance."),
         ],
     )
-    paths = [f"ground_truth.detections.{name}" for name in PROVENANCE] + [f"label.{name}" for name in IMAGE_PROVENANCE]
+    texts = [name for name in PROVENANCE if name != "score"]  # FiftyOne has a field for it: confidence
+    paths = [f"ground_truth.detections.{name}" for name in texts] + [f"label.{name}" for name in IMAGE_PROVENANCE]
     dataset._merge_sample_field_schema({path: fo.StringField() for path in paths})
 
 
@@ -84,5 +85,6 @@ def _detection(image: AnnotatedImage, annotation: Annotation) -> Any:
     return fo.Detection(
         label=annotation.label,
         bounding_box=box.relative((image.width, image.height)),
-        **provenance(annotation),
+        confidence=annotation.score,
+        **{name: value for name, value in provenance(annotation).items() if name != "score"},
     )

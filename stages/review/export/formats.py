@@ -26,7 +26,7 @@ PlaceImage = Callable[[AnnotatedImage, Path], None]
 VOC = Path("VOCdevkit") / "VOC2012"
 """Where torchvision looks for VOC 2012 below its root."""
 
-PROVENANCE = ("provenance", "original_label", "verdict", "rule", "target", "reviewer", "reviewed_at", "note")
+PROVENANCE = ("provenance", "score", "original_label", "verdict", "rule", "target", "reviewer", "reviewed_at", "note")
 IMAGE_PROVENANCE = ("original_label", "label_reviewer", "label_reviewed_at")
 """What is written of each box, and of an image whose label was corrected."""
 
@@ -161,6 +161,7 @@ def provenance(annotation: Annotation) -> dict[str, Any]:
     """Where an annotation comes from, without what does not apply."""
     review = annotation.review
     values: dict[str, Any] = {"provenance": annotation.provenance, "original_label": annotation.original_label}
+    values["score"] = None if annotation.score is None else round(annotation.score, 4)
     if review is not None:
         values |= {name: getattr(review, name) for name in ("verdict", "rule", "target", "reviewer", "note")}
         values["reviewed_at"] = review.time.isoformat()

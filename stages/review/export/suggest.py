@@ -1,10 +1,11 @@
-"""Boxes that the maps suggest where a reviewer said that the boxes are wrong and drew none."""
+"""Boxes that the maps suggest: where a reviewer said that the boxes are wrong and drew none, and where none are."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.compute as pc
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from stages.geometry import ViewTransform, largest_component_box
 from stages.review.settings import ReviewSettings, shown_method
 from stages.review.verdicts.boxes import Box
+from stages.score.suggestion import BoxSource
 from storage.run import Run
 from storage.samples import Edges, edges
 
@@ -23,6 +25,30 @@ Finding = tuple[str, str, str]
 
 NAMED = "crop_outside_box"
 """The part outside the boxes that a finding of ``missing_box`` is about, in its evidence."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A box for a sample that has none."""
+
+    box: Box
+    """In image px, of the sample's own label."""
+    score: float
+    """p of the label on the whole image, [0, 1]."""
+
+
+def boxes_of_unboxed(run: Run, source: BoxSource, samples: Mapping[str, Mapping[str, Any]]) -> dict[str, Suggestion]:
+    """A box for each of the ``samples``, rows of the table, that has a label and no box, from the map of its label.
+
+    Samples whose map is constant or missing are left out.
+    """
+    where = (pc.field("method") == source.method) & (pc.field("target") == "label") & (pc.field("status") == "ok")
+    table = run.table("explain", ["sample_id", "p_full"], where)
+    p_full = dict(zip(table["sample_id"].to_pylist(), table["p_full"].to_pylist(), strict=True))
+    unboxed = [key for key, row in samples.items() if row["status"] == "no_box" and row["label"] is not None]
+    keys = sorted(key for key in unboxed if p_full.get(key) is not None)
+    boxes = _salient_boxes(run, source.method, "label", keys, samples, source.threshold)
+    return {key: Suggestion(Box(None, *corners), p_full[key]) for key, corners in boxes.items()}
 
 
 def suggest_boxes(
@@ -77,7 +103,12 @@ def _labels(run: Run, method: str, targets: set[str]) -> dict[tuple[str, str], s
 
 
 def _salient_boxes(
-    run: Run, method: str, target: str, keys: Sequence[str], samples: Mapping[str, Mapping[str, Any]]
+    run: Run,
+    method: str,
+    target: str,
+    keys: Sequence[str],
+    samples: Mapping[str, Mapping[str, Any]],
+    threshold: float | None = None,
 ) -> dict[str, Edges]:
     if target not in run.targets(method):
         return {}
@@ -87,7 +118,8 @@ def _salient_boxes(
     for start in range(0, len(keys), READ_ROWS):
         batch = keys[start : start + READ_ROWS]
         views = [ViewTransform.of_maps(maps.attributes, samples[key]["width"], samples[key]["height"]) for key in batch]
-        boxes = largest_component_box(maps.read([samples[key]["row"] for key in batch], size=maps.view_size))
+        own = maps.read([samples[key]["row"] for key in batch], size=maps.view_size)
+        boxes = largest_component_box(own, threshold)
         for key, view, box in zip(batch, views, boxes, strict=True):
             if (placed := view.box_in_image(box)) is not None:
                 found[key] = placed

@@ -12,7 +12,9 @@ from stages.review.export.corrected import AnnotatedImage, Annotations, correcte
 from stages.review.settings import ReviewSettings
 from stages.review.verdicts.boxes import Box
 from stages.review.verdicts.table import Review, append_reviews
-from storage.run import Run
+from stages.score.boxacc import IOU_LEVELS, THRESHOLDS, FoundCounts
+from stages.score.metrics import BOX_COUNTS, LARGEST, encode_counts
+from storage.run import Part, Run
 from storage.tables import SAMPLES
 from tests.stages.review.synthetic import Planted, make_run, object_box, replace_findings
 
@@ -173,3 +175,41 @@ def test_boxes_drawn_on_one_sample_of_an_image_are_all_that_it_has(tmp_path: Pat
     drawn = verdict("one.png#dog", "fix_box", boxes=(Box(None, 1, 2, 30, 40), Box("cat", 5, 6, 7, 8)))
     (image,) = corrected(shared(tmp_path), drawn).images
     assert [(box.label, box.edges) for box in image.annotations] == [("dog", (1, 2, 30, 40)), ("cat", (5, 6, 7, 8))]
+
+
+def without_box(run: Run, key: str) -> None:
+    rows = run.table("samples").to_pylist()
+    changed = [row | ({"boxes": [], "status": "no_box"} if row["sample_id"] == key else {}) for row in rows]
+    run.write_table("samples", pa.Table.from_pylist(changed, schema=SAMPLES))
+
+
+def test_a_sample_without_a_box_is_given_one_only_where_that_is_asked_for(tmp_path: Path):
+    run = make_run(tmp_path, [ONE, WRONG])
+    without_box(run, "one.png")
+    assert image_of(corrected(run)).annotations == ()
+    found = corrected_annotations(run, ReviewSettings(), box_unboxed=True)
+    (box,) = image_of(found).annotations
+    assert (box.label, box.provenance, box.score, box.review) == ("cat", "suggested", 0.75, None)
+    assert box.edges == pytest.approx(SALIENT)  # nothing was measured: above the map's mean
+    assert [box.provenance for box in image_of(found, "wrong.png").annotations] == ["original"]
+    assert found.boxed == 1
+
+
+def test_the_threshold_is_that_which_finds_the_most_boxes(tmp_path: Path):
+    run = make_run(tmp_path, [ONE, WRONG])
+    without_box(run, "one.png")
+    counts = np.zeros((len(IOU_LEVELS), len(THRESHOLDS)), dtype=np.int64)
+    counts[IOU_LEVELS.index(0.5), 50] = 1
+    found = {"label": {LARGEST: FoundCounts(1, counts)}}
+    run.write_part(Part("scores", "opti_cam", 0), run.table("scores"), {BOX_COUNTS: encode_counts(found)})
+    (box,) = image_of(corrected_annotations(run, ReviewSettings(), box_unboxed=True)).annotations
+    # From its centre at (176, 48) the map falls to a half within 16 px of the view; the image is twice as wide.
+    assert box.edges == pytest.approx((2 * 160, 32, 2 * 192, 64))
+
+
+def test_boxes_that_a_reviewer_drew_stand_without_a_suggestion(tmp_path: Path):
+    run = make_run(tmp_path, [ONE])
+    without_box(run, "one.png")
+    append_reviews(run, [verdict("one.png", "fix_box", boxes=(Box("cat", 1, 2, 30, 40),))])
+    found = corrected_annotations(run, ReviewSettings(), box_unboxed=True)
+    assert [box.provenance for box in image_of(found).annotations] == ["reviewed"]

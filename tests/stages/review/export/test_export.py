@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from stages.review.export.export import RECORD, export_annotations
 from stages.review.export.formats import sample_paths, stems, voc_box
 from stages.review.settings import ReviewSettings
 from stages.review.verdicts.boxes import Box
-from stages.review.verdicts.table import Review, append_reviews
+from stages.review.verdicts.table import WITHDRAWN, Review, append_reviews
 from storage.containers import Crop
 from storage.errors import SightlineError, UserError
 from storage.images import read_image
@@ -26,6 +26,7 @@ from storage.tables import SAMPLES
 from tests.stages.review.synthetic import Planted, make_run
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
 PLAIN = Planted("sub/plain.png", 400, 300)  # its box: (140, 150) to (240, 255)
 FIXED = Planted("sub/fixed.png", 448, 224, label=1, predicted=1)
 TURNED = Planted("turned.jpg", 300, 400, turned=True)
@@ -315,3 +316,17 @@ def test_crops_are_exported_with_their_pictures_only(run: Run, tmp_path: Path):
     export(run, tmp_path / "out", "voc", copy_images=True)
     sizes = {read_image(str(path)).size for path in (tmp_path / "out").rglob("*.jpg")}
     assert (200, 180) in sizes
+
+
+def test_a_suggested_box_has_its_score_in_coco(run: Run, tmp_path: Path) -> None:
+    rows = run.table("samples").to_pylist()
+    bare = [row | ({"boxes": [], "status": "no_box"} if row["sample_id"] == "sub/fixed.png" else {}) for row in rows]
+    run.write_table("samples", pa.Table.from_pylist(bare, schema=SAMPLES))
+    append_reviews(run, [Review(**(vars(REVIEWED) | {"verdict": WITHDRAWN, "boxes": None, "time": NOON + DAY}))])
+    lines = export(run, tmp_path / "out", "coco", box_unboxed=True)
+    assert any(line.startswith("1 samples without a box were given one: the largest part of each") for line in lines)
+    coco = COCO(str(tmp_path / "out" / "labels.json"))
+    (image,) = (image for image in coco.loadImgs(coco.getImgIds()) if image["file_name"] == "sub/fixed.png")
+    (suggested,) = coco.loadAnns(coco.getAnnIds(image["id"]))
+    assert (suggested["provenance"], suggested["score"]) == ("suggested", 0.75)
+    assert suggested["bbox"] == pytest.approx([2 * 145, 17, 2 * 62, 62])
