@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count, islice
 from typing import Any
 
@@ -16,6 +17,7 @@ from stages.ingest.facts import ImageFacts, read_all
 from stages.ingest.labels import LabelResolver, ResolvedLabel, check_labels, left_over
 from stages.ingest.mapping import read_mapping
 from stages.ingest.objects import choose_labels, cut_out, samples_of, used_labels
+from stages.ingest.places import Bounds
 from stages.ingest.plausibility import check_boxes
 from stages.ingest.recognise import Dataset
 from stages.ingest.record import Box, Record
@@ -60,7 +62,8 @@ def ingest(
     """
     settings = dataset.settings
     tell = tell or (lambda line: None)
-    images = _choose(settings, list(dataset.reader.records()))
+    bounds = Bounds.of(settings)
+    images = _choose(settings, [_within(bounds, record) for record in dataset.reader.records()])
     for line in dataset.reader.remarks():
         tell(line)
     how = choose_labels(settings.labels, images, of_objects=dataset.of_objects)
@@ -98,6 +101,15 @@ def ingest(
     table = _with_duplicates(pa.concat_tables([*_tables(rows), _removed(records, known)]).sort_by("row"))
     run.write_table("samples", table)
     return table
+
+
+def _within(bounds: Bounds, record: Record) -> Record:
+    """The record, with a problem where its image or its annotation leads out of the dataset's folders."""
+    if problem := bounds.problem(record.uri):
+        return replace(record, problem=problem)
+    if record.annotation and (problem := bounds.problem(record.annotation)):
+        return replace(record, label=None, boxes=(), notes=(), problem=f"its annotation {problem}")
+    return record
 
 
 def _rows(

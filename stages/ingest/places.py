@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import unicodedata
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
+from stages.ingest.settings import FIFTYONE, DatasetSettings
+from storage.containers import Member
 from storage.errors import UserError
 from storage.files import file_system, is_url
-from storage.images import ImageError, read_bytes
+from storage.images import ImageError, local_path, read_bytes
 
 T = TypeVar("T")
 
@@ -51,6 +57,63 @@ def relative(path: str, folder: str) -> str:
     if is_url(path):
         return path.removeprefix(root)
     return posixpath.normpath(path).removeprefix(posixpath.normpath(folder).rstrip("/") + "/")
+
+
+def root_of(path: str) -> str:
+    """The folder of the dataset that ``path``, its folder or one of its files, stands for.
+
+    A file in a folder ``annotations`` belongs to the folder above, where the images lie.
+    """
+    if is_folder(path):
+        return path
+    folder = parent(path)
+    return parent(folder) if posixpath.basename(folder) == "annotations" else folder
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The folders within which a dataset's relative paths and links are followed. Nothing bounds its absolute paths."""
+
+    folders: tuple[str, ...]
+
+    @classmethod
+    def of(cls, settings: DatasetSettings) -> Bounds:
+        """The dataset's folder and ``dataset.images``; no bounds with ``dataset.allow_outside``."""
+        if settings.allow_outside or settings.path.startswith(FIFTYONE):
+            return cls(())
+        images = [absolute(settings.images)] if settings.images else []
+        return cls((root_of(absolute(settings.path)), *images))
+
+    def problem(self, path: str) -> str | None:
+        """Why ``path``, a path or URL as a reader joined it, is not opened; None where it stays within the folders.
+
+        A path that does not begin with one of the folders is one that the dataset says whole.
+        """
+        member = Member.parse(path)
+        path = member.archive if member else path
+        if not any(path.startswith(folder.rstrip("/") + "/") for folder in self.folders):
+            return None
+        place = _real(path)
+        if any(f"{place}/".startswith(_real_folder(folder).rstrip("/") + "/") for folder in self.folders):
+            return None
+        return f"leads out of the dataset's folder, which needs dataset.allow_outside: true: {path} is {place}"
+
+
+def _real(path: str) -> str:
+    """Where a path leads, without ``..`` and links. The folder's links are resolved once for all files in it."""
+    folder, name = posixpath.split(path)
+    if is_url(path) or name in ("", ".", ".."):
+        return _real_folder(path)
+    whole = posixpath.join(_real_folder(folder), name)
+    return os.path.realpath(whole) if os.path.islink(whole) else whole
+
+
+@lru_cache(maxsize=65_536)
+def _real_folder(path: str) -> str:
+    if (local := local_path(path)) is not None:
+        return os.path.realpath(local)
+    scheme, _, rest = path.rpartition("://")
+    return f"{scheme}://{posixpath.normpath(unquote(rest))}"  # a server may read %2e as a dot
 
 
 def exists(path: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Protocol
 from stages.ingest.listing import Listing
 from stages.ingest.places import absolute, exists, is_folder
 from stages.ingest.readers.coco import CocoReader
-from stages.ingest.readers.fiftyone import SCHEME, ExportReader, fiftyone_reader
+from stages.ingest.readers.fiftyone import ExportReader, fiftyone_reader
 from stages.ingest.readers.folder import FolderReader
 from stages.ingest.readers.huggingface import HuggingfaceReader, holds_images
 from stages.ingest.readers.ilsvrc import IlsvrcReader, imagenet_reader
@@ -21,7 +21,7 @@ from stages.ingest.readers.voc import VocReader
 from stages.ingest.readers.webdataset import WebdatasetReader
 from stages.ingest.readers.yolo import YoloReader
 from stages.ingest.record import DatasetClass, DatasetReader
-from stages.ingest.settings import DatasetSettings, ReaderName
+from stages.ingest.settings import FIFTYONE, DatasetSettings, ReaderName
 from storage.errors import UserError, quoted
 
 READERS: dict[str, Callable[[DatasetSettings], DatasetReader]] = {
@@ -111,7 +111,7 @@ def open_dataset(settings: DatasetSettings) -> Dataset:
 
 def recognise(path: str) -> tuple[ReaderName, str]:
     """Format of the dataset at ``path``, and by which files; raises UserError for none, or several."""
-    if path.startswith(SCHEME):
+    if path.startswith(FIFTYONE):
         return "fiftyone", "a name in FiftyOne's database"
     path = absolute(path)
     if not exists(path):

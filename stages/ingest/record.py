@@ -43,6 +43,8 @@ class Record:
     """How the dataset wrote the boxes; they are half-open corners already."""
     relative: bool = False
     """Boxes are fractions of the upright image's width and height, not pixels."""
+    annotation: str | None = None
+    """The file that annotates this image alone, in formats that have one."""
     size: tuple[int, int] | None = None
     """Width and height, px, that the annotation says the image has."""
 

@@ -21,6 +21,9 @@ ReaderName = Literal[
     "cvat",
     "fiftyone",
 ]
+FIFTYONE = "fiftyone://"
+"""What a path begins with that is the name of a dataset in FiftyOne's database."""
+
 Labels = Literal["auto", "image", "largest_box", "each", "crop"]
 
 
@@ -40,6 +43,9 @@ class DatasetSettings:
     only one."""
     images: str | None = None
     """Folder of the images, where it is not the dataset's own or beside its annotations."""
+    allow_outside: bool = False
+    """Follow relative paths (``../``) and links that lead out of the dataset's folder and that of ``images``. Else what
+    they lead to is not used: its samples get a status. Absolute paths are always followed."""
     labels: Labels = "auto"
     """What one sample is. ``image``: an image, with the class that the dataset gives it; ``largest_box``: an image,
     with the class of its largest box; ``each``: a class that an image has boxes of, named ``path#class``; ``crop``: an

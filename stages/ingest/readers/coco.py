@@ -11,7 +11,7 @@ from typing import Any
 
 from stages.ingest.boxes import as_number, as_size, read_box
 from stages.ingest.listing import Listing, split_of
-from stages.ingest.places import absolute, decode_text, exists, is_folder, join, parent, relative
+from stages.ingest.places import absolute, decode_text, exists, is_folder, join, relative, root_of
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
@@ -39,9 +39,7 @@ class CocoReader:
             if not files:
                 raise UserError(f"dataset.path: no COCO JSON below {path}; {_REMEDY}")
         elif exists(path):
-            folder = parent(path)
-            up = posixpath.basename(folder) == "annotations"
-            self._root = parent(folder) if up else folder
+            self._root = root_of(path)
             name = relative(path, self._root)
             files = {name: _split(name, alone=True)}
         else:

@@ -11,11 +11,10 @@ from stages.ingest.boxes import as_number, as_size, read_box
 from stages.ingest.listing import SPLITS, Listing
 from stages.ingest.places import absolute, as_stored, decode_text, exists, is_folder, join, relative
 from stages.ingest.record import Box, DatasetClass, DatasetReader, Record
-from stages.ingest.settings import DatasetSettings
+from stages.ingest.settings import FIFTYONE, DatasetSettings
 from storage.errors import UserError, quoted, shortened
 from storage.images import ImageError, read_bytes
 
-SCHEME = "fiftyone://"
 _SAMPLES, _METADATA = "samples.json", "metadata.json"
 _REMEDY = "give fiftyone://NAME, fiftyone://NAME/VIEW, or the folder of an export as FiftyOneDataset"
 _KINDS = {"Classification": "images", "Detections": "objects"}
@@ -24,7 +23,7 @@ _KINDS = {"Classification": "images", "Detections": "objects"}
 
 def fiftyone_reader(settings: DatasetSettings) -> DatasetReader:
     """The reader of a dataset by name, or of an exported folder."""
-    if settings.path.startswith(SCHEME):
+    if settings.path.startswith(FIFTYONE):
         return FiftyOneReader(settings)
     return ExportReader(settings)
 
@@ -171,7 +170,7 @@ class FiftyOneReader(_Labelled):
 
     def __init__(self, settings: DatasetSettings) -> None:
         super().__init__(settings)
-        self._samples = _open(settings.path.removeprefix(SCHEME))
+        self._samples = _open(settings.path.removeprefix(FIFTYONE))
         if self._samples.media_type not in ("image", None):
             raise UserError(
                 f"dataset.path: {settings.path} is of media type {self._samples.media_type}, and Sightline audits "

@@ -83,8 +83,8 @@ class IlsvrcReader:
         try:
             boxes, notes = read_objects(parse_xml(place), "xyxy")
         except ImageError as error:
-            return Record(path, uri, place, wnid, split=split, problem=error.reason)
+            return Record(path, uri, place, wnid, split=split, problem=error.reason, annotation=place)
         label = boxes[0].label if boxes else wnid
         own = [box._replace(x1=box.x1 + 1, y1=box.y1 + 1) for box in boxes]
         own = [box._replace(label=None) if box.label == label else box for box in own]
-        return Record(path, uri, place, label, tuple(own), split, notes=notes)
+        return Record(path, uri, place, label, tuple(own), split, notes=notes, annotation=place)

@@ -65,6 +65,7 @@ class _Imported:
                         split=split,
                         notes=() if boxes else ("the image has no annotation",),
                         relative=True,
+                        annotation=places.get(stem),
                         size=size,
                     )
         except Exception as error:  # each importer raises what its parser does

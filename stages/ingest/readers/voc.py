@@ -87,7 +87,8 @@ class VocReader:
             root = parse_xml(place)
         except ImageError as error:
             uri = found or join(self._images.root, stem(path) + ".jpg")
-            return Record(self._name(uri), uri, place, None, split=split, problem=error.reason)
+            problem = error.reason
+            return Record(self._name(uri), uri, place, None, split=split, problem=problem, annotation=place)
         filename = (root.findtext("filename") or "").strip()
         if found is None and filename:
             found, missing = self._images.find(filename, path)
@@ -105,6 +106,7 @@ class VocReader:
             notes=notes,
             form=self._form,
             relative=self._relative,
+            annotation=place,
             size=(width, height) if width and height else None,
         )
 

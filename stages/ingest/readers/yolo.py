@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.ingest.boxes import as_number, read_box
 from stages.ingest.listing import Listing, split_of
-from stages.ingest.places import absolute, exists, is_folder, join, names_in, parent, read_text, relative
+from stages.ingest.places import Bounds, absolute, exists, is_folder, join, names_in, parent, read_text, relative
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
@@ -40,12 +40,14 @@ class YoloReader:
         else:
             raise UserError(f"dataset.path: there is no {path}; give data.yaml, or the folder that holds it")
         self._content = read_yaml(self._yaml) if self._yaml else {}
+        self._bounds = Bounds.of(settings)
         self._names = _class_names(self._content.get("names"), self._yaml) if self._yaml else self._listed_names()
         self._images = absolute(settings.images) if settings.images else None
         self._split = settings.split
         self._form: BoxForm = settings.boxes or "cxcywh"
         self._relative = settings.relative is not False
         self._remarks: list[str] = []
+        self._outside: str | None = None
 
     @staticmethod
     def recognise(listing: Listing) -> str | None:
@@ -82,7 +84,10 @@ class YoloReader:
             splits[uri] = split
             yield self._record(uri, split, unlabelled)
         if not splits:
-            raise UserError(f"dataset.path: no image of {self._yaml or self._root} can be found; {_REMEDY}")
+            raise UserError(
+                f"dataset.path: no image of {self._yaml or self._root} can be found; "
+                + (f"a split {self._outside}" if self._outside else _REMEDY)
+            )
         self._remarks += [f"{number} images of {what}" for what, number in repeated.items()]
         self._remarks += [f"{number} of {len(splits)} images have {what}" for what, number in unlabelled.items()]
 
@@ -98,8 +103,9 @@ class YoloReader:
             text = read_bytes(place).decode("utf-8-sig")
         except (ImageError, UnicodeDecodeError) as error:
             if exists(place):
+                problem = f"its label file {place}: {error}"
                 return Record(
-                    relative(uri, self._root), uri, place, None, split=split, problem=f"its label file {place}: {error}"
+                    relative(uri, self._root), uri, place, None, split=split, problem=problem, annotation=place
                 )
             notes.append("the image has no label file")
             unlabelled["no label file: samples without a box"] += 1
@@ -125,6 +131,7 @@ class YoloReader:
             notes=tuple(notes),
             form=self._form,
             relative=self._relative,
+            annotation=place,
         )
 
     def _read_line(self, words: list[str]) -> Box | str:
@@ -177,14 +184,18 @@ class YoloReader:
         near = [join(self._root, path) for path in beside if path != "images" or len(inner) == 1]
         # A path that leads out of the dataset may hit another dataset's folder of the same name.
         places = [*near, *meant] if entry.startswith("../") else [*meant, *near]
+        why = "leads nowhere"
         for place in places:
             if exists(place):
+                if problem := self._bounds.problem(place):
+                    why = self._outside = problem
+                    continue
                 if place != meant[0]:
                     self._remarks.append(
                         f"{split}: {quoted(entry)} is taken as {relative(place, self._root)} beside the yaml"
                     )
                 return place
-        self._remarks.append(f"{split}: {quoted(entry)} leads nowhere, so this split is left out")
+        self._remarks.append(f"{split}: {quoted(entry)} {why}, so this split is left out")
         return None
 
     def _listed_images(self, path: str) -> Iterator[str]:
@@ -198,6 +209,8 @@ class YoloReader:
         for name in _LISTS:
             path = join(self._root, name)
             if exists(path):
+                if problem := self._bounds.problem(path):
+                    raise UserError(f"dataset.path: the class list {problem}")
                 lines = read_text(path, "write one class a line").splitlines()
                 return dict(enumerate(line.strip() for line in lines if line.strip()))
         return {}
