@@ -24,6 +24,7 @@ import torch
 import torchvision
 from torch import nn
 
+from benchmarks.speed_audit import SCAN, audited
 from benchmarks.speed_clock import Variant, forward_flops, measure, peak_flops
 from benchmarks.speed_ladder import LADDER, TIMED, Iteration
 from benchmarks.speed_methods import AUTHORS, GRAD_CAM, MISSING, Task, explained, profiles, signal_carrying, variants
@@ -86,6 +87,8 @@ def report(network: nn.Module, options: argparse.Namespace) -> str:
         iteration_table(task, options, flops, peak),
         "\n## One image\n",
         image_table(task, options, flops, peak),
+        "\n## One audited image\n",
+        audit_table(task, options),
     ]
     if len(options.batch) > 1:
         parts += ["\n## Images/s by batch\n", batch_table(task_of, batches(options, task), options)]
@@ -206,6 +209,27 @@ def image_table(task: Task, options: argparse.Namespace, flops: float, peak: Pea
         "was held before, for the whole batch. Score-CAM and Ablation-CAM explain one image, a batch of masks at a "
         f"time. `paper` and `fast` run {'as many steps as --steps says' if options.steps else 'all their steps'}.\n"
     )
+
+
+def audit_table(task: Task, options: argparse.Namespace) -> str:
+    """What is measured with a map, and a whole image of each profile: the map and all that is measured with it."""
+    parts, maps = audited(task, options.steps)
+    measure([*parts, *maps], options.repeats, torch.device(options.device), ONCE)
+    beside = [part for part in parts if part.name != SCAN]
+    rows = [_audited(part.name, part) for part in parts]
+    rows += [_audited(f"whole image, {one.name}", one, *beside) for one in maps]
+    return markdown(["one class of an image", "ms/image", "images/s", "forward", "backward", "beside the map"], rows)
+
+
+def _audited(name: str, one: Variant, *beside: Variant) -> list[str]:
+    """A row of the table of audited images: ``one``, and what is measured ``beside`` it."""
+    every = (one, *beside)
+    whole = sum(map(median_per_image, every))
+    forward, backward = (
+        sum(variant.per_image(getattr(variant.passes, way)) for variant in every) for way in ("forward", "backward")
+    )
+    share = f"{1 - median_per_image(one) / whole:.0%}" if beside else "-"
+    return [name, f"{1000 * whole:.1f}", f"{1 / whole:.3g}", f"{forward:.0f}", f"{backward:.0f}", share]
 
 
 def batch_table(task_of: Callable[[int], Task], sizes: Sequence[int], options: argparse.Namespace) -> str:

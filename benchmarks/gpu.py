@@ -4,7 +4,7 @@
     python -m benchmarks.gpu --quick --device cpu          # whether it runs, in about a minute; no numbers to keep
 
 First the tables of ``benchmarks.explain_speed``: an iteration step by step, ``paper`` and ``fast`` in float32 and
-bfloat16, plain and compiled, batch sizes, memory. Then what an audited image costs beside its map, and what it takes to
+bfloat16, plain and compiled, batch sizes, memory, and what an audited image costs beside its map. Then what it takes to
 feed the device with decoded images.
 """
 
@@ -26,18 +26,10 @@ from PIL import Image
 
 from benchmarks import explain_speed
 from benchmarks.explain_speed import markdown
-from benchmarks.speed_clock import Variant, measure
-from benchmarks.speed_methods import Task, explained, profiles
+from benchmarks.speed_audit import PHOTO
+from benchmarks.speed_methods import Task, profiles
 from stages.explain.network.view import ViewSettings, render_view
-from stages.explain.opticam.opticam import OptiCam, to_masks, upsample
-from stages.explain.probes.evidence import Explained, evidence
-from stages.explain.probes.surroundings import TRANSPLANTS, Donors
-from stages.explain.settings import ExplainSettings
-from stages.geometry import ViewTransform
 
-BOX = (100.0, 80.0, 350.0, 300.0)
-PHOTO = (500, 375)
-"""Width and height of the pictures, px: ImageNet's median."""
 DECODERS = 2
 """Threads that decode, as in a worker."""
 BATCHES_FED = 8
@@ -60,78 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     page = explain_speed.report(network, speed)
     task_of = explain_speed.tasks(network, speed)
     task = task_of(explain_speed.batches(speed, task_of(1))[0])
-    page += (
-        "\n## One audited image\n\n" + audit_table(task, speed) + "\n## Feeding the device\n\n" + feeding(task, speed)
-    )
+    page += "\n## Feeding the device\n\n" + feeding(task, speed)
     print(page)
     if options.out:
         options.out.write_text(page, encoding="utf-8")
-
-
-def probing(task: Task, opticam: OptiCam, settings: ExplainSettings) -> Callable[[], object]:
-    """The probes of the task's images, as explain takes them, once their maps are there."""
-    count, side = len(task.images), task.images.shape[2]
-    transform = ViewTransform.make("squash", *PHOTO, size=side)
-    coverage = torch.from_numpy(np.stack([transform.coverage([BOX])] * count)).to(task.images)
-    result = opticam(task.images, task.targets)
-    maps = to_masks(result.grid, (side, side), "range")
-    batch = Explained(
-        images=task.images,
-        features=opticam.features(task.images).maps,
-        targets=task.targets,
-        maps=maps,
-        second=upsample(opticam.grad_cam(task.images, task.targets), (side, side)),
-        coverage=coverage,
-        has_box=torch.ones(count, dtype=torch.bool, device=maps.device),
-        boxes=[transform.boxes_to_view([BOX])] * count,
-        neutral=opticam.mean[0],
-        seeds=list(range(count)),
-        status=["ok"] * count,
-        transforms=[transform] * count,
-    )
-    donors = stand_ins(task, opticam)
-    return lambda: evidence(opticam.probabilities, batch, donors, task.layer.grid, settings)
-
-
-def stand_ins(task: Task, opticam: OptiCam) -> Donors:
-    """Donors of as many transplants as an image of a run gets: corners of the task's first image, as another class."""
-    side, classes = task.images.shape[2] // 2, opticam.probabilities(task.images[:1])
-    other = int((task.targets[0] + 1) % classes.shape[1])
-    return Donors(
-        objects=[task.images[0, :, :side, :side]] * TRANSPLANTS,
-        classes=[other] * TRANSPLANTS,
-        images=[-1] * TRANSPLANTS,
-        alone=classes.expand(TRANSPLANTS, -1).cpu(),
-        blank=classes[0],
-    )
-
-
-def audit_table(task: Task, options: argparse.Namespace) -> str:
-    """Milliseconds an image of a map, a Grad-CAM as second opinion, the probes, and all of it."""
-    settings, device = ExplainSettings(), torch.device(options.device)
-    profile = profiles(options.steps, False)["paper"]
-    opticam = task.opticam(profile)
-    steps: dict[str, Callable[[], object]] = {
-        "Grad-CAM, the second opinion": lambda: opticam.grad_cam(task.images, task.targets),
-        "probes": probing(task, opticam, settings),
-        "probes with explain.scan": probing(task, opticam, ExplainSettings(scan=True)),
-        "class probabilities": lambda: opticam.probabilities(task.images),
-    }
-    parts = [Variant(name, work, len(task.images), (opticam.network,), short=work) for name, work in steps.items()]
-    maps = [explained(name, task, own) for name, own in profiles(options.steps, options.compile).items()]
-    measure([*parts, *maps], options.repeats, device, explain_speed.ONCE)
-    milliseconds = {variant.name: 1000 * explain_speed.median_per_image(variant) for variant in (*parts, *maps)}
-    beside = sum(milliseconds[name] for name in steps if "scan" not in name)
-    rows = [[name, f"{milliseconds[name]:.1f}", "-"] for name in steps]
-    rows += [
-        [
-            f"whole: {variant.name}",
-            f"{milliseconds[variant.name] + beside:.1f}",
-            f"{beside / (milliseconds[variant.name] + beside):.0%}",
-        ]
-        for variant in maps
-    ]
-    return markdown(["one map and what is measured with it", "ms/image", "beside the map"], rows)
 
 
 def feeding(task: Task, options: argparse.Namespace) -> str:

@@ -140,12 +140,19 @@ def test_the_tables_of_a_gpu_are_made_on_a_cpu_too_and_a_whole_image_is_its_map_
     assert "python -m benchmarks.gpu --quick --device cpu" in page
     column, share = "ms/image", "beside the map"
     rows = rows_of(page, "One audited image")
-    beside = sum(
-        float(rows[name][column]) for name in ("Grad-CAM, the second opinion", "probes", "class probabilities")
-    )
+    parts = [name for name in rows if not name.startswith(("whole", "instead"))]
+    beside = sum(float(rows[name][column]) for name in parts)
     for name in ("paper", "paper, bf16", "fast", "fast, bf16"):
-        whole = rows[f"whole: {name}"]
+        whole = rows[f"whole image, {name}"]
         assert float(whole[column]) * float(whole[share].rstrip("%")) / 100 == pytest.approx(beside, rel=0.1)
+    passes = {name: (int(row["forward"]), int(row["backward"])) for name, row in rows.items()}
+    assert passes["Opti-CAM of the outside, the third locator"] == (6 + 1, 6)
+    # The map's part of the image, boxes and context with and without the map, five proposals hidden, three times all of
+    # the surroundings, four transplants, two crops. Of the scan's 25 windows the box holds one.
+    assert passes["probes"] == (1 + 4 + 5 + 3 + 4 + 2, 0)
+    assert passes["instead: probes with explain.scan"] == (passes["probes"][0] + 24, 0)
+    # Two steps of --quick, the features and the last iterate; and all that stands beside the map.
+    assert passes["whole image, fast"] == (2 + 2 + 1 + 1 + 7 + passes["probes"][0], 2 + 1 + 6)
     assert len(rows_of(page, "Feeding the device")) == 3
 
 
