@@ -106,6 +106,8 @@ def _planned(options: argparse.Namespace, source: PhotoSource | None) -> list[Ex
     planned = [experiment for seed in seeds for experiment in experiments(seed, kind, sizes)]
     methods = tuple(filter(None, options.methods.split(",")))
     planned = [replace(one, methods=methods, network=options.network) for one in planned]
+    if options.classes:
+        planned = [one for one in planned if one.classes in map(int, options.classes.split(","))]
     return [one for one in planned if not options.kinds or one.kind in options.kinds.split(",")]
 
 
@@ -127,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", default="development", help="development, report, or master seeds with commas between them"
     )
     parser.add_argument("--kinds", default="", help="only these kinds of cue, with commas between them; none = control")
+    parser.add_argument("--classes", default="", help="only classifiers of so many classes: 8,2")
     parser.add_argument(
         "--methods",
         default="",

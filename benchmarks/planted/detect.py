@@ -18,6 +18,7 @@ from benchmarks.planted.statistics import RESAMPLES
 from stages.audit.classes import COLUMNS, class_table
 from stages.audit.rules import RULES, Rule
 from stages.audit.settings import AuditSettings
+from stages.audit.summary import STANDS_OUT
 from stages.explain.probes.surroundings import TRANSPLANTS
 
 BOTH_MAPS, SHIPPED = "both maps", "both maps and the scan"
@@ -235,8 +236,20 @@ def flagged_by(rule: Rule, rows: Rows, ways: str, settings: AuditSettings) -> Bo
     return flagged
 
 
-def rank_of_cued(outcome: Outcome, settings: AuditSettings) -> list[int]:
-    """Ranks of the cued classes in the table ``classes``, the most reliant class being 1."""
+@dataclass(frozen=True)
+class ClassClaims:
+    """What the table ``classes`` of an experiment says."""
+
+    ranks: tuple[int, ...]
+    """Of the cued classes, the most reliant class being 1."""
+    cued: int
+    """Cued classes that stand out (``reliance_q``)."""
+    others: int
+    """Other classes that do."""
+
+
+def class_claims(outcome: Outcome, settings: AuditSettings) -> ClassClaims:
+    """Which classes the audit says rely on what is outside more often than the others."""
     rows = pool([outcome])
     effect, relies = flag_score(rows), flagged_by(RELIES, rows, SHIPPED, settings)
     room = rows.column("/outside_room")
@@ -258,8 +271,12 @@ def rank_of_cued(outcome: Outcome, settings: AuditSettings) -> list[int]:
         for k, own in enumerate(label)
     ]
     records.sort(key=itemgetter("label"))
-    order = class_table(records, {}, settings)["label"].to_pylist()
-    return sorted(order.index(own) + 1 for own in outcome.cued)
+    table = class_table(records, {}, settings)
+    order = table["label"].to_pylist()
+    tested = [row for row in table.to_pylist() if row["reliance_q"] is not None]
+    claimed = {row["label"] for row in tested if row["reliance_q"] <= STANDS_OUT}
+    ranks = tuple(sorted(order.index(own) + 1 for own in outcome.cued))
+    return ClassClaims(ranks, len(claimed & set(outcome.cued)), len(claimed - set(outcome.cued)))
 
 
 def planted_rows(outcomes: Sequence[Outcome]) -> list[Outcome]:

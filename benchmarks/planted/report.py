@@ -20,6 +20,7 @@ from benchmarks.planted.detect import (
     Detector,
     Floats,
     Rows,
+    class_claims,
     costly_locators,
     detectors,
     drop_of,
@@ -28,7 +29,6 @@ from benchmarks.planted.detect import (
     main_locators,
     planted_rows,
     pool,
-    rank_of_cued,
     rules_of_label,
 )
 from benchmarks.planted.experiment import Outcome
@@ -99,13 +99,14 @@ def experiment_table(outcomes: Iterable[Outcome]) -> Table:
     """One row an experiment: what was learnt, and how the audit of ``pipeline.yaml`` does on it."""
     table = [
         ["experiment", "accuracy", "effect of the cue", "pictures", "shortcuts", "AUROC", "AP", "precision", "recall",
-         "AUROC, maps alone", "rank of the cued classes", "clusters"],
+         "AUROC, maps alone", "rank of the cued classes", "stand out (q < .05)",
+         "other classes that do", "clusters"],
     ]  # fmt: skip
     for one in outcomes:
         effects = ", ".join(f"{cue} {effect:+.2f}" for cue, effect in one.effects.items()) or "-"
         row = [one.experiment.name, f"{one.accuracy:.2f}", effects]
         if one.refused:
-            table.append([*row, f"refused: below {POSITIVE:g}", *["-"] * 8])
+            table.append([*row, f"refused: below {POSITIVE:g}", *["-"] * 10])
             continue
         rows = pool([one])
         truth, score = rows.truth, flag_score(rows)
@@ -117,9 +118,13 @@ def experiment_table(outcomes: Iterable[Outcome]) -> Table:
             recall(truth, flagged),
             auroc(truth, drop_of(rows, BOTH_MAPS)),
         ]
-        ranks = ", ".join(map(str, rank_of_cued(one, SETTINGS))) or "-"
+        claims = class_claims(one, SETTINGS)
+        ranks = ", ".join(map(str, claims.ranks)) or "-"
+        cued = f"{claims.cued} of {len(claims.ranks)}" if claims.ranks else "-"
         clusters = "; ".join(map(str, isolations(one, SETTINGS))) or "-"
-        table.append([*row, str(len(rows)), str(truth.sum()), *map(_figure, figures), ranks, clusters])
+        table.append(
+            [*row, str(len(rows)), str(truth.sum()), *map(_figure, figures), ranks, cued, str(claims.others), clusters]
+        )
     return table
 
 

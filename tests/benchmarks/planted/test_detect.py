@@ -10,12 +10,12 @@ from benchmarks.planted.detect import (
     SHIPPED,
     Detector,
     Rows,
+    class_claims,
     drop_of,
     flag_score,
     flagged_by,
     largest,
     pool,
-    rank_of_cued,
 )
 from benchmarks.planted.experiment import Outcome
 from benchmarks.planted.plan import Experiment
@@ -91,7 +91,10 @@ def test_the_cued_class_is_ranked_by_the_share_of_its_pictures_that_are_flagged(
     label = ["a"] * 12 + ["b"] * 12 + ["c"] * 12
     effects = [0.0] * 12 + [0.9] * 6 + [0.0] * 6 + [0.9] * 9 + [0.0] * 3
     own = table(36, label=label, predicted=label, __outside_effect=effects)
-    assert rank_of_cued(outcome(own), SETTINGS) == [2]  # of b: c has 9 of 12, b has 6
+    claims = class_claims(outcome(own), SETTINGS)
+    assert claims.ranks == (2,)  # of b: c has 9 of 12, b has 6
+    # Fisher against the others: c's 9 of 12 beside 6 of 24 stand out (p .005), b's 6 of 12 beside 9 of 24 do not (.36).
+    assert (claims.cued, claims.others) == (0, 1)
 
 
 def test_a_refused_experiment_is_reported_and_counts_nowhere() -> None:
