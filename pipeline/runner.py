@@ -45,6 +45,7 @@ from storage.damage import discard, find_unreadable
 from storage.errors import UserError
 from storage.lock import only_writer
 from storage.run import Explained, Part, RunInfo, default_method
+from storage.samples import truth_of
 
 STAGES = ("load", "ingest", "check", "plan", "workers", "explain", "score", "audit")
 """What a run takes its time for, in order: ``workers`` is the start of the cluster."""
@@ -324,5 +325,5 @@ def _info(
 def _dataset_digest(samples: pa.Table) -> str:
     import hashlib
 
-    columns = samples.select(["sample_id", "digest", "label", "boxes"]).to_pylist()
+    columns = truth_of(samples, ["sample_id", "digest", "label", "boxes"])
     return hashlib.sha256(repr(columns).encode()).hexdigest()

@@ -1,8 +1,8 @@
 """Where things are: boxes and maps between the original image and what the network saw.
 
 Boxes are half-open pixel rectangles ``[x0, x1) x [y0, y1)``, rows ``(x0, y0, x1, y1)`` of an (n, 4) array;
-a box with ``x1 <= x0`` or ``y1 <= y0`` covers nothing. A pixel is the unit square between its index and the
-next, so its centre lies at index + 0.5.
+a box with ``x1 <= x0`` or ``y1 <= y0`` covers nothing. A mask (height, width) says which pixels of the image are
+the object's. A pixel is the unit square between its index and the next, so its centre lies at index + 0.5.
 """
 
 from __future__ import annotations
@@ -123,16 +123,16 @@ class ViewTransform:
         clipped = clip_boxes(in_view, self.view_width, self.view_height)
         return clipped[(clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])]
 
-    def coverage(self, boxes: ArrayLike) -> NDArray[np.float32]:
-        """Share of each view pixel inside the union of boxes (n, 4) of the image: (view_height, view_width).
+    def coverage(self, boxes: ArrayLike, mask: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+        """Share of each view pixel that is the object's: (view_height, view_width), in [0, 1].
 
-        In [0, 1] and exact: the boxes' edges cut the view into cells that lie inside or outside as a whole.
-        Raises ValueError for non-finite numbers.
+        That is inside the image's ``mask`` (height, width) where there is one, else inside the union of boxes (n, 4) of
+        the image. Exact: edges of boxes, or of the mask's pixels, cut the view into cells that lie inside or outside
+        as a whole. Raises ValueError for non-finite numbers, and for a mask of another shape than the image.
         """
-        visible = self.visible_boxes(boxes)
-        if not len(visible):
+        columns, rows, inside = _cells(self.visible_boxes(boxes)) if mask is None else self._mask_cells(mask)
+        if not inside.any():
             return np.zeros((self.view_height, self.view_width), dtype=np.float32)
-        columns, rows, inside = _cells(visible)
         by_row = (_overlap(rows, self.view_height) @ inside).astype(np.float32)
         covered = by_row @ _overlap(columns, self.view_width).T.astype(np.float32)
         # The parts of a pixel may add up to just above one.
@@ -166,6 +166,18 @@ class ViewTransform:
         x = (np.arange(out_width) + 0.5) * (self.width / out_width) * self.scale_x + self.offset_x
         rows, columns = _Sampling.at(y, self.view_height), _Sampling.at(x, self.view_width)
         return columns.of(rows.of(view_map.astype(np.float32, copy=False)).T).T
+
+    def _mask_cells(self, mask: NDArray[np.bool_]) -> tuple[Boxes, Boxes, NDArray[np.float64]]:
+        """Edges of the columns and of the rows of a mask's pixels in the view, and which cells it covers."""
+        if mask.shape != (self.height, self.width):
+            raise ValueError(f"a mask of shape {mask.shape}; the image is {(self.height, self.width)}")
+        if not mask.any():
+            return _cells(np.empty((0, 4)))
+        rows, columns = bounding_window(mask)
+        x = np.arange(columns.start, columns.stop + 1) * self.scale_x + self.offset_x
+        y = np.arange(rows.start, rows.stop + 1) * self.scale_y + self.offset_y
+        inside = mask[rows, columns].astype(np.float64)
+        return np.clip(x, 0, self.view_width), np.clip(y, 0, self.view_height), inside
 
     @property
     def _scale(self) -> Boxes:

@@ -1,14 +1,16 @@
-"""A sample, a row of the table ``samples``: its own boxes, and its image file if that is still the same."""
+"""A sample, a row of the table ``samples``: its own boxes and mask, and its image file if that is still the same."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 from PIL import Image
 
 from storage.images import ImageError, decode_image, read_bytes
+from storage.object_masks import ObjectMask, decode_mask
 
 Edges = tuple[float, float, float, float]
 """(x0, y0, x1, y1) of a half-open box, px."""
@@ -21,6 +23,24 @@ class ImageChanged(ImageError):
 def own_boxes(sample: Mapping[str, Any]) -> list[Edges]:
     """The boxes of the sample's own class, px of the upright image: those that bear its label, or none."""
     return [edges(box) for box in sample["boxes"] or () if box["label"] in (None, sample["label"])]
+
+
+def own_mask(sample: Mapping[str, Any]) -> ObjectMask | None:
+    """The pixels (height, width) of the upright image that are the sample's own objects; None where boxes alone say it.
+
+    Raises ValueError for a mask that is not the image's.
+    """
+    counts = sample.get("mask")
+    return None if counts is None else decode_mask(counts, sample["width"], sample["height"])
+
+
+def truth_of(samples: pa.Table, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Columns of samples as results depend on them, for a digest: with the mask of those that have one.
+
+    A sample without a mask says nothing of it, so digests of earlier versions, which knew none, still hold.
+    """
+    rows = samples.select([*columns, "mask"]).to_pylist()
+    return [{name: value for name, value in row.items() if name != "mask" or value is not None} for row in rows]
 
 
 def is_correct(sample: Mapping[str, Any], predicted: int | None) -> bool | None:

@@ -80,6 +80,11 @@ SAMPLES = pa.schema(
             "the sample's.",
             "px",
         ),
+        _text(
+            "mask",
+            "Pixels of the upright image that are the sample's own objects, as COCO's compressed run lengths; null "
+            "where its boxes alone say it.",
+        ),
         _field(
             "other_classes",
             pa.list_(pa.int32()),

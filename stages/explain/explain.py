@@ -35,7 +35,7 @@ from stages.geometry import Boxes, ViewTransform
 from storage import Run
 from storage.images import ImageError
 from storage.run import MAPS_CHECKSUM
-from storage.samples import own_boxes, read_unchanged
+from storage.samples import own_boxes, own_mask, read_unchanged
 from storage.tables import EXPLAIN
 
 DECODE_THREADS = 2
@@ -255,7 +255,7 @@ def _decoded(plan: ExplainPlan, samples: list[dict[str, Any]], output: _Output) 
 def _decode(sample: dict[str, Any], view: ViewSettings) -> _View:
     image, boxes = read_unchanged(sample), own_boxes(sample)
     transform = view.transform(*image.size)
-    coverage = transform.coverage(boxes)
+    coverage = transform.coverage(boxes, own_mask(sample))
     try:
         pixels = render_view(image, view)
     except ValueError as error:

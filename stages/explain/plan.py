@@ -26,6 +26,7 @@ from storage import Run
 from storage.errors import UserError
 from storage.maps import MapAttributes, combined_checksum, outside_maps_of
 from storage.run import MAPS_CHECKSUM, OUTSIDE_CHECKSUM, Part
+from storage.samples import truth_of
 
 EXPLAIN_VERSION = 1
 """Raised by hand when the code changes what a map is; a golden-output test guards it."""
@@ -90,7 +91,7 @@ class ExplainPlan:
     def boxes(self, samples: pa.Table) -> str:
         """Digest of what the probes depend on beside the maps and the settings."""
         donors = [donor.identity() for donor in self.donors]
-        boxes = samples.select(["label", "boxes"]).to_pylist()
+        boxes = truth_of(samples, ["label", "boxes"])
         return _digest({"version": PROBES_VERSION, "boxes": boxes, "donors": donors})
 
     def fingerprints(self, samples: pa.Table) -> Fingerprints:

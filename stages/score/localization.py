@@ -1,7 +1,8 @@
-"""How a map lies to the ground-truth boxes: energy, pointing game, the box of the map, pixel F1.
+"""How a map lies to the ground truth: energy, pointing game, the box of the map, pixel F1.
 
-Maps (N, H, W) are in [0, 1] at the view's resolution. ``coverage`` (N, H, W) is the share of each pixel inside the
-union U of the boxes; ``boxes`` (N, K, 4) are the boxes themselves in view px, rows of NaN where a sample has fewer.
+Maps (N, H, W) are in [0, 1] at the view's resolution. ``coverage`` (N, H, W) is the share of each pixel inside U, a
+sample's mask or else the union of its boxes; ``boxes`` (N, K, 4) are the boxes themselves in view px, rows of NaN where
+a sample has fewer, and ``places`` (N, M, 4) likewise: the boxes, or of a mask :func:`pixel_runs`.
 Results are (N,), NaN where undefined: no box in view, a map without mass, a constant map where a maximum is asked for.
 Definitions: the paper's Appendix B.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from stages.geometry import EIGHT_NEIGHBOURS, Boxes, bounding_window
@@ -29,6 +30,18 @@ def pad_boxes(boxes: Sequence[Boxes]) -> Boxes:
     for index, own in enumerate(boxes):
         padded[index, : len(own)] = own
     return padded
+
+
+def pixel_runs(inside: NDArray[np.float32]) -> Boxes:
+    """The pixels (H, W) of which at least half is ``inside``, as boxes (n, 4) of the runs of each row.
+
+    Of an object so thin that no pixel is, those of which most is inside. None where nothing is.
+    """
+    most = float(inside.max())
+    within = np.pad(inside >= min(0.5, most), ((0, 0), (1, 1))) if most > 0 else np.zeros_like(inside, dtype=bool)
+    edges = np.diff(within.astype(np.int8), axis=1)
+    (row, start), (_, stop) = np.nonzero(edges > 0), np.nonzero(edges < 0)
+    return np.stack([start, row, stop, row + 1], axis=1).astype(np.float64)
 
 
 def box_area_frac(coverage: Maps) -> Values:
@@ -50,8 +63,8 @@ def pixel_f1(maps: Maps, coverage: Maps) -> Values:
     return ratio(2 * mass(maps, coverage), np.where((area > 0) & (whole > 0), whole + area, np.nan))
 
 
-def pointing_distance(maps: Maps, boxes: Boxes) -> Values:
-    """Distance of the map's maximum from the nearest box, view px; 0 where it lies in one.
+def pointing_distance(maps: Maps, places: Boxes) -> Values:
+    """Distance of the map's maximum from the nearest of a sample's ``places``, view px; 0 where it lies in one.
 
     The maximum is a place, not a pixel: upsampling repeats the border cells of a grid, so a map that is highest there
     has a plateau of tied maxima at the view's edge. The largest connected plateau counts (pixels touch by sides and
@@ -61,8 +74,8 @@ def pointing_distance(maps: Maps, boxes: Boxes) -> Values:
     """
     count, height, width = maps.shape
     distance = np.full(count, np.nan)
-    with_box = ~np.isnan(boxes).all(axis=(1, 2))
-    for index in np.flatnonzero(with_box & np.isfinite(maps).all(axis=(1, 2))):
+    placed = ~np.isnan(places).all(axis=(1, 2))
+    for index in np.flatnonzero(placed & np.isfinite(maps).all(axis=(1, 2))):
         highest = maps[index] == maps[index].max()
         window = bounding_window(highest)
         plateaus, _ = ndimage.label(highest[window], structure=EIGHT_NEIGHBOURS)
@@ -71,7 +84,7 @@ def pointing_distance(maps: Maps, boxes: Boxes) -> Values:
             largest = 1 + np.flatnonzero(sizes == sizes.max())
             top, left = window[0].start, window[1].start
             distance[index] = max(
-                _half_within(row + top + 0.5, column + left + 0.5, boxes[index])
+                _half_within(row + top + 0.5, column + left + 0.5, places[index])
                 for row, column in (np.nonzero(plateaus == plateau) for plateau in largest)
             )
     return distance

@@ -11,19 +11,21 @@ from stages.score import faithfulness, localization, nulls, spread
 from stages.score.ratio import Maps, Values
 
 
-def measure_maps(maps: Maps, coverage: Maps, boxes: Boxes, correct: Values, p_crop: Values) -> dict[str, Values]:
+def measure_maps(
+    maps: Maps, coverage: Maps, boxes: Boxes, correct: Values, p_crop: Values, places: Boxes | None = None
+) -> dict[str, Values]:
     """Scores of maps (N, H, W) in [0, 1]: column name to (N,), NaN where undefined.
 
-    ``coverage`` (N, H, W) and ``boxes`` (N, K, 4) are as in :mod:`stages.score.localization`; ``correct`` (N,) says
-    whether the network's prediction is right (1, 0, NaN = unknown); ``p_crop`` (N,) is the probability of the explained
-    class on the crop of the map's box.
+    ``coverage`` (N, H, W), ``boxes`` (N, K, 4) and ``places`` (N, M, 4), by default the boxes, are as in
+    :mod:`stages.score.localization`; ``correct`` (N,) says whether the network's prediction is right (1, 0, NaN =
+    unknown); ``p_crop`` (N,) is the probability of the explained class on the crop of the map's box.
     """
     pixels = maps.shape[1] * maps.shape[2]
     area = localization.box_area_frac(coverage)
     energy = localization.energy_in(maps, coverage)
     map_boxes = largest_component_box(maps)
     map_box_area = (map_boxes[:, 2:] - map_boxes[:, :2]).prod(axis=1) / pixels
-    distance = localization.pointing_distance(maps, boxes)
+    distance = localization.pointing_distance(maps, boxes if places is None else places)
     best = localization.iou_best(map_boxes, boxes)
     return {
         "energy_in": energy,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stages.geometry import Boxes, Geometry, ViewTransform
 from stages.score.boxacc import NOTHING_FOUND, FoundCounts, count_found, threshold_ious
-from stages.score.localization import pad_boxes
+from stages.score.localization import pad_boxes, pixel_runs
 from stages.score.measures import measure_maps, measure_probes, zero
 from stages.score.metrics import BOX_COUNTS, BOX_METRICS, encode_counts
 from stages.score.ratio import Maps, Values
@@ -25,7 +25,7 @@ from storage import MapStore, Run, SightlineError
 from storage.columns import columns_of
 from storage.maps import combined_checksum
 from storage.run import MADE_FROM, ROWS_DIGEST, Part, seal
-from storage.samples import is_correct, own_boxes
+from storage.samples import is_correct, own_boxes, own_mask, truth_of
 from storage.tables import EXPLAIN, SCORES, without_vectors
 
 SCORE_VERSION = 6
@@ -60,9 +60,11 @@ class _View:
 
 @dataclass(frozen=True)
 class _Placed:
-    """The boxes of some samples, each its label's, laid into the view."""
+    """The boxes and masks of some samples, each its label's, laid into the view."""
 
     boxes: Boxes
+    places: Boxes
+    """Where a maximum lies on the object: see :func:`stages.score.localization.pointing_distance`."""
     coverage: NDArray[np.float32]
     kept: Values
     given: NDArray[np.int32]
@@ -143,7 +145,7 @@ def fingerprint(
         "version": SCORE_VERSION,
         # A part of an earlier version has no digest of its rows.
         "explain": vouched.get(ROWS_DIGEST) or hashlib.sha256(run.directory.read(explained.path)).hexdigest(),
-        "samples": samples.select(_SAMPLE_COLUMNS).to_pylist(),
+        "samples": truth_of(samples, _SAMPLE_COLUMNS),
         "view": {target: asdict(_view(store)) for target, store in stores.items()},
         "settings": asdict(settings),
     }
@@ -207,8 +209,9 @@ def _score_rows(
     raw = _raw_maps(rows, grids)
     first, like = _distinct(own, raw, correct, probes["p_crop"])
     maps = _in_view(raw[first], targets[first], grids.stores, view)
-    boxes = placed.boxes[own[first]]
-    measured = measure_maps(maps, placed.coverage[own[first]], boxes, correct[first], probes["p_crop"][first])
+    shown = own[first]
+    boxes, coverage = placed.boxes[shown], placed.coverage[shown]
+    measured = measure_maps(maps, coverage, boxes, correct[first], probes["p_crop"][first], placed.places[shown])
     values = {name: column[like] for name, column in measured.items()}
     values |= measure_probes(probes)
     values["box_kept_frac"] = placed.kept[own]
@@ -242,16 +245,18 @@ def _place(samples: list[dict[str, Any]], view: _View) -> _Placed:
     kept = np.full(count, np.nan)
     given = np.zeros(count, dtype=np.int32)
     visible: list[Boxes] = [np.empty((0, 4))] * count
+    places = visible.copy()
     for place, sample in enumerate(samples):
         boxes = own_boxes(sample)
         if boxes and sample["width"] and sample["height"]:
-            transform = view.transform(sample["width"], sample["height"])
+            transform, mask = view.transform(sample["width"], sample["height"]), own_mask(sample)
             given[place] = len(boxes)
             visible[place] = transform.visible_boxes(boxes)
-            coverage[place] = transform.coverage(boxes)
+            coverage[place] = transform.coverage(boxes, mask)
+            places[place] = visible[place] if mask is None else pixel_runs(coverage[place])
             kept[place] = transform.kept_fraction(boxes)
     counts = np.array([len(boxes) for boxes in visible], dtype=np.int32)
-    return _Placed(pad_boxes(visible), coverage, kept, given, counts)
+    return _Placed(pad_boxes(visible), pad_boxes(places), coverage, kept, given, counts)
 
 
 def _raw_maps(rows: pa.Table, grids: _Grids) -> NDArray[np.float32]:
@@ -315,8 +320,9 @@ def _status(
         return "other_sample", "another sample of the image has this class, and is measured against its boxes"
     if not given:
         return "no_box", "no box bears the sample's label"
-    if not visible:
-        return "box_outside_view", f"the view shows none of {given} boxes"
+    if not visible or np.isnan(area):
+        what = f"none of {given} boxes" if not visible else "nothing of the mask"
+        return "box_outside_view", f"the view shows {what}"
     if area > UNINFORMATIVE_AREA:
         return "box_uninformative", f"the boxes cover {area:.0%} of the view"
     return "ok", None

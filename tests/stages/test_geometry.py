@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torchvision.transforms import functional as vision
 
 from stages.geometry import ViewTransform, clip_boxes, largest_component_box, union_area
@@ -254,3 +255,38 @@ class TestLargestComponentBox:
         boxes = largest_component_box(ramp, [0.2, 2.0])
         assert boxes[0].tolist() == [2, 0, 8, 1]
         assert np.isnan(boxes[1]).all()
+
+
+@st.composite
+def masked_views(draw: st.DrawFn) -> tuple[ViewTransform, np.ndarray]:
+    view = draw(transforms(largest=60))
+    return view, draw(arrays(bool, (view.height, view.width)))
+
+
+class TestCoverageOfMasks:
+    def test_the_share_of_each_pixel_is_that_of_the_mask_in_it(self) -> None:
+        # Two pixels of the image a pixel of the view: of the L, 4, 2, 2, and 1 of each four.
+        mask = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 0]], dtype=bool)
+        view = ViewTransform.make("squash", 4, 4, size=2)
+        assert view.coverage([[0, 0, 4, 4]], mask).tolist() == [[1, 0], [0.5, 0.5]]
+
+    def test_a_squash_shares_a_pixel_of_the_image_between_pixels_of_the_view(self) -> None:
+        view = ViewTransform.make("squash", 3, 1, size=2)
+        assert view.coverage([], np.array([[False, True, False]])) == pytest.approx(0.5 / 1.5)
+
+    def test_a_crop_leaves_out_what_lies_beside_it(self) -> None:
+        # 6 x 2 px become 6 x 2 and are cut to columns 2 and 3.
+        view = ViewTransform.make("resize_crop", 6, 2, size=2, resize=2)
+        mask = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 0, 1, 1]], dtype=bool)
+        assert view.coverage([], mask).tolist() == [[1, 0], [0, 0]]
+        assert not view.coverage([], mask & (np.arange(6) < 2)).any()
+
+    @given(masked_views())
+    def test_a_mask_covers_what_the_boxes_of_its_pixels_cover(self, drawn: tuple[ViewTransform, np.ndarray]) -> None:
+        view, mask = drawn
+        pixels = [[x, y, x + 1, y + 1] for y, x in np.argwhere(mask).tolist()]
+        np.testing.assert_allclose(view.coverage([], mask), view.coverage(pixels), atol=1e-6)
+
+    def test_a_mask_of_another_size_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"a mask of shape \(2, 3\); the image is \(3, 2\)"):
+            ViewTransform.make("squash", 2, 3).coverage([], np.ones((2, 3), dtype=bool))

@@ -156,7 +156,9 @@ def compare(
         only_b=len(b.samples.keys() - common),
         changed=len(common) - len(shared),
         relabelled=sum(a.samples[name]["label"] != b.samples[name]["label"] for name in shared),
-        reboxed=sum(a.samples[name]["boxes"] != b.samples[name]["boxes"] for name in shared),
+        reboxed=sum(
+            any(a.samples[name][truth] != b.samples[name][truth] for truth in ("boxes", "mask")) for name in shared
+        ),
         differences=_differences(source_a, source_b),
         notes=_notes(source_a, source_b),
         accuracy=accuracy_change(
@@ -193,7 +195,7 @@ def _open(run: Run, method: str, target: str) -> _Source:
 
 def _read(source: _Source, settings: AuditSettings) -> _Side:
     run, method, target = source.run, source.method, source.target
-    samples = run.table("samples", ["sample_id", "digest", "status", "label", "boxes"]).to_pylist()
+    samples = run.table("samples", ["sample_id", "digest", "status", "label", "boxes", "mask"]).to_pylist()
     with connect(run) as connection:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit_targets").fetchall())
         wanted = ["sample_id", "row", "explain_status", "target_label", "correct", "evaluable", *compared_scores()]

@@ -35,8 +35,9 @@ from storage.columns import columns_of
 from storage.errors import UserError
 from storage.images import ImageError
 from storage.maps import MapStore
+from storage.object_masks import ObjectMask
 from storage.run import Run, class_name
-from storage.samples import Edges, edges, is_correct, own_boxes, read_unchanged
+from storage.samples import Edges, edges, is_correct, own_boxes, own_mask, read_unchanged
 from storage.tables import SCHEMAS, without_vectors
 
 LONG_SIDE = 640
@@ -70,6 +71,8 @@ class Portrait:
     height: int
     boxes: tuple[Edges, ...]
     """Ground-truth boxes of the label, image px."""
+    mask: ObjectMask | None
+    """The pixels of the image that are its objects; None where the boxes say it."""
     hidden_box: Edges | None
     """Largest part that was hidden for p_hide_outside, image px."""
     hide_locator: str | None
@@ -126,6 +129,7 @@ def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
         width=width,
         height=height,
         boxes=tuple(own_boxes(sample)),
+        mask=own_mask(sample),
         hidden_box=_edges(explained.get("hidden_box")),
         hide_locator=locator,
         scan_box=_edges(explained.get("scan_box")),
@@ -212,7 +216,7 @@ def _seen(portrait: Portrait, image: Image.Image) -> dict[str, NDArray[np.uint8]
     """What the network was shown, by probe. What a Grad-CAM had hidden is not known: its map is not stored."""
     saliency, view = portrait.saliency, portrait.view
     whole = view.render(image, portrait.interpolation)
-    coverage = view.coverage(portrait.boxes) if portrait.boxes else None
+    coverage = view.coverage(portrait.boxes, portrait.mask) if portrait.boxes else None
     seen = masked_views(whole, saliency, coverage)
     if coverage is not None:
         seen["p_hide_context"] = hide(whole, 1 - coverage)

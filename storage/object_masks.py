@@ -1,0 +1,55 @@
+"""Masks of objects: which pixels of an upright image are a sample's own.
+
+Tables hold them as COCO's compressed run lengths. Runs go down the columns, the first one outside. A run is written in
+characters of five bits, the least significant first, and from the fourth run on as the difference to the one before the
+last.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+
+ObjectMask = NDArray[np.bool_]
+"""(height, width) of the upright image."""
+
+
+def encode_mask(mask: ObjectMask) -> str:
+    """The mask (height, width) as compressed run lengths; its shape is not in them."""
+    packed: bytes = coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
+    return packed.decode("ascii")
+
+
+def decode_mask(counts: str, width: int, height: int) -> ObjectMask:
+    """The mask (``height``, ``width``) that compressed run lengths say: the inverse of :func:`encode_mask`.
+
+    Raises ValueError for text that is none, or of a mask of another size. ``pycocotools`` is not asked: where runs are
+    missing it returns memory that nobody wrote.
+    """
+    return from_runs(_runs(counts), width, height)
+
+
+def from_runs(runs: NDArray[np.int64], width: int, height: int) -> ObjectMask:
+    """The mask (``height``, ``width``) of runs (n,) down its columns; raises ValueError where they do not fill it."""
+    if (runs < 0).any() or int(runs.sum()) != width * height:
+        raise ValueError(f"its runs are of {int(runs.sum())} pixels, not of {width} x {height}")
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.ascontiguousarray(flat.reshape(width, height).T)
+
+
+def _runs(counts: str) -> NDArray[np.int64]:
+    digits = np.frombuffer(counts.encode("latin-1", "replace"), np.uint8).astype(np.int64) - 48
+    if not len(digits) or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
+        raise ValueError("its counts are no compressed run lengths")
+    last = np.flatnonzero((digits & 32) == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    length = last - first + 1
+    if length.max() > 7:
+        raise ValueError("its counts are no compressed run lengths")
+    place = np.arange(len(digits)) - np.repeat(first, length)
+    runs = np.add.reduceat((digits & 31) << 5 * place, first)
+    runs -= np.where(digits[last] & 16, 1 << 5 * length, 0)
+    for start in (1, 2):  # a run adds to the run before the last, but for the first three
+        runs[start::2] = np.cumsum(runs[start::2])
+    return np.asarray(runs)
