@@ -64,7 +64,7 @@ def test_a_mask_that_fills_its_box_gives_what_the_box_gives(images, tmp_path, bo
 
 def test_an_object_less_than_its_box_has_more_outside(boxed, with_mask):
     before, after = rows_by_key(boxed), rows_by_key(with_mask)
-    names = ("p_box", "p_context", "p_hide_context", "p_hide_far", "p_hide_outside_map", "p_hide_inside")
+    names = ("p_box", "p_context", "p_saliency_in_box", "p_hide_context", "p_hide_context_neutral")
     assert all(before[KEY][name] != after[KEY][name] for name in names)
     others = [key for key in before if key[0] != "1.png"]
     assert [after[key] for key in others] == [before[key] for key in others]
