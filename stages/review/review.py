@@ -86,7 +86,12 @@ def load(
     contents = read_contents(run, settings, only)
     heatmaps = make_heatmaps(run, contents, settings)
     dataset = former if former is not None else _new_dataset(run, settings)
-    fields = fields_of(contents.rules, crops=contents.crops, both_targets=len(contents.measured) > 1)
+    fields = fields_of(
+        contents.rules,
+        crops=contents.crops,
+        both_targets=len(contents.measured) > 1,
+        outside=contents.outside is not None,
+    )
     _drop_former(dataset, fields)
     declare(dataset, fields)
     if PRIORITY not in dataset.get_index_information():

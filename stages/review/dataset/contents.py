@@ -19,7 +19,7 @@ from stages.review.dataset.pictures import needs_picture, write_pictures
 from stages.review.settings import ReviewSettings, shown_method
 from storage.cues import read_cues
 from storage.errors import UserError
-from storage.maps import MapStore
+from storage.maps import MapStore, outside_maps_of
 from storage.run import Run
 from storage.tables import SCHEMAS, without_vectors
 
@@ -28,6 +28,9 @@ NOT_SHOWN = ("unreadable", "removed")
 
 ROUNDING = 0.01
 """A view that leaves out less than this, px, shows the whole image but for rounding."""
+
+OUTSIDE_MAP = "outside"
+"""Where heatmaps are told by target, those of what outside the boxes carries the label's class."""
 
 _KEYS = ("sample_id", "row", "target", "method")
 
@@ -97,6 +100,8 @@ class Contents:
     """The costliest first."""
     maps: dict[str, MapStore]
     """By target."""
+    outside: MapStore | None
+    """Of what outside the boxes carries the label's class; None where the last run did not ask for it."""
     class_names: Sequence[str]
     skipped: Counter[str]
     """Samples that are not shown, by reason."""
@@ -161,6 +166,7 @@ def read_contents(run: Run, settings: ReviewSettings, only: frozenset[str] | Non
         findings=findings,
         cues=_cues(run, method),
         maps=maps,
+        outside=_outside(run, method),
         class_names=store.attributes.class_names,
         skipped=skipped,
         known=known,
@@ -198,10 +204,12 @@ def _finite(severity: float | None) -> float:
 def make_heatmaps(run: Run, contents: Contents, settings: ReviewSettings) -> dict[str, list[Path | None]]:
     """Write the heatmaps of the samples that are shown; by target, aligned, None where there is no map.
 
-    The predicted class has one only where it is not the label: elsewhere it is the same map.
+    The predicted class has one only where it is not the label: elsewhere it is the same map. Those of the outside are
+    under ``OUTSIDE_MAP``.
     """
     made: dict[str, list[Path | None]] = {}
-    for target, maps in contents.maps.items():
+    stores = contents.maps | ({OUTSIDE_MAP: contents.outside} if contents.outside else {})
+    for target, maps in stores.items():
         wanted = [index for index, sample in enumerate(contents.samples) if sample.row < maps.shape[0]]
         if target == "predicted" and "label" in made:
             wanted = [i for i in wanted if made["label"][i] is None or contents.other_class[i]]
@@ -257,6 +265,14 @@ def _served_path(uri: str) -> Path:
         f"the App cannot show {uri}: it serves images from a local disk only; copy or mount them to a local folder "
         "(rclone, `aws s3 sync`), set dataset.path to it and run again"
     )
+
+
+def _outside(run: Run, method: str) -> MapStore | None:
+    """The maps of the outside; an array without probes of it is of an earlier run, which asked for it."""
+    if "label" not in run.targets(outside_maps_of(method)):
+        return None
+    asked = run.dataset("explain", method).count_rows(pc.is_valid(pc.field("p_hide_outside_map")))
+    return run.outside_maps("label", method) if asked else None
 
 
 def _of(table: pa.Table, only: frozenset[str] | None) -> pa.Table:

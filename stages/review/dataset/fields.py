@@ -44,7 +44,7 @@ PRIORITY = f"{NUMBERS}.priority"
 FILTERS = ("findings", "cue", CLASSES, "label", "prediction")
 """Fields of the sidebar to filter by; the verdicts follow them."""
 
-ON_IMAGE = ("hidden_box", "ground_truth", "view_box", "saliency", "saliency_predicted")
+ON_IMAGE = ("hidden_box", "ground_truth", "saliency", "saliency_outside", "saliency_predicted")
 """Fields of the sidebar that are drawn. The App draws what stands higher over what stands lower: boxes over maps."""
 
 
@@ -77,8 +77,9 @@ def targets_of_findings(sample: Any) -> dict[str, str]:
     return dict(zip(sample["findings"] or (), sample.get_field(TARGETS_OF_FINDINGS) or (), strict=True))
 
 
-def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[Field]:
-    """All fields of a dataset. ``crops``: views show a part of the image; ``both_targets``: label and predicted."""
+def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool, outside: bool) -> list[Field]:
+    """All fields of a dataset. ``crops``: views show a part of the image; ``both_targets``: label and predicted;
+    ``outside``: there are maps of the outside."""
     return [
         Field("label", "classification", "Ground-truth class."),
         Field("prediction", "classification", "Most probable class on the whole view."),
@@ -87,6 +88,11 @@ def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool) -> list[
         Field("hidden_box", "detections", "Largest part that was hidden outside the boxes, for drop_outside."),
         *([Field("view_box", "detections", "What the network saw; no map can lie outside it.")] if crops else []),
         Field("saliency", "heatmap", "Map of the label's class."),
+        *(
+            [Field("saliency_outside", "heatmap", "Map of what outside the boxes costs the label's class most.")]
+            if outside
+            else []
+        ),
         Field("saliency_predicted", "heatmap", "Map of the predicted class, where it is not the label."),
         Field("findings", "texts", "Rules that found this sample, worst first."),
         Field("cue", "text", "Cue that the sample relies on: others have the same kind of thing hidden."),

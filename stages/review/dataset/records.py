@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stages.review.dataset.contents import Contents, Finding, Sample, is_whole, priority, worst_flag
+from stages.review.dataset.contents import OUTSIDE_MAP, Contents, Finding, Sample, is_whole, priority, worst_flag
 from stages.review.dataset.fields import (
     CLASSES,
     KEY,
@@ -122,11 +122,14 @@ def _regions(
     place: int,
     heatmaps: dict[str, list[Path | None]],
 ) -> Record:
-    own, predicted = (heatmaps[target][place] if target in heatmaps else None for target in ("label", "predicted"))
+    own, outside, predicted = (
+        heatmaps[name][place] if name in heatmaps else None for name in ("label", OUTSIDE_MAP, "predicted")
+    )
     label = values["label"] or "object"
     view = contents.views[place]
     return {
         "saliency": str(own) if own else None,
+        "saliency_outside": str(outside) if outside else None,
         "saliency_predicted": str(predicted) if predicted else None,
         "ground_truth": [
             Box(box["label"] or label, box["x0"], box["y0"], box["x1"], box["y1"]) for box in values["boxes"] or ()

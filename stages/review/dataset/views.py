@@ -33,6 +33,7 @@ VISIBLE = ("ground_truth", CORRECTED, "hidden_box", "view_box", CLASSES, "salien
 
 COLOURS = {
     "saliency": "#00e5ff",
+    "saliency_outside": "#ffe600",
     "saliency_predicted": "#ff9100",
     "ground_truth": "#12b83a",
     CORRECTED: "#7a3cff",
@@ -106,7 +107,8 @@ def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
     schema = dataset.get_field_schema()
     shown = {"tags": ["tags"], "filter": [*FILTERS, f"{VERDICTS}.verdict"], "on the image": [CORRECTED, *ON_IMAGE]}
     # Where the whole of a document stands in a group, its parts stand in none.
-    shown["metadata"] = ["filepath", "id", KEY, "created_at", "last_modified_at", "metadata", VERDICTS, *DOCUMENTS]
+    shown["metadata"] = ["filepath", "id", KEY, "created_at", "last_modified_at", "metadata", "view_box", VERDICTS]
+    shown["metadata"] += DOCUMENTS
     placed = {path for group in shown.values() for path in group}
     shown["other"] = [path for path in schema if path not in placed]
     groups = [

@@ -5,9 +5,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from PIL import Image
 
 from stages.review.settings import ReviewSettings, RuleText
 from storage.errors import UserError
@@ -79,6 +81,32 @@ def test_a_wrong_prediction_shows_the_map_and_numbers_of_both_classes(tmp_path: 
     assert (sample.label.label, sample.prediction.label, sample.numbers.correct) == ("cat", "dog", False)
     assert sample.saliency.map_path != sample.saliency_predicted.map_path
     assert (sample.numbers.p_full, sample.predicted.p_full) == (0.125, 0.75)
+
+
+def test_the_map_of_the_outside_is_a_field_that_is_unchecked_at_first(tmp_path: Path):
+    run = make(tmp_path, [replace(FLAGGED, probes={"p_hide_outside_map": 0.25}), DESCRIBED])
+    attributes = replace(run.maps("label").attributes, method="opti_cam.outside")
+    grids = np.full((2, 7, 7), np.nan, np.float32)  # of the second image none was made
+    grids[0] = 0
+    grids[0, 5, 1] = 1
+    run.create_maps(attributes, rows=2, grid=(7, 7)).write(0, grids)
+    dataset, _ = load_run(run)
+    flagged, described = (dataset.one({"sample_key": one.name}) for one in (FLAGGED, DESCRIBED))
+    shown = np.asarray(Image.open(flagged.saliency_outside.map_path))
+    y, x = np.unravel_index(shown.argmax(), shown.shape)
+    assert (int(7 * y / shown.shape[0]), int(7 * x / shown.shape[1])) == (5, 1)
+    assert described.saliency_outside is None
+    assert "saliency_outside" not in dataset.app_config.active_fields.paths
+    (group,) = [group for group in dataset.app_config.sidebar_groups if group.name == "on the image"]
+    assert "saliency_outside" in group.paths
+
+
+def test_a_map_of_the_outside_that_the_last_run_did_not_ask_for_is_no_field(tmp_path: Path):
+    run = make(tmp_path, [FLAGGED])
+    attributes = replace(run.maps("label").attributes, method="opti_cam.outside")
+    run.create_maps(attributes, rows=1, grid=(7, 7)).write(0, np.eye(7, dtype=np.float32)[None])
+    dataset, _ = load_run(run)
+    assert not dataset.has_sample_field("saliency_outside")
 
 
 def test_the_view_box_stands_on_a_centre_crop_and_nowhere_else(tmp_path: Path):
