@@ -210,7 +210,7 @@ CLASSES = pa.schema(
         _real("context_reliance_median", "Median context_reliance of evaluable samples."),
         _real("context_low", "Lower end of its 95% bootstrap interval; null below the minimum n."),
         _real("context_high", "Upper end."),
-        _count("n_findings", "Evidence findings of the class."),
+        _count("n_findings", "Flags of the class."),
     ]
 )
 

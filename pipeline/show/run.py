@@ -11,6 +11,7 @@ from rich.table import Table
 from pipeline.runner import STAGES
 from pipeline.show.console import styled
 from stages.audit.summary import Share, Summary, corrected, headline, summarise, untested
+from stages.audit.terms import CUES, FAITHFULNESS, FINDINGS, LOCALISATION, Terms
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from stages.score.suggestion import suggested_by
 from stages.words import interval, number, percent, with_interval
@@ -20,20 +21,6 @@ from storage.run import RunInfo
 
 SHOWN_CUES = 10
 """Cues that the summary prints; `sightline query RUN --name cues` shows all."""
-
-
-_FAITHFULNESS_IN_WORDS = (
-    "AD  average drop: what p of the class loses when all but the map's part is black",
-    "AI  average increase: images where p rises instead",
-    "AG  average gain: what p rises by, as a share of what was left to rise",
-)
-
-_LOCALISATION_IN_WORDS = (
-    "energy    share of the map inside the boxes; null: the same of a map that looks everywhere",
-    "pointing  images whose map has its maximum in a box",
-    "LE, OM    1 - IoU of the map's box with the nearest box, lower is better; OM counts a wrong prediction as 1",
-    "F1        of the map in the boxes: how much of each lies in the other; the others: docs/definitions.md",
-)
 
 
 def print_summary(run: Run, console: Console, shown_path: str) -> None:
@@ -135,8 +122,7 @@ def _print_faithfulness(summary: Summary, info: RunInfo, console: Console) -> No
         table.add_row(*cells, *(areas if curves else ()))
     console.print(styled("\n[bold]Faithfulness[/]: does what the map shows keep the class? Percent ({})", made))
     console.print(table)
-    for line in _FAITHFULNESS_IN_WORDS:
-        console.print(styled("[dim]  {}[/]", line))
+    _explain(FAITHFULNESS, console)
 
 
 def _print_sanity(summary: Summary, console: Console) -> None:
@@ -163,13 +149,11 @@ def _print_localisation(summary: Summary, console: Console) -> None:
     title = "\n[bold]Localisation[/]: does the map lie on the boxes? Percent, means over {} maps with a box in view"
     console.print(styled(title, most))
     console.print(table)
-    for line in _LOCALISATION_IN_WORDS:
-        console.print(styled("[dim]  {}[/]", line))
+    _explain(LOCALISATION, console)
 
 
 def _print_rules(summary: Summary, console: Console) -> None:
-    kinds = "a flag says that the class rests on something outside, a description only helps to look"
-    console.print(styled("\n[bold]Findings[/]: {}", kinds))
+    console.print(styled("\n[bold]Findings[/]: {}", FINDINGS))
     found = [rule for rule in summary.rules if rule.count]
     if not found:
         console.print("  none")
@@ -188,8 +172,7 @@ def _print_cues(summary: Summary, console: Console) -> None:
     strong, weak = ([cue for cue in summary.cues if bool(cue.weak) is folded] for folded in (False, True))
     shown = strong[:SHOWN_CUES]
     rest = f", {len(shown)} of {len(strong)}" if len(shown) < len(strong) else ""
-    about = f"groups of images that rely on the same kind of thing outside their boxes{rest}"
-    console.print(styled("\n[bold]Cues[/] ({})", about))
+    console.print(styled("\n[bold]Cues[/] ({}{})", CUES, rest))
     for cue in shown:
         null = (
             f"; an equal random area costs {number(cue.mean_drop_random)}" if cue.mean_drop_random is not None else ""
@@ -218,6 +201,12 @@ def _print_truth(report: TruthReport, console: Console) -> None:
     on = f"{report.positives} of {report.n} samples rely on a cue; 95% Wilson intervals"
     console.print(styled("\n[bold]Against the planted truth[/] ({})", on))
     console.print(table)
+
+
+def _explain(terms: Terms, console: Console) -> None:
+    width = max(len(term) for term, _ in terms)
+    for term, meaning in terms:
+        console.print(styled("[dim]  {}  {}[/]", f"{term:{width}}", meaning))
 
 
 def _table(*names: str) -> Table:

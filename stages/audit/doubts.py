@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.audit.settings import audit_settings
+from stages.audit.terms import UNMEASURED
 from stages.statistics import wilson
 from stages.words import percent
 from storage.sql import connect
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 COARSE = 5
 """Cells along a side of a map's grid below which the map hardly tells inside from outside."""
-UNMEASURED = 0.1
+MOST_UNMEASURED = 0.1
 """Share of the images that may be without a measurement before that is a doubt."""
 LEFT_OUT = 0.5
 """Share of the samples that accuracy may leave out for such predictions before that is a doubt."""
@@ -24,16 +25,6 @@ REPEATED = 0.01
 """Share of the samples that may be duplicates before that is a doubt."""
 NAMED = 4
 """Classes that a sentence names, at most."""
-
-_REASONS = {
-    "no_box": "without a box of their label",
-    "box_outside_view": "with no box in the view",
-    "box_uninformative": "with boxes over more than 80% of the view",
-    "no_class": "with a label that the model does not know",
-    "unreadable": "unreadable",
-    "degenerate_map": "with a constant map",
-    "non_finite": "with numbers that are not finite",
-}
 
 
 def doubts(run: Run, method: str) -> tuple[str, ...]:
@@ -109,8 +100,10 @@ def _coarse(run: Run, method: str) -> Iterator[str]:
 
 
 def _unmeasured(statuses: Sequence[str], n: int) -> Iterator[str]:
-    if len(statuses) > UNMEASURED * n:
-        why = ", ".join(f"{count} {_REASONS.get(status, status)}" for status, count in Counter(statuses).most_common())
+    if len(statuses) > MOST_UNMEASURED * n:
+        why = ", ".join(
+            f"{count} {UNMEASURED.get(status, status)}" for status, count in Counter(statuses).most_common()
+        )
         yield f"{len(statuses)} of {n} images are not measured: {why}"
 
 

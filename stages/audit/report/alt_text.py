@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.words import percent
+from stages.words import in_words, percent
 from storage.samples import own_boxes
 
 
@@ -23,6 +23,15 @@ def map_in_words(row: Mapping[str, Any]) -> str:
     strongest = {True: ", strongest inside the boxes", False: ", strongest outside the boxes"}
     share = "" if row["energy_in"] is None else f", {percent(row['energy_in'], 0)} of it in the boxes"
     return f"The map of {row['target_label']} on {row['sample_id']}{strongest.get(row['pointing_hit'], '')}{share}"
+
+
+def outside_in_words(row: Mapping[str, Any]) -> str:
+    """What the map of what outside the boxes carries the class of a row of ``audit`` shows."""
+    before, after = in_words(row["p_full"]), in_words(row["p_hide_outside_map"])
+    return (
+        f"The map of what outside the boxes carries {row['target_label']} on {row['sample_id']}: hiding its strongest "
+        f"tenth takes p from {before} to {after}"
+    )
 
 
 def _place(box: Sequence[float] | None, width: float | None, height: float | None) -> str:

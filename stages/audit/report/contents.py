@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import yaml
 
-from stages.audit.report.alt_text import image_in_words, map_in_words
-from stages.audit.report.pictures import Picture, Pictures
+from stages.audit.report.pictures import Picture, Pictures, Shown
 from stages.audit.rules import FLAG, Rule, flag_condition, rules_of
 from stages.audit.settings import audit_settings
 from stages.audit.summary import Summary, summarise
@@ -36,7 +35,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Card:
-    """One sample of a gallery: its image, the same under its map (None without one), and why it is here.
+    """One sample of a gallery: its pictures, and why it is here.
 
     ``probabilities`` of the class ``explained`` are (what was hidden, p or None); ``place`` is where the map lies.
     """
@@ -46,8 +45,7 @@ class Card:
     predicted: str
     explained: str
     reason: str
-    picture: Picture
-    heatmap: Picture | None
+    shown: Shown
     probabilities: tuple[tuple[str, float | None], ...]
     place: str
 
@@ -122,6 +120,12 @@ class Contents:
     versions: tuple[tuple[str, str], ...]
     pictures: int
     problems: Counter[str]
+
+    @property
+    def has_outside(self) -> bool:
+        """Whether any picture is of a map of the outside."""
+        galleries: tuple[RuleGallery | CueGallery, ...] = (*self.rules, *self.cues)
+        return any(card.shown.outside for gallery in galleries for card in gallery.cards)
 
 
 def gather(run: Run, *, per_rule: int = 6, progress: Callable[[int, int], None] | None = None) -> Contents:
@@ -237,7 +241,7 @@ class _Cards:
 
     def _card(self, row: Record, reason: str, box: Record | None) -> Card:
         region = edges(box) if box else None
-        picture, heatmap = self.pictures.pair(row, image_in_words(row, region), map_in_words(row), region)
+        shown = self.pictures.of(row, region)
         self.done += 1
         if self._progress:
             self._progress(self.done, self._total)
@@ -256,8 +260,7 @@ class _Cards:
             predicted=row["pred_label"] or "unknown",
             explained=row["target_label"] or "unknown",
             reason=reason,
-            picture=picture,
-            heatmap=heatmap,
+            shown=shown,
             probabilities=probabilities if row["p_full"] is not None else (),
             place=place,
         )

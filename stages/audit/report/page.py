@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from stages.audit import terms
 from stages.audit.report.charts import class_chart, effect_chart, energy_chart
 from stages.audit.report.contents import Contents, MetricsTable, Point, Record
 from stages.audit.report.headline import explanation, next_steps
@@ -46,6 +47,7 @@ def render(contents: Contents) -> str:
     tested = [row for row in contents.classes if row["reliance_q"] is not None]
     return environment.get_template("page.html").render(
         run=contents,
+        terms=terms,
         url=shlex.quote(contents.url),
         methods=contents.metrics[0].methods if contents.metrics else (contents.method,),
         headline=headline(contents.summary.reliance),

@@ -1,4 +1,4 @@
-"""Thumbnails of samples: the image with its boxes and what was hidden, the map laid over it, a close-up."""
+"""Thumbnails of samples: the image with its boxes and what was hidden, the maps laid over it, a close-up."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from stages.audit.report.alt_text import image_in_words, map_in_words, outside_in_words
 from stages.geometry import ViewTransform, clip_boxes
 from storage.images import ImageError
+from storage.maps import outside_maps_of
 from storage.samples import ImageChanged, own_boxes, read_unchanged
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ MOST_BYTES = 8_000_000
 """Bytes of all pictures of a page together; later ones are left out, so that the page stays below 10 MB."""
 OPACITY = 0.6
 """Opacity of the map where it is 1; where it is 0 the image is as it was."""
+COLOURS, OUTSIDE_COLOURS = "inferno", "viridis"
+"""Matplotlib's colour maps of a map, and of the map of the outside."""
 OUT_OF_VIEW = 0.35
 """Brightness of what a crop keeps from the network."""
 CLOSE_UP = 128
@@ -50,41 +54,63 @@ class Picture:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The pictures of a sample: the image with its boxes, and the same under its maps; None where it has none."""
+
+    image: Picture
+    map: Picture | None = None
+    outside: Picture | None = None
+    """Under the map of what outside the boxes carries the class."""
+
+
 class Pictures:
     """Makes the pictures of a run's method and counts the samples that could not be shown (``problems``)."""
 
     def __init__(self, run: Run, method: str) -> None:
         self._maps: dict[str, MapStore] = {target: run.maps(target, method) for target in run.targets(method)}
+        self._outside = {target: run.outside_maps(target, method) for target in run.targets(outside_maps_of(method))}
         self._left = MOST_BYTES
         self.problems: Counter[str] = Counter()
 
-    def pair(
-        self, row: Mapping[str, Any], alt: str, alt_map: str, region: Sequence[float] | None = None
-    ) -> tuple[Picture, Picture | None]:
-        """The image of a row of ``audit`` with its boxes, and the same under its map; None where it has no map.
-
-        ``region`` (image px) is outlined by dashes.
-        """
+    def of(self, row: Mapping[str, Any], region: Sequence[float] | None = None) -> Shown:
+        """The pictures of a row of ``audit``; ``region`` (image px) is outlined by dashes."""
+        alt = image_in_words(row, region)
         image, problem = self._read(row)
         if image is None:
             self.problems[problem] += 1
             width, height = _fitted(row["width"] or SIDE, row["height"] or SIDE)
-            return Picture("", width, height, alt, problem), None
-        boxes = own_boxes(row)
-        plain = self._picture(compose(image, None, None, boxes, region), alt)
-        maps = self._maps.get(row["target"])
-        if maps is None or row["row"] >= maps.shape[0]:
-            return plain, None
-        view = ViewTransform.of_maps(maps.attributes, *image.size)
-        view_map = maps.read([row["row"]], size=maps.view_size)[0]
-        if not np.isfinite(view_map).all():
-            return plain, None
-        return plain, self._picture(compose(image, view, view_map, boxes, region), alt_map)
+            return Shown(Picture("", width, height, alt, problem))
+        plain = self._picture(compose(image, None, None, own_boxes(row), region), alt)
+        own = self._under(self._maps, row, image, region, map_in_words(row), COLOURS)
+        # Without p, a map of the outside is of an earlier run, which asked for it.
+        asked = row["p_hide_outside_map"] is not None
+        stores = self._outside if asked else {}
+        return Shown(plain, own, self._under(stores, row, image, region, outside_in_words(row), OUTSIDE_COLOURS))
 
     def close_up(self, row: Mapping[str, Any], alt: str, region: Sequence[float]) -> Picture | None:
         """A square of the image around ``region`` (image px); None where the image cannot be shown."""
         image, _ = self._read(row)
         return None if image is None else self._picture(close_up(image, region), alt)
+
+    def _under(
+        self,
+        stores: Mapping[str, MapStore],
+        row: Mapping[str, Any],
+        image: Image.Image,
+        region: Sequence[float] | None,
+        alt: str,
+        colours: str,
+    ) -> Picture | None:
+        """The image under the row's map in one of ``stores``, by target; None where it has none."""
+        maps = stores.get(row["target"])
+        if maps is None or row["row"] >= maps.shape[0]:
+            return None
+        view_map = maps.read([row["row"]], size=maps.view_size)[0]
+        if not np.isfinite(view_map).all():
+            return None
+        view = ViewTransform.of_maps(maps.attributes, *image.size)
+        return self._picture(compose(image, view, view_map, own_boxes(row), region, colours), alt)
 
     def _read(self, row: Mapping[str, Any]) -> tuple[Image.Image | None, str]:
         """The upright image that the run saw, or why it cannot be shown."""
@@ -110,6 +136,7 @@ def compose(
     view_map: NDArray[np.float32] | None,
     boxes: LightBoxes = (),
     region: Sequence[float] | None = None,
+    colours: str = COLOURS,
 ) -> Image.Image:
     """The thumbnail of an upright RGB image: the map in colours, what the view leaves out darkened, boxes in image px.
 
@@ -118,7 +145,7 @@ def compose(
     width, height = _fitted(*image.size)
     picture = image.resize((width, height), Image.Resampling.LANCZOS)
     if view is not None and view_map is not None and np.isfinite(view_map).all():
-        picture = _overlay(picture, view, view_map)
+        picture = _overlay(picture, view, view_map, colours)
     scale = np.array([width / image.width, height / image.height] * 2)
     draw = ImageDraw.Draw(picture)
     for x0, y0, x1, y1 in clip_boxes(boxes, image.width, image.height) * scale:
@@ -146,14 +173,14 @@ def encode(picture: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _overlay(picture: Image.Image, view: ViewTransform, view_map: NDArray[np.float32]) -> Image.Image:
+def _overlay(picture: Image.Image, view: ViewTransform, view_map: NDArray[np.float32], colours: str) -> Image.Image:
     size = picture.height, picture.width
     strength = view.map_to_image(view_map, size)[..., None]
     seen = view.map_to_image(np.ones_like(view_map), size)[..., None]
-    colours = colormaps["inferno"](strength[..., 0])[..., :3] * 255
+    painted = colormaps[colours](strength[..., 0])[..., :3] * 255
     base = np.asarray(picture, np.float32) * (OUT_OF_VIEW + (1 - OUT_OF_VIEW) * seen)
     opacity = OPACITY * strength
-    return Image.fromarray(np.rint(base * (1 - opacity) + colours * opacity).clip(0, 255).astype(np.uint8))
+    return Image.fromarray(np.rint(base * (1 - opacity) + painted * opacity).clip(0, 255).astype(np.uint8))
 
 
 def _dash(draw: ImageDraw.ImageDraw, box: Sequence[float], length: int = 6) -> None:

@@ -92,10 +92,12 @@ def picture(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return make
 
 
-def write_hot_cell(run: Run, rows: int, cell: tuple[int, int], geometry: str = "squash", size: int = 224) -> None:
+def write_hot_cell(
+    run: Run, rows: int, cell: tuple[int, int], geometry: str = "squash", size: int = 224, method: str = "opti_cam"
+) -> None:
     """Maps of 7 x 7 with one hot cell (row, column) for the target ``label``."""
     names = ("mug", "cat", "dog")
-    attributes = MapAttributes("opti_cam", "label", size=size, geometry=geometry, resize=256, class_names=names)
+    attributes = MapAttributes(method, "label", size=size, geometry=geometry, resize=256, class_names=names)
     store = run.create_maps(attributes, rows=rows, grid=(7, 7))
     maps = np.zeros((rows, 7, 7), np.float32)
     maps[:, cell[0], cell[1]] = 1

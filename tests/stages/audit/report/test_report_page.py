@@ -16,6 +16,7 @@ from stages.audit.report import gather, render
 from stages.audit.report.charts import effect_chart, energy_chart
 from stages.audit.report.contents import Point
 from stages.audit.settings import AuditSettings, CustomRule
+from stages.audit.terms import CLASSES, FAITHFULNESS, FINDINGS
 from storage import Run
 from storage.errors import UserError
 from storage.maps import checksum
@@ -96,6 +97,15 @@ def test_charts_have_the_same_numbers_as_tables(various: Run) -> None:
     assert "cat" in page.text("desc", id="classes-summary")[0]
 
 
+def test_tables_explain_their_terms_where_they_stand_and_in_the_words_of_the_summary(various: Run) -> None:
+    page = page_of(various)
+    assert {f"{term}{meaning}" for term, meaning in (*CLASSES, *FAITHFULNESS)} <= set(page.text("div"))
+    heads = page.text("th", scope="col")
+    assert {term for term, _ in CLASSES} <= set(heads)
+    assert {f"{term} ({'lower is better' if term == 'AD' else 'higher'})" for term, _ in FAITHFULNESS} <= set(heads)
+    assert any(FINDINGS in text for text in page.text("p"))
+
+
 def test_a_gallery_shows_the_most_severe_and_says_how_many_there_are(build) -> None:
     run = build(*({"outside_effect": effect} for effect in (0.5, 0.9, 0.6, 0.7)))
     audit(run, AuditSettings())
@@ -149,7 +159,7 @@ def test_classes_with_too_few_images_are_neither_charted_nor_listed(build) -> No
     assert "cat" not in page.text("th", scope="row")
     (told,) = [text for text in page.text("p") if "fewer than 10" in text]
     assert told == (
-        "1 of 2 classes has fewer than 10 evaluable images, so nothing is claimed about them. With flags: cat (1)."
+        "1 of 2 classes has fewer than 10 measured images, so nothing is claimed about them. With flags: cat (1)."
     )
 
 
@@ -230,8 +240,8 @@ def test_a_run_without_findings_boxes_or_settings_is_told_as_it_is(build) -> Non
     assert page.text("h1") == ["What the model relies on could not be tested"]
     assert "nothing here says what the model needs" in said
     assert "Give the dataset boxes" in page.text("b")
-    assert "No sample is evaluable" in said
-    assert "1 no box" in said
+    assert "No image is measured" in said
+    assert "1 without a box of their label" in said
     assert "it has no run.json" in said
     assert page.text("dd", class_="value") == ["100.0%", "–", "–"]
 

@@ -13,7 +13,7 @@ from PIL import Image
 from stages.audit.audit import audit
 from stages.audit.report import gather, pictures
 from stages.audit.report.alt_text import image_in_words, map_in_words
-from stages.audit.report.pictures import OUT_OF_VIEW, close_up, compose
+from stages.audit.report.pictures import OUT_OF_VIEW, Picture, close_up, compose
 from stages.audit.settings import AuditSettings
 from stages.geometry import ViewTransform
 from tests.stages.audit.report.conftest import GREY, write_hot_cell
@@ -33,6 +33,17 @@ def changed(picture: Image.Image, plain: Image.Image) -> tuple[int, int, int, in
     difference = np.abs(np.asarray(picture, float) - np.asarray(plain, float)).sum(axis=2)
     y, x = np.nonzero(difference > 0.6 * difference.max())
     return x.min(), y.min(), x.max() + 1, y.max() + 1
+
+
+def brightest(picture: Picture) -> tuple[int, int]:
+    """x and y of the brightest pixel of a picture of 240 x 160 px."""
+    kind, _, content = picture.uri.partition(",")
+    assert kind == "data:image/jpeg;base64"
+    shown = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert shown.size == (picture.width, picture.height) == (240, 160)
+    values = np.asarray(shown, float).sum(axis=2)
+    y, x = np.unravel_index(values.argmax(), values.shape)
+    return int(x), int(y)
 
 
 # By hand. The image of 480 x 320 px is shown at 240 x 160, so a thumbnail's pixel is two of the image's.
@@ -55,17 +66,43 @@ def test_the_stored_map_reaches_the_page_s_pixels(build, picture, geometry: str)
     run = build({**picture("x.png"), "outside_effect": 0.6})
     write_hot_cell(run, 1, (1, 5), geometry)
     audit(run, AuditSettings())
-    card = gather(run).rules[0].cards[0]
-    assert card.heatmap is not None
-    kind, _, content = card.heatmap.uri.partition(",")
-    assert kind == "data:image/jpeg;base64"
-    shown = Image.open(io.BytesIO(base64.b64decode(content)))
-    assert shown.size == (card.heatmap.width, card.heatmap.height) == (240, 160)
-    values = np.asarray(shown, float).sum(axis=2)
-    y, x = np.unravel_index(values.argmax(), values.shape)
+    shown = gather(run).rules[0].cards[0].shown
+    assert shown.map is not None
+    x, y = brightest(shown.map)
     x0, y0, x1, y1 = PLACES[geometry]
     assert x0 <= x <= x1
     assert y0 <= y <= y1
+
+
+def test_the_map_of_the_outside_stands_beside_that_of_the_class(build, picture) -> None:
+    run = build({**picture("x.png"), "outside_effect": 0.6, "p_full": 0.9, "p_hide_outside_map": 0.25})
+    write_hot_cell(run, 1, (3, 3))
+    write_hot_cell(run, 1, (1, 5), method="opti_cam.outside")
+    audit(run, AuditSettings())
+    contents = gather(run)
+    shown = contents.rules[0].cards[0].shown
+    assert shown.map is not None
+    assert shown.outside is not None
+    # Cell (3, 3) is the middle of the thumbnail: 240 x 3.5 / 7 by 160 x 3.5 / 7.
+    assert brightest(shown.map) == pytest.approx((120, 80), abs=18)
+    x, y = brightest(shown.outside)
+    x0, y0, x1, y1 = PLACES["squash"]
+    assert x0 <= x <= x1
+    assert y0 <= y <= y1
+    assert shown.outside.alt == (
+        "The map of what outside the boxes carries mug on x.png: hiding its strongest tenth takes p from .90 to .25"
+    )
+    assert contents.has_outside
+
+
+def test_a_map_of_the_outside_that_the_last_run_did_not_ask_for_is_not_shown(build, picture) -> None:
+    run = build({**picture("x.png"), "outside_effect": 0.6, "p_hide_outside_map": None})
+    write_hot_cell(run, 1, (3, 3))
+    write_hot_cell(run, 1, (1, 5), method="opti_cam.outside")
+    audit(run, AuditSettings())
+    contents = gather(run)
+    assert contents.rules[0].cards[0].shown.outside is None
+    assert not contents.has_outside
 
 
 def test_what_a_crop_kept_from_the_network_is_dark() -> None:
@@ -110,7 +147,7 @@ def test_images_that_cannot_be_shown_are_counted_not_fatal(build, picture) -> No
     Path(gone["uri"]).unlink()
     Image.new("RGB", (10, 10)).save(other["uri"])
     contents = gather(run)
-    cards = {card.sample_id: card.picture for card in contents.rules[0].cards}
+    cards = {card.sample_id: card.shown.image for card in contents.rules[0].cards}
     assert cards["gone.png"].problem == "the image is missing"
     assert cards["other.png"].problem == "the image has changed since the run"
     assert cards["broken.png"].problem == "the image is unreadable"
@@ -126,18 +163,18 @@ def test_images_are_read_from_any_file_system(build, picture) -> None:
     run = build({**sample, "uri": "memory://bucket/x.png", "outside_effect": 0.6})
     write_hot_cell(run, 1, (1, 5))
     audit(run, AuditSettings())
-    assert gather(run).rules[0].cards[0].picture.uri.startswith("data:image/jpeg;base64,")
+    assert gather(run).rules[0].cards[0].shown.image.uri.startswith("data:image/jpeg;base64,")
 
 
 def test_pictures_stop_before_the_page_is_too_big(build, picture, monkeypatch: pytest.MonkeyPatch) -> None:
     run = build(*({**picture(f"{index}.png"), "outside_effect": 0.6} for index in range(6)))
     write_hot_cell(run, 6, (1, 5))
     audit(run, AuditSettings())
-    card = gather(run, per_rule=1).rules[0].cards[0]
-    assert card.heatmap is not None
-    monkeypatch.setattr(pictures, "MOST_BYTES", 3 * (len(card.picture.uri) + len(card.heatmap.uri)))
+    shown = gather(run, per_rule=1).rules[0].cards[0].shown
+    assert shown.map is not None
+    monkeypatch.setattr(pictures, "MOST_BYTES", 3 * (len(shown.image.uri) + len(shown.map.uri)))
     contents = gather(run)
-    assert [bool(card.picture.uri) for card in contents.rules[0].cards] == [True] * 3 + [False] * 3
+    assert [bool(card.shown.image.uri) for card in contents.rules[0].cards] == [True] * 3 + [False] * 3
     assert contents.problems == {"left out to keep the page small": 3}
 
 
