@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from storage.containers import Crop, Member
@@ -103,6 +104,15 @@ def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image
     rgb = _as_rgb(image)
     orientation = _orientation(image)
     return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+
+
+def decode_levels(content: bytes) -> NDArray[Any]:
+    """The pixels of an encoded image, upright, as they are stored: (height, width), or with channels; of a palette the
+    places in it. Raises ImageError as :func:`read_image` does."""
+    image = _open(content, MAX_PIXELS)
+    _load(image)
+    orientation = _orientation(image)
+    return np.asarray(image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image)
 
 
 @dataclass(frozen=True)

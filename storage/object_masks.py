@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
+from storage.images import ImageError, decode_levels, read_bytes
+
 ObjectMask = NDArray[np.bool_]
 """(height, width) of the upright image."""
 
@@ -36,6 +38,20 @@ def from_runs(runs: NDArray[np.int64], width: int, height: int) -> ObjectMask:
         raise ValueError(f"its runs are of {int(runs.sum())} pixels, not of {width} x {height}")
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.ascontiguousarray(flat.reshape(width, height).T)
+
+
+def read_mask(uri: str) -> ObjectMask:
+    """The pixels of the picture at a path or URL, upright, that are not zero in some channel; opacity is no channel.
+
+    Of a palette the place counts, not the colour. Raises ImageError for a file that is no picture, and for JPEG.
+    """
+    content = read_bytes(uri)
+    if content.startswith(b"\xff\xd8"):
+        raise ImageError("unreadable", "a JPEG, whose zeros are not kept; save it as PNG")
+    levels = decode_levels(content)
+    if levels.ndim == 3:
+        return np.asarray(levels[..., : 1 if levels.shape[2] == 2 else 3].any(axis=2))
+    return np.asarray(levels != 0)
 
 
 def _runs(counts: str) -> NDArray[np.int64]:

@@ -43,7 +43,7 @@ def written(box: Box, form: BoxForm) -> Numbers:
 
 def scaled(box: Box, width: int, height: int) -> Box:
     """A box of fractions in pixels of an image of ``width`` x ``height``."""
-    return Box(box.x0 * width, box.y0 * height, box.x1 * width, box.y1 * height, box.label)
+    return box._replace(x0=box.x0 * width, y0=box.y0 * height, x1=box.x1 * width, y1=box.y1 * height)
 
 
 def as_number(value: Any) -> float | None:
@@ -86,7 +86,7 @@ def place_boxes(boxes: Sequence[Box], width: int, height: int) -> tuple[list[Box
             elif cut[2] <= cut[0] or cut[3] <= cut[1]:
                 fault = "has no area"
             else:
-                kept.append(Box(*cut, box.label))
+                kept.append(Box(*cut, box.label, box.shape))
         if fault:
             dropped.append(f"box {number} ({x0:g}, {y0:g}, {x1:g}, {y1:g}) {fault}")
     return kept, dropped

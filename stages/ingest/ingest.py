@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stages.geometry import bounding_window
 from stages.ingest.boxes import place_boxes, scaled
 from stages.ingest.facts import ImageFacts, read_all
 from stages.ingest.labels import LabelResolver, ResolvedLabel, check_labels, left_over
@@ -19,10 +20,12 @@ from stages.ingest.mapping import read_mapping
 from stages.ingest.objects import choose_labels, cut_out, samples_of, used_labels
 from stages.ingest.places import Bounds
 from stages.ingest.plausibility import check_boxes
+from stages.ingest.readers.shapes import file_of, mask_of
 from stages.ingest.recognise import Dataset
 from stages.ingest.record import Box, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted, shortened
+from storage.object_masks import ObjectMask, encode_mask
 from storage.run import Run
 from storage.tables import SAMPLES
 
@@ -97,8 +100,12 @@ def ingest(
         ]
         samples = [[crop] for crop in records]
         facts = list(read_all(records, known, progress))
-    rows = _rows(samples, facts, labels, _row_numbers(records, known), of_objects=how != "image")
-    table = _with_duplicates(pa.concat_tables([*_tables(rows), _removed(records, known)]).sort_by("row"))
+    faults: list[str] = []
+    rows = _rows(samples, facts, labels, _row_numbers(records, known), faults, of_objects=how != "image")
+    current = pa.concat_tables(_tables(rows))
+    for line in _masks(records, current, faults):
+        tell(line)
+    table = _with_duplicates(pa.concat_tables([current, _removed(records, known)]).sort_by("row"))
     run.write_table("samples", table)
     return table
 
@@ -109,6 +116,9 @@ def _within(bounds: Bounds, record: Record) -> Record:
         return replace(record, problem=problem)
     if record.annotation and (problem := bounds.problem(record.annotation)):
         return replace(record, label=None, boxes=(), notes=(), problem=f"its annotation {problem}")
+    for shape in (record.shape, *(box.shape for box in record.boxes)):
+        if (path := file_of(shape)) and (problem := bounds.problem(path)):
+            return replace(record, boxes=(), shape=None, notes=(), problem=f"its mask {problem}")
     return record
 
 
@@ -117,15 +127,16 @@ def _rows(
     facts: Iterable[ImageFacts],
     labels: LabelResolver,
     numbers: Iterator[int],
+    faults: list[str],
     *,
     of_objects: bool,
 ) -> Iterator[Row]:
-    """The rows of the samples, which are given image by image."""
+    """The rows of the samples, which are given image by image; ``faults`` gets those of masks."""
     for several, found in zip(samples, facts, strict=True):
         indices = (labels.resolve(record.label).class_index for record in several)
         classes = {index for index in indices if index is not None}
         for record in several:
-            row = sample_row(record, next(numbers), found, labels, of_objects=of_objects)
+            row = sample_row(record, next(numbers), found, labels, faults, of_objects=of_objects)
             yield row | {"other_classes": sorted(classes - {row["class_index"]})}
 
 
@@ -165,20 +176,36 @@ def name_outputs(dataset: Dataset, class_names: Sequence[str]) -> tuple[str, ...
     return LabelResolver(class_names, dataset.classes(), mapping).name_outputs()
 
 
-def sample_row(record: Record, row: int, facts: ImageFacts, labels: LabelResolver, *, of_objects: bool = False) -> Row:
+def sample_row(
+    record: Record,
+    row: int,
+    facts: ImageFacts,
+    labels: LabelResolver,
+    mask_faults: list[str] | None = None,
+    *,
+    of_objects: bool = False,
+) -> Row:
     """One row of the samples table. Of several faults the gravest is the status; the reason names all.
 
-    ``of_objects``: the class is that of the image's objects, so that an image without any has no box, not no label.
+    ``mask_faults`` gets what is wrong with masks, and where. ``of_objects``: the class is that of the image's objects,
+    so that an image without any has no box, not no label.
     """
     label = labels.resolve(record.label)
     boxes: list[Box] = []
+    mask: ObjectMask | None = None
     left_out = list(record.notes)
     if facts.width is not None and facts.height is not None:
         named = [box._replace(label=_box_label(box.label, label, labels)) for box in record.boxes]
         if record.relative:
             named = [scaled(box, facts.width, facts.height) for box in named]
         boxes, dropped = place_boxes(named, facts.width, facts.height)
-        left_out += dropped
+        own = [box for box in boxes if box.label is None]
+        mask, unusable = mask_of(own, record.shape, facts.width, facts.height)
+        if mask is not None and not own:
+            boxes.append(_around(mask))
+        if mask_faults is not None:
+            mask_faults += [f"{record.place}: {fault}" for fault in unusable]
+        left_out += dropped + unusable
     if facts.note is not None:
         left_out.append(facts.note)
     status, reasons = "ok", left_out
@@ -207,11 +234,35 @@ def sample_row(record: Record, row: int, facts: ImageFacts, labels: LabelResolve
         "height": facts.height,
         "label": label.name,
         "class_index": label.class_index,
-        "boxes": [box._asdict() for box in boxes],
+        "boxes": [dict(zip(Box._fields[:5], box, strict=False)) for box in boxes],
+        "mask": None if mask is None else encode_mask(mask),
         "split": record.split,
         "status": status,
         "reason": _joined(reasons),
     }
+
+
+def _around(mask: ObjectMask) -> Box:
+    """The box around a mask's pixels."""
+    rows, columns = bounding_window(mask)
+    return Box(columns.start, rows.start, columns.stop, rows.stop)
+
+
+def _masks(records: Sequence[Record], table: pa.Table, faults: Sequence[str]) -> list[str]:
+    """Lines about the masks of the samples and what is wrong with others.
+
+    Raises UserError where masks of whole images were given, and none can be used.
+    """
+    made = table.num_rows - table["mask"].null_count
+    if faults and not made and any(record.shape is not None for record in records):
+        raise UserError(
+            f"none of the {len(faults)} masks can be used; {shortened(faults[0])}; correct the column mask, or "
+            "rename it if it names no masks"
+        )
+    told = [f"{made} of {table.num_rows} samples have a mask, which takes the place of their boxes"] if made else []
+    if faults:
+        told.append(f"{len(faults)} masks cannot be used (samples.reason), the first: {shortened(faults[0])}")
+    return told
 
 
 def _crops(samples: list[Record], facts: ImageFacts, context: float) -> list[Record]:

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from stages.ingest.boxes import place_boxes, scaled
 from stages.ingest.labels import LabelResolver
-from stages.ingest.record import Box, Record
+from stages.ingest.readers.shapes import CutOut
+from stages.ingest.record import Box, Record, Shape
 from stages.ingest.settings import Labels
 from storage.containers import Crop
 
@@ -38,19 +39,17 @@ def samples_of(record: Record, how: Labels, labels: LabelResolver) -> list[Recor
         return [record]
     if how == "crop":
         labelled = [(number, box.label or record.label) for number, box in enumerate(record.boxes, 1)]
-        return [replace(record, sample_id=f"{record.sample_id}#{number}", label=name) for number, name in labelled] or [
-            record
-        ]
+        return [_of_class(record, name, f"#{number}") for number, name in labelled] or [record]
     named = [box for box in record.boxes if box.label is not None]
     if not named:
         return [record]
     if how == "largest_box":
-        return [replace(record, label=max(named, key=_area).label)]
+        return [_of_class(record, max(named, key=_area).label)]
     classes: dict[object, list[str]] = {}
     for label in sorted({_composed(str(box.label)) for box in named}):
         found = labels.resolve(label)
         classes.setdefault(label if found.class_index is None else found.class_index, []).append(label)
-    return [replace(record, sample_id=f"{record.sample_id}#{names[0]}", label=names[0]) for names in classes.values()]
+    return [_of_class(record, names[0], f"#{names[0]}") for names in classes.values()]
 
 
 def cut_out(samples: Sequence[Record], width: int, height: int, context: float) -> list[Record]:
@@ -60,6 +59,10 @@ def cut_out(samples: Sequence[Record], width: int, height: int, context: float) 
     into it; those of its own class are its own, since they are evidence for it. A box without area is left to
     the image itself, as a sample without a box.
     """
+
+    def cut(shape: Shape | None, around: Box, edges: tuple[int, int, int, int]) -> Shape | None:
+        return None if shape is None else CutOut(shape, around, (width, height), edges)
+
     image = samples[0]
     boxes = [scaled(box, width, height) for box in image.boxes] if image.relative else image.boxes
     crops = []
@@ -69,10 +72,18 @@ def cut_out(samples: Sequence[Record], width: int, height: int, context: float) 
             continue
         x0, y0, x1, y1 = edges = _around(box, width, height, context)
         inside = [it for it in boxes if it.x0 < x1 and it.x1 > x0 and it.y0 < y1 and it.y1 > y0]
-        moved = [it._replace(x0=it.x0 - x0, y0=it.y0 - y0, x1=it.x1 - x0, y1=it.y1 - y0) for it in inside]
-        uri = Crop(edges, sample.uri).url
-        crops.append(replace(sample, uri=uri, boxes=tuple(moved), relative=False, size=None, notes=()))
+        moved = [
+            Box(it.x0 - x0, it.y0 - y0, it.x1 - x0, it.y1 - y0, it.label, cut(it.shape, it, edges)) for it in inside
+        ]
+        uri, shape = Crop(edges, sample.uri).url, cut(sample.shape, Box(0, 0, width, height), edges)
+        crops.append(replace(sample, uri=uri, boxes=tuple(moved), shape=shape, relative=False, size=None, notes=()))
     return crops
+
+
+def _of_class(record: Record, label: str | None, name: str = "") -> Record:
+    """The record as a sample of a class, ``name`` added to its own; a shape of the image's class is no other's."""
+    shape = record.shape if label == record.label else None
+    return replace(record, sample_id=record.sample_id + name, label=label, shape=shape)
 
 
 def _around(box: Box, width: int, height: int, context: float) -> tuple[int, int, int, int]:

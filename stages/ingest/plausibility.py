@@ -157,7 +157,7 @@ def _alike(records: Sequence[Record], seen: Sequence[_Seen]) -> list[str]:
     if len({entry.box[:4] for entry in seen}) == 1:
         return [f"all {len(seen)} boxes are the same, {quoted(seen[0].numbers)}: perhaps a placeholder"]
     pixels = [(scaled(e.box, e.width, e.height) if e.relative else e.box, e.width, e.height) for e in seen]
-    if all(x0 <= 0 and y0 <= 0 and x1 >= w and y1 >= h for (x0, y0, x1, y1, _), w, h in pixels):
+    if all(x0 <= 0 and y0 <= 0 and x1 >= w and y1 >= h for (x0, y0, x1, y1, *_), w, h in pixels):
         return [f"all {len(seen)} boxes are the whole image: nothing lies outside them, and nothing can be found there"]
     return []
 

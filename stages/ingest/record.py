@@ -6,8 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from storage.object_masks import ObjectMask
+
 BoxForm = Literal["xyxy", "xywh", "cxcywh", "yxyx", "voc"]
 """How four numbers say a box: ``voc`` is xyxy of pixels that count from 1, both ends included."""
+
+
+class Shape(Protocol):
+    """What of an image an object covers, where the dataset says more than a box; ``readers.shapes`` has them."""
+
+    def drawn(self, box: Box, width: int, height: int) -> ObjectMask:
+        """The object's pixels in an image of ``width`` x ``height``; ``box``, px, is around it.
+
+        Raises :class:`stages.ingest.readers.shapes.ShapeError`, in words, where it cannot be a mask of this image.
+        """
+        ...
 
 
 class Box(NamedTuple):
@@ -19,6 +32,8 @@ class Box(NamedTuple):
     y1: float
     label: str | None = None
     """None: the sample's own label."""
+    shape: Shape | None = None
+    """What of the box is the object; None where the dataset does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +62,8 @@ class Record:
     """The file that annotates this image alone, in formats that have one."""
     size: tuple[int, int] | None = None
     """Width and height, px, that the annotation says the image has."""
+    shape: Shape | None = None
+    """What of the image is of the class ``label``, where the dataset says it for the image as a whole."""
 
 
 @dataclass(frozen=True)

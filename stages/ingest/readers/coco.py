@@ -12,7 +12,8 @@ from typing import Any
 from stages.ingest.boxes import as_number, as_size, read_box
 from stages.ingest.listing import Listing, split_of
 from stages.ingest.places import absolute, decode_text, exists, is_folder, join, relative, root_of
-from stages.ingest.record import Box, BoxForm, DatasetClass, Record
+from stages.ingest.readers.shapes import Polygons, RunLengths
+from stages.ingest.record import Box, BoxForm, DatasetClass, Record, Shape
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
 from storage.images import ImageError, read_bytes, read_ends
@@ -25,10 +26,10 @@ _HEAD = 4096
 class CocoReader:
     """COCO: a JSON of images, annotations and categories.
 
-    ``bbox`` is x, y, width, height; an annotation without one has the box of its polygons or of its run-length mask.
-    Crowds are no boxes: one is around many objects and between them; remarks count them. FiftyOne's importer keeps
-    crowds, draws a mask for every polygon, gives boxes as fractions of the size that the JSON says, reads local files
-    alone and takes an image that is missing for one without objects.
+    ``bbox`` is x, y, width, height; an annotation without one has the box of its polygons or of its run-length mask,
+    which are the object's shape. Crowds are no boxes: one is around many objects and between them; remarks count them.
+    FiftyOne's importer keeps crowds, draws a mask for every polygon as it reads, gives boxes as fractions of the size
+    that the JSON says, reads local files alone and takes an image that is missing for one without objects.
     """
 
     def __init__(self, settings: DatasetSettings) -> None:
@@ -123,7 +124,7 @@ class CocoReader:
             elif (box := self._box(annotation, label)) is None:
                 notes.append(f"{what} has no box of four numbers: {quoted(annotation.get('bbox'))}")
             else:
-                boxes.append(box)
+                boxes.append(box._replace(shape=self._shape(annotation.get("segmentation"))))
         if not annotations:
             notes.append("the image has no annotation")
         width, height = as_size(image.get("width")), as_size(image.get("height"))
@@ -150,6 +151,11 @@ class CocoReader:
         if len(numbers) != 4 or None in numbers:
             return None
         return read_box([value for value in numbers if value is not None], self._form, label)
+
+    def _shape(self, segmentation: Any) -> Shape | None:
+        if isinstance(segmentation, dict):
+            return RunLengths(segmentation)
+        return Polygons(segmentation, self._relative) if segmentation else None
 
     def _content(self, name: str) -> dict[str, Any]:
         if name not in self._contents:

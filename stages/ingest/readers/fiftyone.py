@@ -10,7 +10,8 @@ from typing import Any
 from stages.ingest.boxes import as_number, as_size, read_box
 from stages.ingest.listing import SPLITS, Listing
 from stages.ingest.places import absolute, as_stored, decode_text, exists, is_folder, join, relative
-from stages.ingest.record import Box, DatasetClass, DatasetReader, Record
+from stages.ingest.readers.shapes import Patch
+from stages.ingest.record import Box, DatasetClass, DatasetReader, Record, Shape
 from stages.ingest.settings import FIFTYONE, DatasetSettings
 from storage.errors import UserError, quoted, shortened
 from storage.images import ImageError, read_bytes
@@ -19,6 +20,7 @@ _SAMPLES, _METADATA = "samples.json", "metadata.json"
 _REMEDY = "give fiftyone://NAME, fiftyone://NAME/VIEW, or the folder of an export as FiftyOneDataset"
 _KINDS = {"Classification": "images", "Detections": "objects"}
 """Types of label that are read, and what they label."""
+_OF_DETECTIONS = tuple(f"detections.{name}" for name in ("label", "bounding_box", "mask", "mask_path"))
 
 
 def fiftyone_reader(settings: DatasetSettings) -> DatasetReader:
@@ -33,6 +35,7 @@ class _Labelled:
 
     def __init__(self, settings: DatasetSettings) -> None:
         self._wanted = settings.fields
+        self._masks = ""
         self._path = settings.path
 
     def remarks(self) -> list[str]:
@@ -85,7 +88,8 @@ class _Labelled:
                     notes.append(f"object {number} has no box of four numbers: {quoted(entry.get('bounding_box'))}")
                 else:
                     known = [value for value in numbers if value is not None]
-                    boxes.append(read_box(known, "xywh", entry.get("label") or None))
+                    box = read_box(known, "xywh", entry.get("label") or None)
+                    boxes.append(box._replace(shape=self._shape(entry)))
         size = sample.get("metadata") or {}
         width, height = as_size(size.get("width")), as_size(size.get("height"))
         return Record(
@@ -101,6 +105,12 @@ class _Labelled:
             size=(width, height) if width and height else None,
         )
 
+    def _shape(self, detection: Mapping[str, Any]) -> Shape | None:
+        pixels, path = detection.get("mask"), detection.get("mask_path")
+        if pixels is None and not path:
+            return None
+        return Patch(as_stored(join(self._masks, str(path))) if pixels is None else pixels)
+
 
 class ExportReader(_Labelled):
     """FiftyOne's own export, FiftyOneDataset: ``metadata.json``, ``samples.json`` and ``data/``; needs no database.
@@ -114,6 +124,7 @@ class ExportReader(_Labelled):
         if not is_folder(self._root) or not exists(join(self._root, _SAMPLES)):
             raise UserError(f"dataset.path: there is no {join(self._root, _SAMPLES)}; {_REMEDY}")
         self._images = absolute(settings.images) if settings.images else self._root
+        self._masks = self._root
 
     @staticmethod
     def recognise(listing: Listing) -> str | None:
@@ -192,7 +203,7 @@ class FiftyOneReader(_Labelled):
         fields = self._choose(kinds)
         wanted = ["filepath", "tags", "metadata.width", "metadata.height"]
         for field in fields:
-            inside = ("label",) if kinds[field] == "Classification" else ("detections.label", "detections.bounding_box")
+            inside = ("label",) if kinds[field] == "Classification" else _OF_DETECTIONS
             wanted += [f"{field}.{name}" for name in inside]
         columns = dict(zip(wanted, self._samples.values(wanted), strict=True))
         for number, path in enumerate(columns["filepath"]):
@@ -204,10 +215,9 @@ class FiftyOneReader(_Labelled):
                 if kinds[field] == "Classification":
                     sample[field] = {"_cls": "Classification", "label": columns[f"{field}.label"][number]}
                 else:
-                    labels = columns[f"{field}.detections.label"][number] or ()
-                    boxes = columns[f"{field}.detections.bounding_box"][number] or ()
-                    pairs = zip(labels, boxes, strict=True)
-                    entries = [{"label": label, "bounding_box": box} for label, box in pairs]
+                    each = zip(*(columns[f"{field}.{name}"][number] or () for name in _OF_DETECTIONS), strict=True)
+                    names = [name.removeprefix("detections.") for name in _OF_DETECTIONS]
+                    entries = [dict(zip(names, values, strict=True)) for values in each]
                     sample[field] = {"_cls": "Detections", "detections": entries}
             yield self._record(sample, fields, path, path.lstrip("/"), f"{self._path}, image {number + 1}")
 

@@ -1,4 +1,4 @@
-"""The ``manifest`` reader: a table with the columns path, label, boxes and, if wanted, split."""
+"""The ``manifest`` reader: a table with the columns path, label, boxes and, if wanted, split and mask."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from stages.ingest.boxes import as_number, read_box
 from stages.ingest.listing import Listing
 from stages.ingest.places import absolute, as_stored, decode_text, is_folder, join, names_in, parent, relative
 from stages.ingest.readers.imagenet import LONGEST_CELL
+from stages.ingest.readers.shapes import MaskFile
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
@@ -32,12 +33,13 @@ Row = tuple[str, Mapping[str, Any]]
 
 
 class ManifestReader:
-    """A manifest: CSV (with , ; or tab), JSON Lines or Parquet of path, label, boxes and perhaps split.
+    """A manifest: CSV (with , ; or tab), JSON Lines or Parquet of path, label, boxes and perhaps split and mask.
 
     ``path`` is relative to the manifest's folder (or to ``images``), absolute or a URL. ``boxes`` is a list of
     ``[x0, y0, x1, y1]`` or of objects with these keys and perhaps ``label``, half-open pixels of the upright image;
     JSON in a CSV, JSON or nested lists elsewhere. ``dataset.boxes`` and ``dataset.relative`` read them in another form.
-    Empty cells mean: no label, no boxes, no split. Other columns are left alone.
+    ``mask`` is the path of a PNG of the image's size, relative as ``path`` is, in which what is not zero is of the
+    class ``label``. Empty cells mean: no label, no boxes, no split, no mask. Other columns are left alone.
     """
 
     def __init__(self, settings: DatasetSettings) -> None:
@@ -78,7 +80,7 @@ class ManifestReader:
         path = as_text(row["path"])
         if path is None:
             raise UserError(f"{place}: the path is empty; give the path of the image, or remove the row")
-        uri = path if is_url(path) else as_stored(join(self._images, path))
+        uri, mask = self._locate(path), as_text(row.get("mask"))
         return Record(
             sample_id=relative(uri, self._images),
             uri=uri,
@@ -88,7 +90,11 @@ class ManifestReader:
             split=as_text(row.get("split")),
             form=self._form,
             relative=self._relative,
+            shape=None if mask is None else MaskFile(self._locate(mask)),
         )
+
+    def _locate(self, path: str) -> str:
+        return path if is_url(path) else as_stored(join(self._images, path))
 
 
 def read_rows(path: str, columns: Sequence[str]) -> Iterator[Row]:
@@ -166,7 +172,9 @@ def _parquet(path: str, content: bytes, columns: Sequence[str]) -> Iterator[Row]
     except pa.ArrowException as error:
         raise UserError(f"{path} is damaged Parquet: {quoted(str(error))}; write it again") from None
     _check_columns(path, table.column_names, columns)
-    for number, row in enumerate(table.select([*columns, *({"split"} & {*table.column_names})]).to_pylist(), 1):
+    for number, row in enumerate(
+        table.select([*columns, *(name for name in ("split", "mask") if name in table.column_names)]).to_pylist(), 1
+    ):
         yield f"{path}, row {number}", row
 
 

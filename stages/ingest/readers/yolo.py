@@ -11,6 +11,7 @@ from typing import Any
 from stages.ingest.boxes import as_number, read_box
 from stages.ingest.listing import Listing, split_of
 from stages.ingest.places import Bounds, absolute, exists, is_folder, join, names_in, parent, read_text, relative
+from stages.ingest.readers.shapes import Polygons
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
@@ -26,9 +27,10 @@ _POLYGON = 6
 class YoloReader:
     """YOLO: data.yaml of names and splits; for each image a text of class, centre, width and height, as fractions.
 
-    A line of six or more numbers, an even count, is a polygon, and its box is around it. FiftyOne's importer finds
-    nothing where ``train: ../train/images`` leads out of the dataset, as labelling services write it, so paths are
-    looked for beside the file too. Without a yaml, ``classes.txt`` names the classes, and labels/ lies beside images/.
+    A line of six or more numbers, an even count, is a polygon: the object's shape, with the box around it. FiftyOne's
+    importer finds nothing where ``train: ../train/images`` leads out of the dataset, as labelling services write it, so
+    paths are looked for beside the file too. Without a yaml, ``classes.txt`` names the classes, and labels/ lies beside
+    images/.
     """
 
     def __init__(self, settings: DatasetSettings) -> None:
@@ -150,7 +152,8 @@ class YoloReader:
             return read_box(values[:4], self._form, label)
         if len(values) < _POLYGON or len(values) % 2:
             return f"has {len(words)} numbers: neither class and box nor class and polygon"
-        return Box(min(values[0::2]), min(values[1::2]), max(values[0::2]), max(values[1::2]), label)
+        shape = Polygons((values,), self._relative)
+        return Box(min(values[0::2]), min(values[1::2]), max(values[0::2]), max(values[1::2]), label, shape)
 
     def _find_images(self) -> Iterator[tuple[str | None, str]]:
         """Split and path of each image."""

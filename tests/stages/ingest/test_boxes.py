@@ -11,7 +11,7 @@ from stages.ingest.boxes import place_boxes
 from stages.ingest.record import Box
 
 numbers = st.floats(width=64) | st.integers(-50, 50).map(float)
-boxes = st.builds(Box, numbers, numbers, numbers, numbers, st.none() | st.just("dog"))
+boxes = st.builds(Box, numbers, numbers, numbers, numbers, st.none() | st.just("dog"), st.none())
 sides = st.integers(1, 40)
 
 

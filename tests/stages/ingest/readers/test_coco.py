@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as masks
 
 from stages.ingest.readers.coco import CocoReader, segmentation_box
+from stages.ingest.readers.shapes import Polygons
 from stages.ingest.record import Box, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError
@@ -76,7 +77,7 @@ class TestSegmentation:
     def test_a_polygon_without_a_box_has_the_box_around_it(self, tmp_path: Path) -> None:
         polygons = [[5, 6, 15.5, 6, 15.5, 20], [2, 8, 3, 8, 3, 9]]
         (record,) = read(write(tmp_path, [annotation(bbox=None, segmentation=polygons)]))
-        assert record.boxes == (Box(2, 6, 15.5, 20, "cat"),)
+        assert record.boxes == (Box(2, 6, 15.5, 20, "cat", Polygons(polygons)),)
 
     @pytest.mark.parametrize("packed", [True, False])
     def test_a_run_length_mask_without_a_box_has_the_box_of_its_pixels(self, packed: bool) -> None:

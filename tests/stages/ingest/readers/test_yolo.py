@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from stages.ingest.readers.shapes import Polygons
 from stages.ingest.readers.yolo import YoloReader, label_path
 from stages.ingest.record import Box, Record
 from stages.ingest.settings import DatasetSettings
@@ -42,7 +43,7 @@ def test_boxes_and_polygons_in_one_file(tmp_path: Path) -> None:
     record = one(write(tmp_path, BOX + "1 0.1 0.2 0.6 0.2 0.6 0.9\n\n1 0.5 0.5 0.2 0.2 0.87\n"))
     assert record.boxes == (
         Box(0.25, 0.375, 0.75, 0.625, "cat"),
-        Box(0.1, 0.2, 0.6, 0.9, "dog"),
+        Box(0.1, 0.2, 0.6, 0.9, "dog", Polygons(([0.1, 0.2, 0.6, 0.2, 0.6, 0.9],), relative=True)),
         Box(0.4, 0.4, 0.6, 0.6, "dog"),  # a fifth number is a confidence
     )
 
