@@ -17,7 +17,7 @@ from stages.audit.report.pictures import compose, encode
 from stages.explain.trial.trial import Trial
 from stages.words import percent
 from storage.images import ImageError
-from storage.samples import own_boxes, read_unchanged
+from storage.samples import own_boxes, own_mask, read_unchanged
 
 SHOWN_CLASSES = 20
 PICTURES = 12
@@ -154,7 +154,7 @@ def _pictures(found: Checked) -> Iterator[dict[str, Any]]:
             return
         row = shown.sample
         try:
-            picture = compose(read_unchanged(row), None, None, own_boxes(row))
+            picture = compose(read_unchanged(row), None, None, own_boxes(row), mask=own_mask(row))
         except ImageError:
             continue
         made += 1

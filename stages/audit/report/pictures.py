@@ -1,4 +1,4 @@
-"""Thumbnails of samples: the image with its boxes and what was hidden, the maps laid over it, a close-up."""
+"""Thumbnails of samples: the image with its boxes, mask and what was hidden, the maps laid over it, a close-up."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
 from stages.audit.report.alt_text import image_in_words, map_in_words, outside_in_words
-from stages.geometry import ViewTransform, clip_boxes
+from stages.geometry import EIGHT_NEIGHBOURS, ViewTransform, clip_boxes
 from storage.images import ImageError
 from storage.maps import outside_maps_of
-from storage.samples import ImageChanged, own_boxes, read_unchanged
+from storage.object_masks import ObjectMask
+from storage.samples import ImageChanged, own_boxes, own_mask, read_unchanged
 
 if TYPE_CHECKING:
     from storage import MapStore, Run
@@ -81,7 +83,7 @@ class Pictures:
             self.problems[problem] += 1
             width, height = _fitted(row["width"] or SIDE, row["height"] or SIDE)
             return Shown(Picture("", width, height, alt, problem))
-        plain = self._picture(compose(image, None, None, own_boxes(row), region), alt)
+        plain = self._picture(compose(image, None, None, own_boxes(row), region, mask=own_mask(row)), alt)
         own = self._under(self._maps, row, image, region, map_in_words(row), COLOURS)
         # Without p, a map of the outside is of an earlier run, which asked for it.
         asked = row["p_hide_outside_map"] is not None
@@ -110,7 +112,7 @@ class Pictures:
         if not np.isfinite(view_map).all():
             return None
         view = ViewTransform.of_maps(maps.attributes, *image.size)
-        return self._picture(compose(image, view, view_map, own_boxes(row), region, colours), alt)
+        return self._picture(compose(image, view, view_map, own_boxes(row), region, colours, own_mask(row)), alt)
 
     def _read(self, row: Mapping[str, Any]) -> tuple[Image.Image | None, str]:
         """The upright image that the run saw, or why it cannot be shown."""
@@ -137,8 +139,10 @@ def compose(
     boxes: LightBoxes = (),
     region: Sequence[float] | None = None,
     colours: str = COLOURS,
+    mask: ObjectMask | None = None,
 ) -> Image.Image:
-    """The thumbnail of an upright RGB image: the map in colours, what the view leaves out darkened, boxes in image px.
+    """The thumbnail of an upright RGB image: the map in colours, what the view leaves out darkened, boxes in image px,
+    the outline of the objects' ``mask`` (height, width).
 
     ``view_map`` (view_height, view_width) is in [0, 1]; with NaN in it, or None, there is no overlay.
     """
@@ -146,6 +150,8 @@ def compose(
     picture = image.resize((width, height), Image.Resampling.LANCZOS)
     if view is not None and view_map is not None and np.isfinite(view_map).all():
         picture = _overlay(picture, view, view_map, colours)
+    if mask is not None:
+        picture = _outline(picture, mask)
     scale = np.array([width / image.width, height / image.height] * 2)
     draw = ImageDraw.Draw(picture)
     for x0, y0, x1, y1 in clip_boxes(boxes, image.width, image.height) * scale:
@@ -164,6 +170,16 @@ def close_up(image: Image.Image, region: Sequence[float]) -> Image.Image:
     left = min(max((x0 + x1 - side) / 2, 0), image.width - side)
     top = min(max((y0 + y1 - side) / 2, 0), image.height - side)
     return image.resize((CLOSE_UP, CLOSE_UP), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+
+
+def _outline(picture: Image.Image, mask: ObjectMask) -> Image.Image:
+    """A picture with the outline of a mask of the whole image, white on black as boxes are."""
+    inside = np.asarray(Image.fromarray(mask.astype(np.float32)).resize(picture.size, Image.Resampling.BOX)) >= 0.5
+    edge = inside & ~ndimage.binary_erosion(inside, EIGHT_NEIGHBOURS)
+    pixels = np.array(picture)
+    pixels[ndimage.binary_dilation(edge, EIGHT_NEIGHBOURS)] = 0
+    pixels[edge] = 255
+    return Image.fromarray(pixels)
 
 
 def encode(picture: Image.Image) -> str:

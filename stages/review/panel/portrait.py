@@ -154,6 +154,9 @@ def as_shown(portrait: Portrait) -> dict[str, Any]:
     shown["confidence"] = p(portrait.confidence)
     shown["boxes"] = [list(box) for box in portrait.boxes]
     shown["view_box"] = list(portrait.view.view_box)
+    shown["outline"] = None
+    if portrait.mask is not None:
+        (shown["outline"],) = contours(portrait.view.coverage(portrait.boxes, portrait.mask), portrait.view, [0.5])
     shown["levels"] = list(LEVELS)
     shown["problem"], image = None, None
     try:

@@ -28,6 +28,8 @@ function Drawing({ shown, line }) {
     line && h("path", { d: line, stroke: "#000", strokeWidth: 3 }),
     line && h("path", { d: line, stroke: "#fff", strokeWidth: 1.4 }),
     h(Boxes, { boxes: shown.boxes, stroke: "#12b83a" }),
+    shown.outline && h("path", { d: shown.outline, stroke: "#000", strokeWidth: 4 }),
+    shown.outline && h("path", { d: shown.outline, stroke: "#12b83a", strokeWidth: 2 }),
     shown.hidden_box && h(Boxes, { boxes: [shown.hidden_box], stroke: "#ff2a1a", strokeDasharray: "5 4" }));
 }
 
@@ -36,7 +38,8 @@ function caption(shown, level, index, under) {
   if (under) return `S = ${under.value.toFixed(6)} at (${under.x}, ${under.y})`;
   if (!shown.contours) return `no map: ${shown.reason || shown.status}`;
   const share = (100 * shown.shares[index]).toFixed(0);
-  return `white: S = ${level.toFixed(2)}, ${share}% of the view; green: boxes${shown.hidden_box ? "; red: hidden" : ""}`;
+  const green = shown.outline ? "boxes, mask" : "boxes";
+  return `white: S = ${level.toFixed(2)}, ${share}% of the view; green: ${green}${shown.hidden_box ? "; red: hidden" : ""}`;
 }
 
 export function Picture({ shown, level, opacity }) {

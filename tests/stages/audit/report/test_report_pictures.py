@@ -214,3 +214,18 @@ def test_pictures_are_told_in_words_by_where_things_are() -> None:
     )
     assert map_in_words(row) == "The map of mug on x.png, strongest outside the boxes, 25% of it in the boxes"
     assert map_in_words({**row, "pointing_hit": None, "energy_in": None}) == "The map of mug on x.png"
+
+
+def test_the_outline_of_a_mask_is_white_within_black() -> None:
+    mask = np.zeros((320, 480), dtype=bool)
+    mask[40:120, 40:80] = True  # an L of thumbnail pixels 20 to 39 and 20 to 59, and 40 to 59 of its foot
+    mask[80:120, 40:160] = True
+    shown = np.asarray(compose(IMAGE, None, None, mask=mask).convert("L")).astype(int)
+    inside = np.zeros((160, 240), dtype=bool)
+    inside[20:60, 20:40] = True
+    inside[40:60, 20:80] = True
+    assert (shown[[20, 59, 20, 40, 59], [20, 20, 39, 79, 79]] == 255).all()  # the corners
+    # Left 40, below 59, right 19, upon the foot 39, its inner corner 1, beside the stem 20, above 18.
+    assert (shown == 255).sum() == 196
+    assert (shown[19, 19:40] == 0).all()
+    assert shown[30, 30] == shown[50, 60] == shown[30, 60] == GREY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from stages.review.panel.portrait import as_shown, choices, findings_of, portray
 from storage.errors import UserError
+from storage.object_masks import encode_mask
 from storage.tables import FINDINGS, SAMPLES
 from tests.stages.review.synthetic import RELYING, Planted, cue_box, make_run, object_box
 
@@ -112,6 +114,19 @@ def test_boxes_of_another_label_and_findings_of_another_method_are_not_shown(tmp
     run.write_table("findings", pa.Table.from_pylist([*rows, rows[0] | {"method": "grad_cam"}], schema=FINDINGS))
     assert len(portray(run, "sticker.png", method="opti_cam", target="label").boxes) == 1
     assert len(findings_of(run, "sticker.png", "opti_cam")) == 2
+
+
+def test_the_outline_of_a_mask_is_in_px_of_the_image(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [STICKER])
+    assert as_shown(portray(run, "sticker.png", method="opti_cam", target="label"))["outline"] is None
+    (sample,) = run.table("samples").to_pylist()
+    mask = np.zeros((320, 480), dtype=bool)
+    mask[100:200, 60:120] = True
+    run.write_table("samples", pa.Table.from_pylist([sample | {"mask": encode_mask(mask)}], schema=SAMPLES))
+    path = as_shown(portray(run, "sticker.png", method="opti_cam", target="label"))["outline"]
+    numbers = [float(number) for number in re.findall(r"[\d.]+", path)]
+    edges = [f(numbers[axis::2]) for f in (min, max) for axis in (0, 1)]
+    assert edges == pytest.approx([60, 100, 120, 200], abs=2.5)  # about a pixel of the view
 
 
 def test_there_is_a_picture_of_each_probe_that_can_be_made_again(tmp_path: Path) -> None:
