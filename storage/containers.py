@@ -13,6 +13,7 @@ index a thread and shard, and has no Parquet.
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import threading
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
-from storage.files import file_system
+from storage.files import file_system, kind_of_no_file
 
 SCHEMES = ("tar", "parquet", "arrow")
 
@@ -114,7 +115,7 @@ def tar_index(archive: str, stamp: str = "") -> dict[str, tuple[int, int]]:
     ``stamp`` makes a tar that was rewritten another one. Raises ``tarfile.TarError`` for what is no plain tar: a
     compressed one has no offsets.
     """
-    fs, path = file_system(archive)
+    fs, path = _place_of(archive)
     with fs.open(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         return {member.name: (member.offset_data, member.size) for member in tar if member.isreg()}
 
@@ -162,13 +163,13 @@ def _row_group(archive: str, stamp: str, column: str, group: int) -> pa.ChunkedA
 
 def open_parquet(archive: str) -> pq.ParquetFile:
     """A Parquet file, of which only the footer is read; raises ``pa.ArrowException`` or OSError if it is none."""
-    fs, path = file_system(archive)
+    fs, path = _place_of(archive)
     return pq.ParquetFile(fs.open(path))
 
 
 def read_arrow(archive: str) -> pa.Table:
     """The table of an Arrow stream or file, mapped where it is local. Raises ``pa.ArrowException`` for neither."""
-    fs, path = file_system(archive)
+    fs, path = _place_of(archive)
     local = isinstance(fs, LocalFileSystem)
     source = pa.memory_map(path) if local else pa.BufferReader(fs.cat_file(path))
     try:
@@ -176,6 +177,14 @@ def read_arrow(archive: str) -> pa.Table:
     except pa.ArrowInvalid:
         source.seek(0)
         return pa.ipc.open_file(source).read_all()
+
+
+def _place_of(archive: str) -> tuple[Any, str]:
+    """The file system of a container, and the path on it; raises OSError for what is no file."""
+    fs, path = file_system(archive)
+    if isinstance(fs, LocalFileSystem) and (kind := kind_of_no_file(os.stat(path))):
+        raise OSError(f"is a {kind}, not a file")
+    return fs, path
 
 
 def _stamp(fs: Any, path: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
+import stat
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -32,6 +34,13 @@ MOST_NODES = 1_000_000
 """Values of a YAML file, its aliases written out, at most: as many as a long list of classes has, and far more."""
 
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+
+_NO_FILES = {
+    stat.S_ISFIFO: "named pipe",
+    stat.S_ISSOCK: "socket",
+    stat.S_ISCHR: "device",
+    stat.S_ISBLK: "device",
+}
 
 _URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*[A-Za-z][\w+.-]*://")
 
@@ -64,6 +73,23 @@ def file_system(path: str, **options: Any) -> tuple[Any, str]:
         how = "pip install -e '.[s3]'" if scheme == "s3" else "use a local path, or a URL whose package is installed"
         raise UserError(f"cannot open {shortened(path)}: {' '.join(str(error).split())}; {how}") from None
     return fs, str(bare)
+
+
+def kind_of_no_file(found: os.stat_result) -> str | None:
+    """What a local path leads to that is neither file nor folder, in words. Reading a pipe would wait for a writer for
+    ever, and a device has no end."""
+    return next((kind for is_kind, kind in _NO_FILES.items() if is_kind(found.st_mode)), None)
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Give what fails in the context the ``path`` that is written, as a write to a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 @dataclass(frozen=True)
@@ -149,11 +175,12 @@ class Directory:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
+            with writing(str(target)):
+                with open(temporary, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
 

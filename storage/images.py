@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib.util
 import io
 import re
-import stat
 import struct
 import warnings
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from storage.containers import Crop, Member
 from storage.errors import SightlineError, UserError
-from storage.files import file_system, is_url
+from storage.files import file_system, is_url, kind_of_no_file
 
 MAX_PIXELS = 178_956_970
 """Images above this are refused unread: Pillow's own limit for a decompression bomb, in pixels."""
@@ -48,13 +47,6 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVI
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 _QUOTED_BYTES = re.compile(r"""b(['"]).*\1""")
-
-_NO_FILES = {
-    stat.S_ISFIFO: "named pipe",
-    stat.S_ISSOCK: "socket",
-    stat.S_ISCHR: "device",
-    stat.S_ISBLK: "device",
-}
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -227,11 +219,10 @@ def local_path(uri: str) -> Path | None:
 
 
 def _stamp_local(path: Path) -> FileStamp:
-    """Stamp of a regular file. Reading a pipe would wait for a writer for ever, and a device has no end."""
+    """Stamp of a regular file."""
     found = path.stat()
-    for is_kind, kind in _NO_FILES.items():
-        if is_kind(found.st_mode):
-            raise _unreadable(f"is a {kind}, not an image: {path}")
+    if kind := kind_of_no_file(found):
+        raise _unreadable(f"is a {kind}, not a file: {path}")
     return FileStamp(found.st_size, found.st_mtime_ns)
 
 

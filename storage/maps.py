@@ -21,7 +21,7 @@ from scipy.special import expit
 from zarr.codecs import ZstdCodec
 
 from storage.errors import DamagedFile, SightlineError, UserError, said
-from storage.files import STORAGE_OPTIONS, Directory
+from storage.files import STORAGE_OPTIONS, Directory, writing
 
 CHUNK_ROWS = 32
 """Maps per Zarr chunk, the least that is read. An object of the array holds the chunks of one shard of the pipeline
@@ -209,7 +209,8 @@ class MapStore:
 
     def write(self, start: int, maps: NDArray[np.float32]) -> None:
         """Write maps (n, h, w) at rows ``start`` to ``start + n``."""
-        self._array[start : start + len(maps)] = maps.astype(np.float32)
+        with writing(str(self._array.store_path).removeprefix("file://")):
+            self._array[start : start + len(maps)] = maps.astype(np.float32)
 
     def read(self, rows: slice | Sequence[int], size: tuple[int, int] | None = None) -> NDArray[np.float32]:
         """Maps of ``rows``: the raw grid if ``size`` is None, else in [0, 1] at ``size`` = (height, width).

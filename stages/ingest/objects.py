@@ -89,8 +89,9 @@ def _of_class(record: Record, label: str | None, name: str = "") -> Record:
 def _around(box: Box, width: int, height: int, context: float) -> tuple[int, int, int, int]:
     """Whole pixels around a box and its context, within the image."""
     x, y = context * (box.x1 - box.x0), context * (box.y1 - box.y0)
-    left, top = max(0, math.floor(box.x0 - x)), max(0, math.floor(box.y0 - y))
-    return left, top, min(width, math.ceil(box.x1 + x)), min(height, math.ceil(box.y1 + y))
+    # Cut before they are rounded: corners of hundreds of digits have an infinite context.
+    left, top = math.floor(max(0, box.x0 - x)), math.floor(max(0, box.y0 - y))
+    return left, top, math.ceil(min(width, box.x1 + x)), math.ceil(min(height, box.y1 + y))
 
 
 def used_labels(records: Iterable[Record]) -> list[str]:

@@ -66,7 +66,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, {"write": "fsync", "replace": "replace"}[fault], fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/table.parquet'"):
         directory.write("table.parquet", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]
     assert directory.read("table.parquet") == b"old"

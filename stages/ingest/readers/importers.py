@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stages.ingest.boxes import as_number
 from stages.ingest.listing import Listing, split_of
-from stages.ingest.places import absolute, exists, is_folder, join, parent, relative
+from stages.ingest.places import absolute, exists, files_below, is_folder, join, parent, relative
 from stages.ingest.record import Box, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
-from storage.files import is_url
+from storage.files import is_url, kind_of_no_file
 from storage.images import ImageError, read_ends
 
 _KITTI_LABELS = r"(.*/)?(labels|label_2)/[^/]*\.txt"
@@ -48,6 +49,8 @@ class _Imported:
         try:
             with importer:
                 for uri, metadata, label in importer:
+                    if uri in places.values():
+                        continue  # the annotations themselves, where they lie among the images
                     # An importer of several kinds of annotation gives a dict of them.
                     found = label.get("detections") if isinstance(label, dict) else label
                     name = posixpath.basename(uri)
@@ -95,11 +98,11 @@ class KittiReader(_Imported):
             raise UserError(f"dataset.path: no labels/*.txt or label_2/*.txt below {self._root}; give their folder")
         for folder in sorted({posixpath.dirname(path) for path in labels}):
             images = "image_2" if posixpath.basename(folder) == "label_2" else "data"
+            data_path = self._images or join(self._root, join(posixpath.dirname(folder), images))
+            labels_path = join(self._root, folder)
+            _refuse_pipes(join(below, path) for below in (data_path, labels_path) for path in files_below(below))
             importer = KITTIDetectionDatasetImporter(
-                dataset_dir=self._root,
-                data_path=self._images or join(self._root, join(posixpath.dirname(folder), images)),
-                labels_path=join(self._root, folder),
-                include_all_data=True,
+                dataset_dir=self._root, data_path=data_path, labels_path=labels_path, include_all_data=True
             )
             inside = [path for path in labels if posixpath.dirname(path) == folder]
             places = {posixpath.splitext(posixpath.basename(path))[0]: join(self._root, path) for path in inside}
@@ -126,10 +129,18 @@ class CvatReader(_Imported):
             folder = join(self._root, posixpath.dirname(file)) if posixpath.dirname(file) else self._root
             beside = next((join(folder, name) for name in ("data", "images") if is_folder(join(folder, name))), folder)
             path = join(self._root, file)
+            _refuse_pipes([path])
             importer = CVATImageDatasetImporter(
                 dataset_dir=folder, data_path=self._images or beside, labels_path=path, include_all_data=True
             )
             yield from self._records(importer, {"": path}, split_of(file))
+
+
+def _refuse_pipes(paths: Iterable[str]) -> None:
+    """Raise UserError for a named pipe, socket or device, which an importer would read without end."""
+    for path in paths:
+        if os.path.exists(path) and (kind := kind_of_no_file(os.stat(path))):
+            raise UserError(f"dataset.path: {path} is a {kind}, not a file; remove it")
 
 
 def _cvat_files(listing: Listing) -> list[str]:

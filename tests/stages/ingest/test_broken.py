@@ -307,9 +307,9 @@ def make_socket(path: Path) -> None:
 
 PLACES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a folder": (lambda path: path.mkdir(), "is a folder, not an image"),
-    "a named pipe": (os.mkfifo, "is a named pipe, not an image"),
-    "a device": (lambda path: path.symlink_to("/dev/zero"), "is a device, not an image"),
-    "a socket": (make_socket, "is a socket, not an image"),
+    "a named pipe": (os.mkfifo, "is a named pipe, not a file"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "is a device, not a file"),
+    "a socket": (make_socket, "is a socket, not a file"),
     "a link to nowhere": (lambda path: path.symlink_to("gone.jpg"), "no such file"),
     "a link to itself": (lambda path: path.symlink_to(path.name), "cannot be read: Too many levels of symbolic links"),
 }
@@ -324,6 +324,31 @@ def test_what_is_no_file_is_a_status_and_no_hang(data: Path, name: str) -> None:
     _, row = take(data, path="m.csv", allow_outside=True)
     assert row["status"] == "unreadable"
     assert reason in row["reason"]
+
+
+def kitti_label(folder: Path) -> Path:
+    picture(folder / "image_2/b.jpg")
+    return folder / "label_2/b.txt"
+
+
+CONTAINERS: dict[str, tuple[str, Callable[[Path], Path]]] = {
+    "a tar": ("webdataset", lambda folder: folder / "b.tar"),
+    "Parquet": ("huggingface", lambda folder: folder / "b.parquet"),
+    "Arrow": ("huggingface", lambda folder: folder / "b.arrow"),
+    "a label file of KITTI": ("kitti", kitti_label),
+    "an image of KITTI": ("kitti", lambda folder: folder / "image_2/b.jpg"),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_pipe_that_stands_for_a_container_or_a_label_file_is_refused(tmp_path: Path, name: str) -> None:
+    reader, place = CONTAINERS[name]
+    picture(tmp_path / "data/image_2/a.jpg")
+    (tmp_path / "data/label_2").mkdir()
+    (tmp_path / "data/label_2/a.txt").write_text(f"cat 0 0 0 1 2 9 9{' 0' * 7}\n")
+    os.mkfifo(place(tmp_path / "data"))
+    with pytest.raises(UserError, match="is a named pipe, not a file"):
+        take(tmp_path / "data", reader=reader)
 
 
 # Boxes that no image has
@@ -347,6 +372,57 @@ def test_boxes_of_no_use_are_dropped_with_their_numbers(data: Path, boxes: str) 
     reason = BOXES[boxes]
     assert row["status"] == ("ok" if reason is None else "no_box")
     assert row["reason"] is None if reason is None else reason in row["reason"]
+
+
+@pytest.mark.parametrize("labels", ["image", "crop"])
+@pytest.mark.parametrize("digits", [100, 308, 400])
+def test_corners_of_hundreds_of_digits_are_cut_as_those_of_a_few_are(data: Path, digits: int, labels: str) -> None:
+    far = "9" * digits
+    (data / "m.csv").write_text(HEADER + f'a.jpg,cat,"[[-{far}, 0, {far}, 9]]"\n')
+    (row,) = take(data, path="m.csv", labels=labels)
+    if digits == 400:  # beyond a double
+        assert (row["status"], row["reason"]) == ("no_box", "box 1 (-inf, 0, inf, 9) is not finite")
+    else:
+        assert row["status"] == "ok"
+        assert row["boxes"] == [{"x0": 0, "y0": 0, "x1": 40, "y1": 9, "label": None}]
+
+
+LONG = "9" * 100
+
+
+def write_yolo(folder: Path) -> None:
+    (folder / "data.yaml").write_text("names: [cat]\ntrain: .\n")
+    (folder / "a.txt").write_text(f"0 0.5 0.5 {LONG} 0.5\n{LONG} 0.5 0.5 0.5 0.5\n")
+    picture(folder / "b.jpg")  # a set of one such box would be taken for one of pixels
+    (folder / "b.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+
+
+def write_coco(folder: Path) -> None:
+    (folder / "l.json").write_text(annotated(bbox=["W", 0, "W", 9]).replace('"W"', LONG))
+
+
+def write_voc(folder: Path) -> None:
+    corners = f"<xmin>-{LONG}</xmin><ymin>1</ymin><xmax>{LONG}</xmax><ymax>9</ymax>"
+    size = f"<size><width>{LONG}</width><height>{LONG}</height></size>"
+    (folder / "a.xml").write_text(
+        f"<annotation>{size}<object><name>cat</name><bndbox>{corners}</bndbox></object></annotation>"
+    )
+
+
+LONG_NUMBERS: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    "yolo": (write_yolo, "ok", "line 2 is of class '999"),
+    "coco": (write_coco, "no_box", "box 1 (1e+100, 0, 2e+100, 9) lies outside the image of 40 x 30"),
+    "voc": (write_voc, "ok", ""),
+}
+
+
+@pytest.mark.parametrize("reader", LONG_NUMBERS)
+def test_numbers_of_a_hundred_digits_end_no_reader(data: Path, reader: str) -> None:
+    write, status, reason = LONG_NUMBERS[reader]
+    write(data)
+    row, *_ = take(data, reader=reader)
+    assert row["status"] == status
+    assert reason in (row["reason"] or "")
 
 
 # Detection formats
