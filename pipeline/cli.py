@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.asking import compare, query, report, sanity, verify
+from pipeline.commands.asking import compare, query, report, reproduce, sanity, verify
 from pipeline.commands.machine import demo, doctor
 from pipeline.commands.reviewing import annotate, app, export, reviews
 from pipeline.commands.running import check, init, run
@@ -24,7 +24,7 @@ sightline = typer.Typer(
 )
 for command in (
     *(run, init, check),
-    *(query, compare, sanity, verify, report),
+    *(query, compare, sanity, verify, reproduce, report),
     *(app, reviews, export, annotate),
     *(demo, doctor),
 ):

@@ -32,6 +32,25 @@ def environment() -> dict[str, str | None]:
     return {"sightline": _code(), "python": ".".join(platform.python_version_tuple()[:2]), **versions}
 
 
+def circumstances(device: str, threads: int | None) -> dict[str, str]:
+    """What the bytes of a map can depend on beside settings, images and weights, by name.
+
+    ``device`` is ``cpu`` or torch's name of another. ``threads``: those that a worker computes with, None where workers
+    elsewhere decide.
+    """
+    import torch
+
+    gpu = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"
+    return {
+        "code": _code(),
+        "python": platform.python_version(),
+        **{name: version(name) or "none" for name in _PACKAGES},
+        "device": gpu,
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "threads": "unknown" if threads is None else str(threads),
+    }
+
+
 def _code() -> str:
     digest = hashlib.sha256()
     for name in _OURS:

@@ -19,7 +19,7 @@ from rich.console import Console
 from pipeline.check import load, try_images
 from pipeline.cluster import connect
 from pipeline.config import Config
-from pipeline.environment import version
+from pipeline.environment import circumstances, version
 from pipeline.progress import Progress
 from pipeline.shards import Outcomes, make_shards, score_shards
 from pipeline.show.console import styled
@@ -28,6 +28,7 @@ from stages.audit.truth import read_truth
 from stages.explain.donors import settle_donors
 from stages.explain.explain import ShardReport
 from stages.explain.methods.methods import NULLS, optimizes
+from stages.explain.network.device import pick_device
 from stages.explain.network.model import Classifier
 from stages.explain.other_methods import OtherMethods, settle_other_methods
 from stages.explain.plan import (
@@ -303,11 +304,14 @@ def _info(
     timings: Timings,
     reports: list[ShardReport],
 ) -> RunInfo:
+    local = config.cluster.resolved() == "local"
+    workers, threads = config.cluster.layout() if local else (None, None)
     explained = Explained(
         images=sum(report.samples for report in reports),
         seconds=timings.seconds.get("explain", 0.0),
         device=plan.device,
-        workers=config.cluster.layout()[0] if config.cluster.resolved() == "local" else None,
+        workers=workers,
+        made_with=circumstances(str(pick_device(plan.device)), threads),
     )
     return RunInfo(
         config=config.model_dump(mode="json"),

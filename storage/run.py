@@ -58,6 +58,9 @@ class Explained:
     device: str = ""
     workers: int | None = None
     """Worker processes on this machine; None where they run elsewhere."""
+    made_with: Mapping[str, str] = field(default_factory=dict)
+    """What the bytes of maps can depend on beside settings and images: versions, a digest of the code, the device and
+    the threads, by name."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Commands about a finished run: ``query``, ``compare``, ``sanity``, ``verify``, ``report``."""
+"""Commands about a finished run: ``query``, ``compare``, ``sanity``, ``verify``, ``reproduce``, ``report``."""
 
 from __future__ import annotations
 
@@ -163,6 +163,29 @@ def verify(run: RunPath) -> None:
     if found:
         raise SightlineError(f"{len(found)} damaged files in {run}; run the pipeline again to make what was removed")
     console.print(f"{run}: every file is what was written")
+
+
+def reproduce(
+    run: RunPath,
+    shards: Annotated[int, typer.Option(help="Shards to make again, a seeded choice.")] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of that choice.")] = 0,
+) -> None:
+    """Make some shards of a run again, and say whether maps and tables agree to the byte; exit status 1 if not.
+
+    Images, model, settings, device and threads are those that the run records. Where bytes differ it says how much,
+    and what of the recorded circumstances (code, versions, device, threads, weights, images) changed since. Writes
+    nothing to the run.
+    """
+    from pipeline.progress import Progress
+    from pipeline.reproduce import reproduce as make_again
+    from pipeline.show.reproduction import print_reproduction, said_in_short
+    from storage import Run
+
+    with Progress(console, "reproduce", "shards") as progress:
+        found = make_again(Run.open(run), shards, seed, progress.update)
+    print_reproduction(found, console)
+    if found.differing:
+        raise SightlineError(said_in_short(found))
 
 
 def report(
