@@ -62,9 +62,12 @@ score: {box_accuracy: false}
 
 COLUMNS = (
     "p_label", "p_full", "p_box", "p_context", "p_crop", "p_crop_outside", "p_hide_context", "iou_best", "energy_in",
-    "pred_prob",
+    "pred_prob", "p_blank", "p_hide_far", "p_hide_context_neutral",
 )  # fmt: skip
-RULES = ("label_suspect", "missing_box", "wrong_but_on_object", "misses_box")
+RULES = ("label_suspect", "missing_box", "box_suspect", "wrong_but_on_object", "misses_box")
+
+NOT_TOO_LARGE = ("box_moved", "box_shrunk")
+"""Faults of boxes that leave some of the object outside."""
 
 QUALITIES = ("normalized_margin", "self_confidence")
 """cleanlab's scores of a label's quality that its documentation recommends for classification."""
@@ -189,12 +192,19 @@ def rankings(case: Case) -> dict[str, dict[str, Floats]]:
         "1 - IoU of the map's box": 1 - p["iou_best"],
         "1 - energy in the boxes": 1 - p["energy_in"],
         "p_context - p_box": p["p_context"] - p["p_box"],
+        "p_crop_outside - p_box": p["p_crop_outside"] - p["p_box"],
+        "p_hide_far - max(p_box, p_hide_context_neutral)": p["p_hide_far"]
+        - np.fmax(p["p_box"], p["p_hide_context_neutral"]),
         "p_crop - p_box": p["p_crop"] - p["p_box"],
         "p_full - p_hide_context": p["p_full"] - p["p_hide_context"],
         "(1 - IoU) p_crop": (1 - p["iou_best"]) * p["p_crop"],
     }
-    dropped = {"p_crop_outside": p["p_crop_outside"], "p_context": p["p_context"]}
-    return {"labels": labels, "boxes": boxes, "box_dropped": dropped}
+    dropped = {
+        "p_crop_outside": p["p_crop_outside"],
+        "(p_crop_outside - p_blank) / (1 - p_blank)": (p["p_crop_outside"] - p["p_blank"]) / (1 - p["p_blank"]),
+        "p_context": p["p_context"],
+    }
+    return {"labels": labels, "boxes": boxes, "not too large": boxes, "box_dropped": dropped}
 
 
 def _cleanlab(case: Case) -> dict[str, Floats]:
@@ -224,7 +234,7 @@ def confident_joint(case: Case) -> Bools:
 
 def tables(case: Case) -> str:
     """Markdown of all tables."""
-    wanted = {"labels": LABELS, "boxes": BOXES, "box_dropped": ("box_dropped",)}
+    wanted = {"labels": LABELS, "boxes": BOXES, "not too large": NOT_TOO_LARGE, "box_dropped": ("box_dropped",)}
     lines = [
         f"{len(case.fault)} pictures: {int(case.clean.sum())} clean, {int(case.shortcut.sum())} shortcuts, "
         + ", ".join(f"{int((case.fault == fault).sum())} {fault}" for fault in FAULTS),
@@ -261,6 +271,8 @@ def decisions(case: Case) -> list[tuple[str, str, Bools]]:
         ("`wrong_but_on_object`", "labels", case.found["wrong_but_on_object"]),
         ("confident learning", "labels", confident_joint(case)),
         ("`missing_box`", "box_dropped", case.found["missing_box"]),
+        ("`box_suspect`", "boxes", case.found["box_suspect"]),
+        ("`box_suspect`", "not too large", case.found["box_suspect"]),
         ("`misses_box`", "boxes", case.found["misses_box"]),
     ]
 

@@ -58,14 +58,21 @@ def audit(run: Run, settings: AuditSettings) -> AuditReport:
         rules, thresholds = rules_of(settings, columns), settings.thresholds()
         cues = find_cues(run, connection, method, settings)
         sampled = sampling(connection, method, settings.cue_drop)
-        found = (finding for rule in rules for finding in apply(rule, connection, method, thresholds))
+        grouped = cue_table(cues, method, settings)
+        in_cues = _members_of_strong(cues, grouped)
+        found = (
+            finding
+            for rule in rules
+            for finding in apply(rule, connection, method, thresholds)
+            if not (rule.unless_cue and finding["sample_id"] in in_cues)
+        )
         findings = _findings(found, cues)
         flags = count_flags(connection, findings)
         wanted = f"{', '.join(COLUMNS)}, {flag_condition(settings)} AS relies"
         sql = f"SELECT {wanted} FROM audit_targets WHERE method = ? ORDER BY label, row, target"
         rankings = rank_classes(run, method)
         classes = class_table(_records(connection.execute(sql, [method])), flags, settings, rankings)
-    tables = {"cues": cue_table(cues, method, settings), "findings": findings, "classes": classes}
+    tables = {"cues": grouped, "findings": findings, "classes": classes}
     for name, table in tables.items():
         run.write_table(name, table)
     return AuditReport(method, **tables, sampled=sampled)
@@ -123,6 +130,12 @@ def apply(
                 "evidence": json.dumps({name: _number(record["found"][name]) for name in rule.evidence}),
                 "cue_id": None,
             }
+
+
+def _members_of_strong(cues: Iterable[Cue], table: pa.Table) -> set[str]:
+    """Samples in the cues that ``table``, of the same cues, does not call weak."""
+    strong = {row["cue_id"] for row in table.select(["cue_id", "weak"]).to_pylist() if row["weak"] is None}
+    return {member.sample_id for cue in cues if cue.cue_id in strong for member in cue.members}
 
 
 def _findings(found: Iterator[dict[str, Any]], cues: Iterable[Cue]) -> pa.Table:

@@ -35,6 +35,8 @@ class Rule:
     evidence: tuple[str, ...]
     reason: str
     targets: tuple[str, ...] = ("label",)
+    unless_cue: bool = False
+    """Whether it is left out of samples in a cue that is not weak: what lies outside is known to recur there."""
 
     def condition(self, thresholds: Mapping[str, float]) -> str:
         """``when`` with the thresholds filled in; raises UserError for a threshold that does not exist."""
@@ -73,6 +75,8 @@ _EFFECT = (
     "p_transplant_null", "p_blank", "drop_outside", "drop_random", "p_hide_outside", "p_hide_random", "hide_locator",
     "energy_lift",
 )  # fmt: skip
+_BESIDE = "greatest(p_crop_outside - p_box, p_hide_far - greatest(p_box, p_hide_context_neutral))"
+"""What the class has beside the boxes and not in them."""
 _PLACE = ("pointing_hit", "energy_in", "box_area_frac", "energy_lift", "drop_outside")
 
 FLAG = "relies_on_outside"
@@ -131,16 +135,37 @@ RULES: tuple[Rule, ...] = (
         kind="description",
         title="Something outside the boxes looks like the class",
         meaning=(
-            "The part outside the boxes that lights up most is taken for the class when it is shown alone. If the "
-            "object is there, its box is missing; if not, the class is known by its surroundings."
+            "The part outside the boxes that lights up most is taken for the class when it is shown alone, by far more "
+            "than an empty picture is, and no cue holds the image. If the object is there, its box is missing; if not, "
+            "the class is known by its surroundings."
         ),
-        when="p_crop_outside >= {missing_box} AND pred_crop_outside = explain_class_index",
+        when=("p_crop_outside - p_blank >= {missing_box} * (1 - p_blank) AND pred_crop_outside = explain_class_index"),
         severity="p_crop_outside",
-        evidence=("p_crop_outside", "crop_outside_box", "p_full", *_PLACE),
+        evidence=("p_crop_outside", "p_blank", "crop_outside_box", "p_full", *_PLACE),
         reason=(
             "the part outside the boxes that lights up most, shown alone, is taken for {target_label} with p "
-            "{p_crop_outside}; p on the whole view is {p_full}, and hiding something outside costs {drop_outside}"
+            "{p_crop_outside}; p on an empty view is {p_blank}, on the whole view {p_full}, and hiding something "
+            "outside costs {drop_outside}"
         ),
+        unless_cue=True,
+    ),
+    Rule(
+        id="box_suspect",
+        kind="description",
+        title="The box may be in the wrong place",
+        meaning=(
+            "The class is seen beside the box and not in it, and no cue holds the image: the part outside that lights "
+            "up most gives more of it than the box does, or the box gives it only with 16 px more on each side. Look "
+            "whether the box lies on the object; one that is too large is not found."
+        ),
+        when=f"{_BESIDE} >= {{box_suspect}}",
+        severity=_BESIDE,
+        evidence=("p_box", "p_crop_outside", "p_hide_far", "p_hide_context_neutral", "p_full", *_PLACE),
+        reason=(
+            "shown alone, the boxes have p({target_label}) {p_box} and the part outside that lights up most "
+            "{p_crop_outside}; with 16 px around the boxes left as they are, and the rest blurred, p is {p_hide_far}"
+        ),
+        unless_cue=True,
     ),
     Rule(
         id="label_suspect",

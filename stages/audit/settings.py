@@ -54,8 +54,11 @@ class AuditSettings:
     """A locator finds something outside the boxes where hiding it costs this much of p."""
     needs_context: float = 0.5
     """The class needs what surrounds the boxes from this drop of p on, when all of that is hidden."""
-    missing_box: float = 0.5
-    """The part outside the boxes looks like the class from this probability, shown alone."""
+    missing_box: float = 0.8
+    """The part outside the boxes looks like the class from this probability, shown alone: as a share of what an empty
+    view leaves to gain."""
+    box_suspect: float = 0.4
+    """A box is suspect where the class has this much more of p beside the box than in it."""
     confident: float = 0.8
     """A prediction is confident from this probability."""
     suspect_label: float = 0.1

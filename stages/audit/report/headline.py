@@ -78,6 +78,7 @@ def next_steps(contents: Contents) -> tuple[Step, ...]:
         f"{counts[rule]} {one if counts[rule] == 1 else several}"
         for rule, one, several in (
             ("missing_box", "image that may lack a box", "images that may lack a box"),
+            ("box_suspect", "box that may be in the wrong place", "boxes that may be in the wrong place"),
             ("label_suspect", "suspect label", "suspect labels"),
         )
         if counts.get(rule)

@@ -22,6 +22,8 @@ QUIET = {
     "pred_index": 0,
     "pred_prob": 0.9,
     "p_full": 0.9,
+    "p_box": 0.88,
+    "p_blank": 0.2,
     "p_hide_outside": 0.88,
     "p_hide_random": 0.89,
     "p_hide_context": 0.55,

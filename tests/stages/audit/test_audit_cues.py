@@ -105,6 +105,20 @@ def test_a_cue_is_weak_that_costs_less_than_a_flag_needs_or_looks_no_more_alike_
     assert common["weak"] == "its images are no more alike than others are"
 
 
+def test_what_is_a_cue_is_neither_a_missing_box_nor_a_box_in_the_wrong_place(build) -> None:
+    outside = {"p_crop_outside": 0.95, "pred_crop_outside": 1, "p_box": 0.1}
+    stickers = [{**row, **outside} for row in STICKERS]
+    alone = {**sample("object.jpg", [0.1] * CHANNELS, label="cat", class_index=1), **outside}
+    findings = audit(build(*stickers, alone, *PLAIN), AuditSettings()).findings.to_pylist()
+    assert {row["sample_id"] for row in findings if row["rule"] == "missing_box"} == {"object.jpg"}
+    assert {row["sample_id"] for row in findings if row["rule"] == "box_suspect"} == {"object.jpg"}
+    # Tapes that cost less than a flag needs are a weak cue, which may be none.
+    cheap = [{**row, **outside, "pred_crop_outside": 2} for row in group("tape", 1, 6, drop_outside=0.15)]
+    weak = [{**row, "label": "dog", "class_index": 2} for row in cheap]
+    findings = audit(build(*STICKERS, *weak, *PLAIN, name="weak"), AuditSettings()).findings.to_pylist()
+    assert len({row["sample_id"] for row in findings if row["rule"] == "missing_box"}) == 6
+
+
 def test_weak_cues_are_folded_away_in_the_summary(build) -> None:
     run = build(*STICKERS, *group("tape", 1, 6, drop_outside=0.15), *PLAIN)
     strong, weak = cues_of(run)

@@ -84,21 +84,42 @@ def test_a_class_that_is_lost_without_its_surroundings_needs_them_unless_they_ar
 
 
 def test_something_outside_that_passes_for_the_class_alone_may_be_a_missing_box(build) -> None:
-    seen = {"p_crop_outside": 0.8, "pred_crop_outside": 0, "crop_outside_box": {"x0": 1, "y0": 2, "x1": 3, "y1": 4.5}}
+    # An empty view has .2: four fifths of what that leaves are .64, so .84 is the least.
+    seen = {"p_crop_outside": 0.85, "pred_crop_outside": 0, "crop_outside_box": {"x0": 1, "y0": 2, "x1": 3, "y1": 4.5}}
     run = build(
         {**seen, "p_full": 0.9, "drop_outside": 0.05},
-        {**seen, "p_crop_outside": 0.49},
+        {**seen, "p_crop_outside": 0.83},
+        {**seen, "p_crop_outside": 0.85, "p_blank": 0.3},
         {**seen, "pred_crop_outside": 1},
         {**seen, "target": "predicted"},
     )
     (finding,) = audit(run, AuditSettings()).findings.to_pylist()
     assert (finding["sample_id"], finding["rule"], finding["kind"]) == ("0.jpg", "missing_box", "description")
-    assert finding["severity"] == pytest.approx(0.8)
+    assert finding["severity"] == pytest.approx(0.85)
     assert finding["reason"] == (
-        "the part outside the boxes that lights up most, shown alone, is taken for mug with p .80; "
-        "p on the whole view is .90, and hiding something outside costs .05"
+        "the part outside the boxes that lights up most, shown alone, is taken for mug with p .85; "
+        "p on an empty view is .20, on the whole view .90, and hiding something outside costs .05"
     )
     assert json.loads(finding["evidence"])["crop_outside_box"] == {"x0": 1, "y0": 2, "x1": 3, "y1": 4.5}
+
+
+def test_a_box_is_suspect_that_the_class_is_seen_beside_and_not_in(build) -> None:
+    run = build(
+        {"p_box": 0.25, "p_crop_outside": 0.75, "p_hide_far": 0.5},  # the part outside has .5 more of it
+        {"p_box": 0.25, "p_hide_context_neutral": 0.5, "p_hide_far": 0.95},  # .45 more with a rim of 16 px
+        {"p_box": 0.25, "p_hide_context_neutral": 0.6, "p_hide_far": 0.95},  # .35: in one colour the box is enough
+        {"p_box": 0.9, "p_crop_outside": 0.95},
+    )
+    findings = audit(run, AuditSettings()).findings.to_pylist()
+    assert [(row["sample_id"], row["rule"], row["kind"]) for row in findings] == [
+        ("0.jpg", "box_suspect", "description"),
+        ("1.jpg", "box_suspect", "description"),
+    ]
+    assert [row["severity"] for row in findings] == pytest.approx([0.5, 0.45])
+    assert findings[0]["reason"] == (
+        "shown alone, the boxes have p(mug) .25 and the part outside that lights up most .75; "
+        "with 16 px around the boxes left as they are, and the rest blurred, p is .50"
+    )
 
 
 def test_the_reason_says_in_words_what_the_surroundings_are_worth(build) -> None:
