@@ -205,7 +205,8 @@ class FiftyOneReader(_Labelled):
         for field in fields:
             inside = ("label",) if kinds[field] == "Classification" else _OF_DETECTIONS
             wanted += [f"{field}.{name}" for name in inside]
-        columns = dict(zip(wanted, self._samples.values(wanted), strict=True))
+        # As they are stored, masks are compressed; as arrays those of a million objects would fill the memory.
+        columns = dict(zip(wanted, self._samples.values(wanted, _raw=True), strict=True))
         for number, path in enumerate(columns["filepath"]):
             sample: dict[str, Any] = {
                 "tags": columns["tags"][number],

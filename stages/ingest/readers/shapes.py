@@ -95,7 +95,7 @@ class Patch:
     """Pixels that are stretched over the object's box, FiftyOne's instance mask."""
 
     pixels: Any
-    """An array (h, w), such an array as FiftyOne exports it, or the path of a picture of it."""
+    """An array (h, w) as FiftyOne stores it (zlib of NumPy's format) or exports it, or the path of a picture of it."""
 
     def drawn(self, box: Box, width: int, height: int) -> ObjectMask:
         """The pixels of an image of ``width`` x ``height``: those whose centre the patch holds."""
@@ -190,13 +190,12 @@ def _file(uri: str) -> ObjectMask:
         raise ShapeError(f"{uri} cannot be used: {error.reason}") from None
 
 
-def _array(pixels: Any) -> ObjectMask:
-    if isinstance(pixels, Mapping):
-        try:
-            content = zlib.decompress(base64.b64decode(pixels["$binary"]["base64"]))
-            pixels = np.load(io.BytesIO(content), allow_pickle=False)
-        except (KeyError, TypeError, ValueError, EOFError, binascii.Error, zlib.error) as error:
-            raise ShapeError(f"cannot be decoded: {shortened(str(error))}") from None
+def _array(stored: Any) -> ObjectMask:
+    try:
+        packed = stored if isinstance(stored, bytes) else base64.b64decode(stored["$binary"]["base64"])
+        pixels = np.load(io.BytesIO(zlib.decompress(packed)), allow_pickle=False)
+    except (KeyError, TypeError, ValueError, EOFError, binascii.Error, zlib.error) as error:
+        raise ShapeError(f"cannot be decoded: {shortened(str(error))}") from None
     if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or not pixels.size:
         raise ShapeError(f"is no array of rows and columns: {quoted(getattr(pixels, 'shape', pixels))}")
     return np.asarray(pixels != 0)

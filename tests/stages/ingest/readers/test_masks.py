@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
 from stages.ingest.ingest import ingest
+from stages.ingest.readers.shapes import Patch, ShapeError
 from stages.ingest.recognise import open_dataset
+from stages.ingest.record import Box
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError
 from storage.run import Run
@@ -38,6 +42,13 @@ def samples(folder: Path, settings: DatasetSettings, told: list[str] | None = No
 
 def picture(folder: Path, name: str = "a.png") -> None:
     Image.new("RGB", (WIDTH, HEIGHT), "gray").save(folder / name)
+
+
+def packed(array: np.ndarray) -> bytes:
+    """An array as FiftyOne stores it."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return zlib.compress(buffer.getvalue())
 
 
 def rectangle(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
@@ -280,3 +291,26 @@ class TestFiftyOne:
             assert np.array_equal(own_mask(cat), theirs)
             assert np.array_equal(own_mask(cat), L_SHAPE)
             assert np.array_equal(own_mask(dog), stretched)
+
+
+class TestPatches:
+    @pytest.mark.parametrize(
+        ("stored", "fault"),
+        [
+            ({"$binary": {"base64": "!"}}, "cannot be decoded"),
+            ({"$oid": "1"}, "cannot be decoded"),
+            ([[0, 1]], "cannot be decoded"),
+            (zlib.compress(b"no array"), "cannot be decoded"),
+            (packed(np.zeros((2, 2, 3))), r"is no array of rows and columns: \(2, 2, 3\)"),
+            (packed(np.zeros((2, 2))), "covers no pixel"),
+        ],
+    )
+    def test_what_is_no_instance_mask_is_told(self, stored: Any, fault: str) -> None:
+        with pytest.raises(ShapeError, match=fault):
+            Patch(stored).drawn(Box(0, 0, 10, 10), WIDTH, HEIGHT)
+
+    def test_a_mask_of_a_box_beyond_the_image_is_cut_with_it(self) -> None:
+        drawn = Patch(packed(SMALL)).drawn(Box(-5, -5, 15, 10), WIDTH, HEIGHT)
+        whole = np.kron(SMALL, np.ones((5, 5))).astype(bool)
+        assert np.array_equal(drawn[:10, :15], whole[5:, 5:])
+        assert drawn.sum() == whole[5:, 5:].sum()
