@@ -247,8 +247,8 @@ class _Cards:
             self._progress(self.done, self._total)
         probabilities = (
             ("nothing hidden", row["p_full"]),
-            ("dashed part hidden", row["p_hide_outside"]),
-            ("random part hidden", row["p_hide_random"]),
+            ("costliest tenth hidden", row["p_hide_outside"]),
+            ("random tenth hidden", row["p_hide_random"]),
             ("all outside in one colour", row["p_hide_context_neutral"]),
             ("another object there", row["p_transplant"]),
         )
