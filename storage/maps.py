@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import zarr
@@ -22,6 +22,10 @@ from zarr.codecs import ZstdCodec
 
 from storage.errors import DamagedFile, SightlineError, UserError, said
 from storage.files import STORAGE_OPTIONS, Directory, writing
+from storage.tables import SCHEMAS, decode
+
+if TYPE_CHECKING:
+    import xarray
 
 CHUNK_ROWS = 32
 """Maps per Zarr chunk, the least that is read. An object of the array holds the chunks of one shard of the pipeline
@@ -126,8 +130,8 @@ class MapStore:
     Zarr's sharding codec makes the chunks of a shard one object. Arrays of earlier versions have an object a chunk.
     """
 
-    def __init__(self, array: zarr.Array) -> None:
-        self._array = array
+    def __init__(self, array: zarr.Array, directory: Directory) -> None:
+        self._array, self._directory = array, directory
 
     @classmethod
     def create(
@@ -161,7 +165,7 @@ class MapStore:
         elif array.shape[0] < rows:
             array.resize((rows, *grid))
         array.attrs.update(asdict(attributes))
-        return cls(array)
+        return cls(array, directory)
 
     @staticmethod
     def fits(directory: Directory, attributes: MapAttributes, grid: tuple[int, int], shard: int = CHUNK_ROWS) -> bool:
@@ -194,7 +198,7 @@ class MapStore:
                 f"{directory.url_of(f'maps.zarr/{name}/zarr.json')} cannot be read: {said(error)}; `sightline run "
                 "CONFIG` makes it and its maps again"
             ) from None
-        return cls(array)
+        return cls(array, directory)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -241,6 +245,37 @@ class MapStore:
     def view_size(self) -> tuple[int, int]:
         """(height, width) of the network's input, px."""
         return self.attributes.size, self.attributes.size
+
+    def to_xarray(self) -> xarray.DataArray:
+        """The raw maps (row, y, x), read where they are computed with, NaN where none was made.
+
+        Coordinates: ``sample_id`` of each row; ``y`` and ``x`` of the cells' centres, px of the view. The attributes
+        are those of the maps. Needs the extra ``notebook``.
+        """
+        import dask.array
+
+        try:
+            import xarray
+        except ImportError:
+            raise UserError("to_xarray needs xarray: pip install -e '.[notebook]'") from None
+        rows, height, width = self.shape
+        samples = decode(self._directory.read("samples.parquet"), ("row", "sample_id"), None, SCHEMAS["samples"])
+        ids = np.full(rows, "", dtype=object)
+        for row, sample_id in zip(samples["row"].to_pylist(), samples["sample_id"].to_pylist(), strict=True):
+            if row < rows:
+                ids[row] = sample_id
+        view_height, view_width = self.view_size
+        return xarray.DataArray(
+            dask.array.from_zarr(self._array),
+            dims=("row", "y", "x"),
+            coords={
+                "sample_id": ("row", ids),
+                "y": (np.arange(height) + 0.5) * view_height / height,
+                "x": (np.arange(width) + 0.5) * view_width / width,
+            },
+            attrs=asdict(self.attributes),
+            name="saliency",
+        )
 
     def checksum(self, start: int, stop: int) -> str:
         """SHA-256 of the raw region of rows ``start`` to ``stop``."""
