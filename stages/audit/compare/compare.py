@@ -248,12 +248,20 @@ def _differences(a: _Source, b: _Source) -> tuple[Difference, ...]:
 
 def _notes(a: _Source, b: _Source) -> tuple[str, ...]:
     asked = [source.info.section("explain") for source in (a, b)]
-    return tuple(
+    more_proposals = tuple(
         f"explain.{name} is on in {'A' if of_a else 'B'} alone: its drop_outside is the largest of more proposals, "
         "and higher for that reason"
         for name in ("outside", "scan")
         for of_a, of_b in [[bool(settings.get(name)) for settings in asked]]
         if of_a != of_b
+    )
+    changed = {difference.key for difference in _differences(a, b)}
+    if "weights_digest" not in changed or not changed & {"model.mean", "model.std"}:
+        return more_proposals
+    # The digest is of all buffers, which mean and std are.
+    return (
+        *more_proposals,
+        "model.mean or std changed, and weights_digest covers both: it alone does not say that the weights changed",
     )
 
 

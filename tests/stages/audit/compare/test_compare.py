@@ -254,6 +254,19 @@ def test_a_locator_on_one_side_alone_is_noted(pair, name) -> None:
     assert f"explain.{name} is on in B alone" in note
 
 
+def test_another_mean_is_told_and_not_taken_for_other_weights(pair) -> None:
+    a, b = pair([{}], [{}])
+    for run, mean in ((a, [0.5, 0.5, 0.5]), (b, [0.4, 0.5, 0.6])):
+        run.write_info(RunInfo(config={"model": {"mean": mean}}))
+        change_maps(run, weights_digest=str(mean))
+    comparison = compare(a, b)
+    assert [entry.key for entry in comparison.differences] == ["model.mean", "weights_digest"]
+    (note,) = comparison.notes
+    assert note.startswith("model.mean or std changed")
+    b.write_info(RunInfo(config={"model": {"mean": [0.5, 0.5, 0.5]}}))
+    assert compare(a, b).notes == ()
+
+
 def test_a_resize_that_squash_does_not_use_may_differ(pair) -> None:
     runs = pair([{}], [{}])
     for run, resize in zip(runs, (256, 300), strict=True):
