@@ -97,15 +97,17 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     with only_writer(run.directory, partial(_tell, console)):
         _discard_unreadable(run, console)
         samples = _ingest(dataset, run, classifier, console, timings)
-        if not run.methods():
-            _check(config, classifier, samples, force, console, timings)
+        if run.methods():
+            misfed = _misfed_before(run, config, classifier)
+        else:
+            misfed = _check(config, classifier, samples, force, console, timings)
         plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
         with ExitStack() as stack:
             workers = cache(partial(_start_workers, config, stack, console, timings))  # where there is work for them
             reports = _explain(config, plan, samples, pending, workers, console, timings)
             _score(config, run, len(reports), workers, console, timings)
         _audit(config, run, console, timings)
-        run.write_info(_info(run, config, plan, samples, timings, reports))
+        run.write_info(_info(run, config, plan, samples, timings, reports, misfed))
     return run
 
 
@@ -125,16 +127,31 @@ def _ingest(dataset: Dataset, run: Run, classifier: Classifier, console: Console
 
 def _check(
     config: Config, classifier: Classifier, samples: pa.Table, force: bool, console: Console, timings: Timings
-) -> None:
-    """Before the first map: is the classifier right on a few images, or would it be if it were fed another way?"""
+) -> str:
+    """Before the first map: is the classifier right on a few images, or would it be if it were fed another way?
+
+    Returns what is doubtful, empty where nothing is. Raises UserError for what cannot be right, unless ``force``.
+    """
     rows = samples.select(["uri", "digest", "status", "class_index"]).to_pylist()
     with timings.measure("check"):
         trial = try_images(classifier, config, choose_images(rows, _TRIED, config.dataset.seed), console)
     if trial is None or trial.warning is None:
-        return
+        return ""
     if trial.cannot_be_right and not force:
         raise UserError(f"{trial.warning}; `sightline check CONFIG` shows more, and --force runs it as it is")
     console.print(styled("[yellow]check[/]    {}", trial.warning))
+    return trial.warning
+
+
+def _misfed_before(run: Run, config: Config, classifier: Classifier) -> str:
+    """What :func:`_check` found when the run began, if the same network is fed in the same way now."""
+    former, now = run.info, config.model_dump(mode="json")
+    same = (
+        all(former.section(name) == now[name] for name in ("model", "view"))
+        and former.weights_digest == classifier.digest()
+        and run.class_names() == classifier.class_names
+    )
+    return former.misfed if same else ""
 
 
 def _plan(
@@ -303,7 +320,9 @@ def _info(
     samples: pa.Table,
     timings: Timings,
     reports: list[ShardReport],
+    misfed: str,
 ) -> RunInfo:
+    former = run.info
     local = config.cluster.resolved() == "local"
     workers, threads = config.cluster.layout() if local else (None, None)
     explained = Explained(
@@ -318,10 +337,11 @@ def _info(
         versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         weights_digest=plan.weights_digest,
         layer=str(plan.layer),
-        optimizer=_optimizer(plan) if optimizes(plan.explain.method) else run.info.optimizer,
+        optimizer=_optimizer(plan) if optimizes(plan.explain.method) else former.optimizer,
         dataset_digest=_dataset_digest(samples),
         timings=timings.seconds,
-        explained=explained if reports else run.info.explained,
+        explained=explained if reports else former.explained,
+        misfed=misfed,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

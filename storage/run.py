@@ -79,6 +79,8 @@ class RunInfo:
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds by stage, of the last run."""
     explained: Explained = Explained()
+    misfed: str = ""
+    """What passes on a few images, before the first map, found wrong with how the classifier is fed, in a sentence."""
     finished: str = ""
     """When the last run ended, ISO 8601, UTC."""
 

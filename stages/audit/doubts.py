@@ -54,7 +54,9 @@ def doubts(run: Run, method: str) -> tuple[str, ...]:
         scored if scored and status == "ok" else status for _, status, _, scored, measured, _ in images if not measured
     ]
     unknown = Counter(label for label, status, *_ in images if status == "no_class")
+    misfed = run.info.misfed
     return (
+        *([f"{misfed[0].upper()}{misfed[1:]}"] if misfed else []),
         *_near_chance([label for label, _ in judged], sum(correct for _, correct in judged)),
         *_left_out(sum(elsewhere for *_, elsewhere in images), len(images)),
         *_coarse(run, method),

@@ -86,9 +86,15 @@ def test_a_run_that_cannot_be_right_stops_before_its_first_map_and_force_overrul
     status, out, err = command("run", config, "--force")
     assert status == 0, err
     assert "check    accuracy is 0.0%" in out
+    told = "doubt       Accuracy is 0.0% [0.0, 19.4] (0 of 16) as configured, and 100.0%"
+    assert told in out
     status, out, _ = command("run", config)  # it has maps now, and nothing is tried again
     assert status == 0
     assert "check    " not in out
+    assert told in out
+    status, out, err = command("run", configured())  # with the order of classes that it was told to set
+    assert status == 0, err
+    assert told not in out
 
 
 def test_a_run_is_quiet_about_a_config_that_is_right(command, configured):

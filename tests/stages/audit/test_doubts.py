@@ -11,7 +11,7 @@ from stages.audit.audit import audit
 from stages.audit.doubts import doubts
 from stages.audit.settings import AuditSettings
 from storage.maps import MapAttributes
-from storage.run import Run
+from storage.run import Run, RunInfo
 from tests.stages.audit.conftest import Build
 
 CAT = {"label": "cat", "class_index": 1, "pred_index": 1}
@@ -48,6 +48,16 @@ def test_an_accuracy_whose_interval_lies_above_the_guess_is_no_doubt(said) -> No
     # 30 of 40: the 95% Wilson interval begins at .598, above the guess of .500. 25 of 40 begins at .470.
     assert said(*[{}] * 20, *[CAT] * 10, *[CAT | WRONG] * 10) == ()
     assert len(said(*[{}] * 20, *[CAT] * 5, *[CAT | WRONG] * 15)) == 1
+
+
+def test_what_the_passes_before_the_first_map_found_wrong_is_told_first(build: Build) -> None:
+    run = build(*[{}] * 5, *[WRONG] * 15, *[CAT | WRONG] * 20)
+    run.create_maps(MapAttributes("opti_cam", "label", size=64), rows=40, grid=(2, 2))
+    run.write_info(RunInfo(misfed="accuracy is 12% as configured, and 90% with std .5: set model.std"))
+    audit(run, AuditSettings())
+    first, second, *_ = doubts(run, "opti_cam")
+    assert first == "Accuracy is 12% as configured, and 90% with std .5: set model.std"
+    assert second.startswith("The model is right on")
 
 
 def test_maps_of_fewer_than_five_cells_a_side_are_told(said) -> None:
