@@ -28,6 +28,10 @@ class DamagedFile(SightlineError):
     """A file of a run that is there and cannot be read; the message names it, the reason and the remedy."""
 
 
+class NoAnswer(SightlineError):
+    """An object store that does not give a file of a run; the message names it, the reason and the remedy."""
+
+
 def quoted(value: object) -> str:
     """``value`` as a message quotes it: its repr on one line, cut after ``QUOTED`` characters."""
     if isinstance(value, str):

@@ -15,12 +15,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pyarrow.fs as pafs
 import yaml
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from storage.errors import UserError, shortened
+from storage.errors import NoAnswer, SightlineError, UserError, said, shortened
 
 STORAGE_OPTIONS = {"use_listings_cache": False}
 """Options of every fsspec file system that a run is opened with: other processes write there too, so a listing of a
@@ -92,6 +93,42 @@ def writing(path: str) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, path) from error
 
 
+@contextmanager
+def answering(url: str) -> Iterator[None]:
+    """Raise NoAnswer, which names ``url``, for what a remote file system raises in the context when it does not answer.
+
+    A file that is missing, or that was read and is damaged, stays the error that it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_url(url) or url.startswith("file://") or not _is_of_the_way(error):
+            raise
+        raise NoAnswer(
+            f"{url} was not given: {type(error).__name__}: {said(error)}; check the network, the address and your "
+            "credentials, then give the same command again: nothing is damaged by this"
+        ) from error
+
+
+def _is_of_the_way(error: Exception) -> bool:
+    """Whether an error is of the way to a file and not of its content: of a driver of its own, or of the system."""
+    if isinstance(error, FileNotFoundError | FileExistsError | ValueError | TypeError | LookupError):
+        return False
+    if type(error).__module__ in ("builtins", "pyarrow.lib"):
+        # Arrow's own, of a damaged page, has no number.
+        numbered = isinstance(error, OSError) and error.errno is not None
+        return numbered or isinstance(error, ConnectionError | TimeoutError | PermissionError)
+    return not isinstance(error, SightlineError) and not type(error).__module__.startswith(("zarr", "numcodecs"))
+
+
+class _Remote(pafs.FSSpecHandler):  # type: ignore[misc]
+    """pyarrow's handler, which takes a store that does not answer for one that lacks the file."""
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        """The file; raises FileNotFoundError where it is missing, and else what the file system raises."""
+        return pa.PythonFile(self.fs.open(path, mode="rb"), mode="r")
+
+
 @dataclass(frozen=True)
 class Directory:
     """A directory, local or on an object store, addressed by a path or an fsspec URL.
@@ -130,7 +167,7 @@ class Directory:
         """The directory as a file system of pyarrow, with paths relative to it."""
         if self.is_local:
             return pafs.SubTreeFileSystem(self.root, pafs.LocalFileSystem())
-        return pafs.PyFileSystem(pafs.FSSpecHandler(self._files))
+        return pafs.PyFileSystem(_Remote(self._files))
 
     def path(self, relative: str) -> str:
         """Path of ``relative`` on the file system."""
@@ -148,19 +185,22 @@ class Directory:
 
     def exists(self, relative: str = "") -> bool:
         """Whether a file or directory is there."""
-        return bool(self._files.exists(relative))
+        with answering(self.url_of(relative)):
+            return bool(self._files.exists(relative))
 
     def names(self, relative: str) -> list[str]:
         """Sorted names in a sub-directory; empty if it is not there."""
         try:
-            listing = self._files.ls(relative, detail=False, refresh=True)
+            with answering(self.url_of(relative)):
+                listing = self._files.ls(relative, detail=False, refresh=True)
         except FileNotFoundError:
             return []
         return sorted(PurePosixPath(entry).name for entry in listing)
 
     def read(self, relative: str) -> bytes:
         """The whole file."""
-        return bytes(self._files.cat_file(relative))
+        with answering(self.url_of(relative)):
+            return bytes(self._files.cat_file(relative))
 
     def write(self, relative: str, content: bytes) -> None:
         """Write a whole file so that a reader sees the old content or the new, never a part.
@@ -169,7 +209,8 @@ class Directory:
         PUT is atomic already.
         """
         if not self.is_local:
-            self._files.pipe_file(relative, content)
+            with answering(self.url_of(relative)):
+                self._files.pipe_file(relative, content)
             return
         target = Path(self.path(relative))
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from scipy.special import expit
 from zarr.codecs import ZstdCodec
 
 from storage.errors import DamagedFile, SightlineError, UserError, said
-from storage.files import STORAGE_OPTIONS, Directory, writing
+from storage.files import STORAGE_OPTIONS, Directory, answering, writing
 from storage.tables import SCHEMAS, decode
 
 if TYPE_CHECKING:
@@ -184,8 +184,10 @@ class MapStore:
     def open(cls, directory: Directory, target: str, method: str, *, mode: str = "r") -> MapStore:
         """Open an existing array; raises UserError if the run has none of that name, DamagedFile if it is damaged."""
         name = f"{method}/{target}"
+        place = directory.url_of(f"maps.zarr/{name}")
         try:
-            array = zarr.open_array(store=_store(directory), path=name, mode=mode)
+            with answering(place):
+                array = zarr.open_array(store=_store(directory), path=name, mode=mode)
         except FileNotFoundError:
             own = method.removesuffix(OUTSIDE)
             setting = " and explain.outside" if own != method else ""
@@ -213,7 +215,7 @@ class MapStore:
 
     def write(self, start: int, maps: NDArray[np.float32]) -> None:
         """Write maps (n, h, w) at rows ``start`` to ``start + n``."""
-        with writing(str(self._array.store_path).removeprefix("file://")):
+        with answering(self._place), writing(self._place):
             self._array[start : start + len(maps)] = maps.astype(np.float32)
 
     def read(self, rows: slice | Sequence[int], size: tuple[int, int] | None = None) -> NDArray[np.float32]:
@@ -222,15 +224,25 @@ class MapStore:
         The grid is upsampled bilinearly to the network's input, normalised there, then resized to ``size``.
         Constant maps become zero, maps that were not computed are NaN. Raises IndexError for a row out of range.
         """
+        with answering(self._place):
+            raw = self._read(rows)
+        return raw if size is None else resize(self.in_view(raw), size)
+
+    @property
+    def _place(self) -> str:
+        """Path or URL of the array, for messages."""
+        return self._directory.url_of(f"maps.zarr/{self._array.path}")
+
+    def _read(self, rows: slice | Sequence[int]) -> NDArray[np.float32]:
         if isinstance(rows, slice):
-            raw = np.asarray(self._array[rows])
+            raw: NDArray[np.float32] = np.asarray(self._array[rows])
         else:
             wanted = np.asarray(rows, dtype=np.int64)
             outside = wanted[(wanted < 0) | (wanted >= self.shape[0])]
             if outside.size:
                 raise IndexError(f"row {int(outside[0])} is outside the {self.shape[0]} rows of the maps")
             raw = np.asarray(self._array.oindex[wanted]) if wanted.size else np.empty((0, *self.shape[1:]), np.float32)
-        return raw if size is None else resize(self.in_view(raw), size)
+        return raw
 
     def in_view(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Maps (n, h, w) as they are stored, upsampled to the network's input and normalised there."""

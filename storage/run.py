@@ -18,7 +18,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from storage.errors import DamagedFile, SightlineError, UserError, said
-from storage.files import Directory
+from storage.files import Directory, answering
 from storage.maps import CHUNK_ROWS, MapAttributes, MapStore, combined_checksum, outside_maps_of
 from storage.tables import CHECKED, PARTED, SCHEMAS, decode, encode
 
@@ -209,7 +209,8 @@ class Run:
     def naming(self, path: str) -> Iterator[None]:
         """Raise DamagedFile, which names ``path``, for what a reader raises in the context on a damaged file."""
         try:
-            yield
+            with answering(self.directory.url_of(path)):
+                yield
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
@@ -407,6 +408,7 @@ def _reach(directory: Directory) -> None:
     try:
         directory.exists()
     except Exception as error:  # every remote file system has errors of its own for missing credentials or hosts
+        why = error.__cause__ or error  # of NoAnswer, what the file system said
         raise UserError(
-            f"cannot reach {directory.url}: {type(error).__name__}: {error}; check the address and your credentials"
+            f"cannot reach {directory.url}: {type(why).__name__}: {why}; check the address and your credentials"
         ) from error
