@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Literal
 
 from stages.explain.methods.methods import Method, map_normalization, optimizes
 from stages.explain.opticam.objective import Normalization, Objective
-from stages.explain.opticam.opticam import Fill, OptiCamSettings, Precision
+from stages.explain.opticam.opticam import FAST, Fill, OptiCamSettings, Precision
 
 PROFILES = {
     "paper": OptiCamSettings(steps=100, learning_rate=0.1),
-    "fast": OptiCamSettings(steps=16, learning_rate=0.3, optimizer="projected"),
+    "fast": FAST,
 }
 
 _TARGET = re.compile(r"label|predicted|top[1-9][0-9]*")
@@ -30,9 +30,9 @@ class ExplainSettings:
     targets: tuple[str, ...] = ("label", "predicted")
     """Classes to explain: ``label``, ``predicted``, ``top2`` (the second most probable), ``top3`` ... A class that
     several of them name is computed once."""
-    profile: Literal["paper", "fast"] = "paper"
-    """``paper``: Adam on the weights of the channels, learning rate 0.1, 100 steps. ``fast``: Adam on the map itself,
-    projected onto the combinations of the channels, 16 steps; needs the normalization ``range``."""
+    profile: Literal["fast", "paper"] = "fast"
+    """``fast``: Adam on the map itself, projected onto the combinations of the channels, 16 steps; needs the
+    normalization ``range``. ``paper``: Adam on the weights of the channels, learning rate 0.1, 100 steps."""
     steps: int | None = None
     """Overrides the profile's number of steps."""
     learning_rate: float | None = None

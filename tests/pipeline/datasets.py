@@ -45,7 +45,7 @@ def write_config(folder: Path, manifest: Path, run: str = "run", **sections: dic
         "dataset": {"reader": "manifest", "path": str(manifest)},
         "model": {"source": MODEL},
         "view": {"size": 32},
-        "explain": {"steps": 3, "batch_size": 8, "shard_size": 32},
+        "explain": {"profile": "paper", "steps": 3, "batch_size": 8, "shard_size": 32},
         "cluster": {"kind": "local", "workers": 2, "threads": 1},
     }
     for name, keys in sections.items():

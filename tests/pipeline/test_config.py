@@ -1,6 +1,7 @@
 import pytest
 
 from pipeline.config import load_config
+from stages.explain import OptiCamSettings
 from storage.errors import UserError
 
 MINIMAL = "run: runs/mine\ndataset: {reader: manifest, path: data/audit.csv}\n"
@@ -22,9 +23,9 @@ def refused(path, message, *overrides):
     return str(caught.value)
 
 
-def test_a_minimal_config_has_the_paper_s_profile_and_the_design_s_defaults(write):
+def test_a_minimal_config_has_the_fast_profile_and_the_design_s_defaults(write):
     config = load_config(write())
-    assert (config.explain.opticam.steps, config.explain.opticam.learning_rate) == (100, 0.1)
+    assert config.explain.opticam == OptiCamSettings(steps=16, learning_rate=0.3, optimizer="projected")
     assert config.explain.targets == ("label", "predicted")
     assert (config.view.geometry, config.view.size) == ("squash", 224)
     assert config.model.source == "torchvision:mobilenet_v2"

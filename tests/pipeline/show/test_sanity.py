@@ -88,7 +88,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "dataset": {"reader": "manifest", "path": "unused.csv"},
             "model": {"source": source.source},
             "view": {"size": shards.VIEW.size},
-            "explain": {"steps": 4, "learning_rate": 0.5},
+            "explain": {"profile": "paper", "steps": 4, "learning_rate": 0.5},
         }
     )
     made.write_info(RunInfo(config=config.model_dump(mode="json")))

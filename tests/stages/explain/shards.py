@@ -137,7 +137,9 @@ def edited(samples: pa.Table, row: int, **values: object) -> pa.Table:
 
 
 def settings(**changes: object) -> ExplainSettings:
-    return ExplainSettings(**({"steps": 4, "learning_rate": 0.5, "batch_size": 8, "shard_size": 32} | changes))
+    return ExplainSettings(
+        **({"profile": "paper", "steps": 4, "learning_rate": 0.5, "batch_size": 8, "shard_size": 32} | changes)
+    )
 
 
 def planned(
