@@ -16,7 +16,6 @@ import csv
 import importlib.util
 import json
 import platform
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from PIL import Image
 from rich.console import Console
 
 from benchmarks.planted.faults import BOXES, FAULTS, LABELS, Annotation, plant
+from benchmarks.planted.report import shown
 from benchmarks.planted.statistics import Bools, Floats, auroc, average_precision, estimate, precision, recall
 from pipeline.config import load_config
 from pipeline.runner import run_pipeline
@@ -300,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "# Annotation faults, found and known",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, torch {torch.__version__}. Made by "
-        f"`python -m benchmarks.annotation_truth {shlex.join(sys.argv[1:])}`",
+        f"`python -m benchmarks.annotation_truth {shown(sys.argv[1:])}`",
         "",
     ]
     text = "\n".join(head) + tables(pooled(cases)) + "\n"
