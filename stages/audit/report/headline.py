@@ -85,7 +85,8 @@ def next_steps(contents: Contents) -> tuple[Step, ...]:
     ]
     if doubts:
         app = "" if flagged else f"sightline app {run}"
-        steps.append(Step(f"Check {' and '.join(doubts)}", "what is confirmed is a fault of the annotation", app))
+        them = " and ".join(filter(None, (", ".join(doubts[:-1]), doubts[-1])))
+        steps.append(Step(f"Check {them}", "what is confirmed is a fault of the annotation", app))
     if not sanity:
         steps.append(
             Step("Check that the maps depend on the network", "this run's were not checked", f"sightline sanity {run}")
