@@ -81,7 +81,7 @@ def _print_headline(summary: Summary, console: Console) -> None:
             f"{label} {percent(found.rate, 0)} {interval(found.interval, 100, 0)}" if found else label
             for label, found in summary.standing_out.items()
         )
-        console.print(f"            more often than in the other classes: {classes}")
+        console.print(f"            more often than in the other classes, errors counted too: {classes}")
 
 
 def _print_overview(summary: Summary, console: Console) -> None:

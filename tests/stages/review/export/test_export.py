@@ -318,15 +318,35 @@ def test_crops_are_exported_with_their_pictures_only(run: Run, tmp_path: Path):
     assert (200, 180) in sizes
 
 
-def test_a_suggested_box_has_its_score_in_coco(run: Run, tmp_path: Path) -> None:
+@pytest.fixture
+def unboxed(run: Run) -> Run:
+    """The run, where one sample has no box: neither the dataset's nor a reviewer's."""
     rows = run.table("samples").to_pylist()
     bare = [row | ({"boxes": [], "status": "no_box"} if row["sample_id"] == "sub/fixed.png" else {}) for row in rows]
     run.write_table("samples", pa.Table.from_pylist(bare, schema=SAMPLES))
     append_reviews(run, [Review(**(vars(REVIEWED) | {"verdict": WITHDRAWN, "boxes": None, "time": NOON + DAY}))])
-    lines = export(run, tmp_path / "out", "coco", box_unboxed=True)
+    return run
+
+
+def test_a_suggested_box_has_its_score_in_coco(unboxed: Run, tmp_path: Path) -> None:
+    lines = export(unboxed, tmp_path / "out", "coco", box_unboxed=True)
     assert any(line.startswith("1 samples without a box were given one: the largest part of each") for line in lines)
     coco = COCO(str(tmp_path / "out" / "labels.json"))
     (image,) = (image for image in coco.loadImgs(coco.getImgIds()) if image["file_name"] == "sub/fixed.png")
     (suggested,) = coco.loadAnns(coco.getAnnIds(image["id"]))
     assert (suggested["provenance"], suggested["score"]) == ("suggested", 0.75)
     assert suggested["bbox"] == pytest.approx([2 * 145, 17, 2 * 62, 62])
+
+
+@pytest.mark.usefixtures("mongo")
+def test_fiftyone_reads_the_score_of_a_suggested_box_as_its_confidence(unboxed: Run, tmp_path: Path) -> None:
+    import fiftyone as fo
+
+    export(unboxed, tmp_path / "out", "fiftyone", box_unboxed=True)
+    kind = fo.types.FiftyOneDataset
+    dataset = fo.Dataset.from_dir(dataset_dir=str(tmp_path / "out"), dataset_type=kind, progress=False)
+    (sample,) = (sample for sample in dataset if sample.filepath.endswith("sub/fixed.png"))
+    (suggested,) = sample.ground_truth.detections
+    assert (suggested.label, suggested.provenance, suggested.confidence) == ("dog", "suggested", 0.75)
+    assert suggested.bounding_box == pytest.approx([145 / 224, 17 / 224, 62 / 224, 62 / 224])
+    dataset.delete()
