@@ -42,7 +42,7 @@ from stages.demo.shapes import CLASS_NAMES
 from stages.explain.network.model import load_classifier
 from stages.explain.network.view import ViewSettings, render_view
 from storage import Run
-from storage.images import read_image
+from storage.media.images import read_image
 from storage.sql import connect
 
 DOUBLES = {"gear": "sawblade", "sawblade": "gear", "star": "starfish", "starfish": "star"}

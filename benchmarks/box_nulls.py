@@ -30,7 +30,7 @@ from stages.score.localization import energy_in, iou_best, pad_boxes, pixel_f1
 from stages.score.ratio import Values
 from stages.statistics import ratio_intervals, wilson
 from storage.errors import UserError
-from storage.images import image_size
+from storage.media.images import image_size
 
 WHOLE_SET = 50_000
 SIDE, RESIZE = 224, 256

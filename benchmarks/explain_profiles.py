@@ -34,7 +34,7 @@ from stages.ingest.settings import DatasetSettings
 from stages.score import faithfulness, localization
 from stages.statistics import bootstrap
 from storage import Run
-from storage.images import decode_image, read_bytes
+from storage.media.images import decode_image, read_bytes
 
 
 @dataclass(frozen=True)

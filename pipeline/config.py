@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.cluster import ClusterSettings
+from pipeline.workers.cluster import ClusterSettings
 from stages.audit.settings import AuditSettings
 from stages.explain.network.settings import ModelSettings
 from stages.explain.network.view import ViewSettings

@@ -7,7 +7,7 @@ import platform
 import shutil
 from collections.abc import Iterator
 
-from pipeline.environment import version
+from pipeline.workers.environment import version
 from storage.errors import UserError
 
 _PACKAGES = ("torch", "torchvision", "zarr", "pyarrow", "distributed", "duckdb", "fiftyone")

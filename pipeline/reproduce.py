@@ -15,7 +15,7 @@ import torch
 
 from pipeline.check import load
 from pipeline.config import Config, stored_config
-from pipeline.environment import circumstances
+from pipeline.workers.environment import circumstances
 from stages.explain.donors import settle_donors
 from stages.explain.explain import explain_shard
 from stages.explain.network.device import Device, pick_device

@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 from rich.console import Console
 
 from pipeline.check import load, try_images
-from pipeline.cluster import connect
 from pipeline.config import Config
-from pipeline.environment import circumstances, version
 from pipeline.progress import Progress
-from pipeline.shards import Outcomes, make_shards, score_shards
 from pipeline.show.console import styled
+from pipeline.workers.cluster import connect
+from pipeline.workers.environment import circumstances, version
+from pipeline.workers.shards import Outcomes, make_shards, score_shards
 from stages.audit.audit import audit
 from stages.audit.truth import read_truth
 from stages.explain.donors import settle_donors

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from storage.images import ImageError, decode_image, read_bytes
-from storage.object_masks import ObjectMask, decode_mask
+from storage.media.images import ImageError, decode_image, read_bytes
+from storage.media.object_masks import ObjectMask, decode_mask
 
 Edges = tuple[float, float, float, float]
 """(x0, y0, x1, y1) of a half-open box, px."""

@@ -18,7 +18,7 @@ from benchmarks.planted.statistics import RESAMPLES
 from stages.audit.classes import COLUMNS, class_table
 from stages.audit.rules import RULES, Rule
 from stages.audit.settings import AuditSettings
-from stages.audit.summary import STANDS_OUT
+from stages.audit.summary.summary import STANDS_OUT
 from stages.explain.probes.surroundings import TRANSPLANTS
 
 BOTH_MAPS, SHIPPED = "both maps", "both maps and the scan"

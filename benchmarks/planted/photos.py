@@ -22,7 +22,7 @@ from stages.geometry import Boxes, union_area
 from stages.ingest.readers.imagenet import ImagenetReader
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError
-from storage.images import decode_image, read_bytes
+from storage.media.images import decode_image, read_bytes
 
 _SHORT_SIDE = 256
 _DEPTH = 3

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.check import Checked
-from pipeline.cluster import ClusterSettings
 from pipeline.show.console import styled
+from pipeline.workers.cluster import ClusterSettings
 from stages.audit.report import environment_of_pages
 from stages.audit.report.pictures import compose, encode
 from stages.explain.trial.trial import Trial
 from stages.words import percent
-from storage.images import ImageError
+from storage.media.images import ImageError
 from storage.samples import own_boxes, own_mask, read_unchanged
 
 SHOWN_CLASSES = 20

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from pipeline.runner import STAGES
 from pipeline.show.console import styled
-from stages.audit.summary import Share, Summary, corrected, headline, summarise, untested
-from stages.audit.terms import CUES, FAITHFULNESS, FINDINGS, LOCALISATION, Terms
+from stages.audit.summary.summary import Share, Summary, corrected, headline, summarise, untested
+from stages.audit.summary.terms import CUES, FAITHFULNESS, FINDINGS, LOCALISATION, Terms
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from stages.score.suggestion import suggested_by
 from stages.words import interval, number, percent, with_interval

@@ -18,7 +18,7 @@ from stages.explain.probes.probes import in_passes
 from stages.explain.probes.surroundings import Donors, Part, implanted, whole_parts
 from stages.geometry import Boxes
 from storage import Run
-from storage.images import ImageError
+from storage.media.images import ImageError
 from storage.samples import Edges, own_boxes, read_unchanged
 from storage.tables import DONORS
 

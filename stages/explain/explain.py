@@ -33,7 +33,7 @@ from stages.explain.probes.probes import outside_of
 from stages.explain.probes.surroundings import Donors
 from stages.geometry import Boxes, ViewTransform
 from storage import Run
-from storage.images import ImageError
+from storage.media.images import ImageError
 from storage.run import MAPS_CHECKSUM
 from storage.samples import own_boxes, own_mask, read_unchanged
 from storage.tables import EXPLAIN

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.ingest.record import Record
-from storage.images import EXIF_DAMAGED, FileStamp, ImageError, examine_image, read_bytes, stamp_file
+from storage.media.images import EXIF_DAMAGED, FileStamp, ImageError, examine_image, read_bytes, stamp_file
 
 THREADS = 8
 _AT_ONCE = 1024  # images handed to the threads in one go: bounds the memory, not the speed

@@ -25,7 +25,7 @@ from stages.ingest.recognise import Dataset
 from stages.ingest.record import Box, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted, shortened
-from storage.object_masks import ObjectMask, encode_mask
+from storage.media.object_masks import ObjectMask, encode_mask
 from storage.run import Run
 from storage.tables import SAMPLES
 

@@ -8,7 +8,7 @@ import json
 
 from stages.ingest.places import absolute, decode_text
 from storage.errors import UserError, quoted
-from storage.images import ImageError, read_bytes
+from storage.media.images import ImageError, read_bytes
 
 _REMEDY = "write a CSV with the header label,class, or a JSON object of labels to classes"
 

@@ -12,7 +12,7 @@ from stages.ingest.labels import LabelResolver
 from stages.ingest.readers.shapes import CutOut
 from stages.ingest.record import Box, Record, Shape
 from stages.ingest.settings import Labels
-from storage.containers import Crop
+from storage.media.containers import Crop
 
 
 def choose_labels(asked: Labels, records: Sequence[Record], *, of_objects: bool = False) -> Labels:

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from stages.ingest.settings import FIFTYONE, DatasetSettings
-from storage.containers import Member
 from storage.errors import UserError
 from storage.files import file_system, is_url
-from storage.images import ImageError, local_path, read_bytes
+from storage.media.containers import Member
+from storage.media.images import ImageError, local_path, read_bytes
 
 T = TypeVar("T")
 

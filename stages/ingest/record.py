@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from storage.object_masks import ObjectMask
+from storage.media.object_masks import ObjectMask
 
 BoxForm = Literal["xyxy", "xywh", "cxcywh", "yxyx", "voc"]
 """How four numbers say a box: ``voc`` is xyxy of pixels that count from 1, both ends included."""

@@ -9,9 +9,9 @@ import fsspec
 import pytest
 
 from pipeline import runner
-from pipeline.cluster import ClusterSettings, connect
 from pipeline.config import load_config
 from pipeline.show.console import plain_console
+from pipeline.workers.cluster import ClusterSettings, connect
 from storage import Run
 from storage.sql import run_query
 from tests.pipeline.datasets import write_config, write_images, write_manifest

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from pipeline import runner
-from pipeline.cluster import ClusterSettings, connect
 from pipeline.config import load_config
 from pipeline.reproduce import Reproduction, reproduce
 from pipeline.show.console import plain_console
 from pipeline.show.reproduction import print_reproduction, said_in_short
+from pipeline.workers.cluster import ClusterSettings, connect
 from storage import Run
 from storage.errors import UserError
 from storage.run import Part

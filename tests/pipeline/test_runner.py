@@ -11,11 +11,12 @@ import pytest
 from distributed.nanny import WorkerProcess
 from PIL import Image
 
-from pipeline import progress, runner, shards
-from pipeline.cluster import ClusterSettings, connect
+from pipeline import progress, runner
 from pipeline.config import load_config
 from pipeline.show.console import plain_console
 from pipeline.show.run import print_summary
+from pipeline.workers import shards
+from pipeline.workers.cluster import ClusterSettings, connect
 from stages.audit.canned import load_query
 from stages.explain.explain import ShardReport
 from stages.explain.sanity.check import SanitySettings, check_sanity

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.audit.report.contents import Point
-from stages.audit.summary import STANDS_OUT
+from stages.audit.summary.summary import STANDS_OUT
 from stages.words import q
 
 # Legible on white and on the dark page alike.

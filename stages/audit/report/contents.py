@@ -14,7 +14,7 @@ import yaml
 from stages.audit.report.pictures import Picture, Pictures, Shown
 from stages.audit.rules import FLAG, Rule, flag_condition, rules_of
 from stages.audit.settings import audit_settings
-from stages.audit.summary import Summary, summarise
+from stages.audit.summary.summary import Summary, summarise
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from stages.words import in_words
 from storage.cues import read_cues

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from stages.audit.report.contents import Contents
-from stages.audit.summary import corrected, untested
+from stages.audit.summary.summary import corrected, untested
 from stages.words import interval, percent
 
 

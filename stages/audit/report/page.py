@@ -10,11 +10,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from stages.audit import terms
 from stages.audit.report.charts import class_chart, effect_chart, energy_chart
 from stages.audit.report.contents import Contents, MetricsTable, Point, Record
 from stages.audit.report.headline import explanation, next_steps
-from stages.audit.summary import headline
+from stages.audit.summary import terms
+from stages.audit.summary.summary import headline
 from stages.words import Ends, in_words, interval, number, percent, q
 from storage.columns import columns_of
 

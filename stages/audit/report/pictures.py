@@ -17,9 +17,9 @@ from scipy import ndimage
 
 from stages.audit.report.alt_text import image_in_words, map_in_words, outside_in_words
 from stages.geometry import EIGHT_NEIGHBOURS, ViewTransform, clip_boxes
-from storage.images import ImageError
 from storage.maps import outside_maps_of
-from storage.object_masks import ObjectMask
+from storage.media.images import ImageError
+from storage.media.object_masks import ObjectMask
 from storage.samples import ImageChanged, own_boxes, own_mask, read_unchanged
 
 if TYPE_CHECKING:

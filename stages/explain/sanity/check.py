@@ -29,8 +29,8 @@ from stages.statistics import bootstrap
 from stages.words import interval, number
 from storage import MapStore, Run
 from storage.errors import UserError
-from storage.images import ImageError
 from storage.maps import checksum
+from storage.media.images import ImageError
 from storage.samples import read_unchanged
 from storage.tables import SANITY
 

@@ -18,7 +18,7 @@ from stages.explain.network.view import ViewSettings, render_view
 from stages.explain.trial.readings import Reading, alternatives, configured
 from stages.statistics import mcnemar, wilson
 from stages.words import interval, percent
-from storage.images import ImageError
+from storage.media.images import ImageError
 from storage.samples import read_unchanged
 
 BATCH = 16

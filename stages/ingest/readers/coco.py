@@ -16,7 +16,7 @@ from stages.ingest.readers.shapes import Polygons, RunLengths
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record, Shape
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
-from storage.images import ImageError, read_bytes, read_ends
+from storage.media.images import ImageError, read_bytes, read_ends
 
 _REMEDY = "give an instances file: an object with images, annotations and categories"
 _INSTANCES = re.compile(r"instances_(\w+)\.json")

@@ -14,7 +14,7 @@ from stages.ingest.readers.shapes import Patch
 from stages.ingest.record import Box, DatasetClass, DatasetReader, Record, Shape
 from stages.ingest.settings import FIFTYONE, DatasetSettings
 from storage.errors import UserError, quoted, shortened
-from storage.images import ImageError, read_bytes
+from storage.media.images import ImageError, read_bytes
 
 _SAMPLES, _METADATA = "samples.json", "metadata.json"
 _REMEDY = "give fiftyone://NAME, fiftyone://NAME/VIEW, or the folder of an export as FiftyOneDataset"

@@ -17,8 +17,8 @@ from stages.ingest.readers.manifest import as_text
 from stages.ingest.readers.webdataset import shard_split
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
-from storage.containers import Member, open_parquet, read_arrow
 from storage.errors import UserError, quoted
+from storage.media.containers import Member, open_parquet, read_arrow
 
 _REMEDY = "give a folder or file of Parquet with a column of images, or what datasets' save_to_disk wrote"
 _LABELS = ("label", "labels", "fine_label", "class", "category")

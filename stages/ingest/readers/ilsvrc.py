@@ -12,7 +12,7 @@ from stages.ingest.readers.voc import parse_xml, read_objects
 from stages.ingest.record import DatasetClass, DatasetReader, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError
-from storage.images import ImageError
+from storage.media.images import ImageError
 
 _SYNSETS = "LOC_synset_mapping.txt"
 _IMAGE = re.compile(r"(?:.*/)?Data/CLS-LOC/(?P<split>\w+)/(?:(?P<wnid>n\d{8})/)?[^/]+")

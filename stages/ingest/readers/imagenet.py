@@ -14,7 +14,7 @@ from stages.ingest.places import absolute, exists, files_below, is_folder, join,
 from stages.ingest.record import Box, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
-from storage.images import ImageError, read_bytes
+from storage.media.images import ImageError, read_bytes
 
 _SOLUTION = re.compile(r"LOC_(\w+)_solution\.csv")
 _SYNSETS = "LOC_synset_mapping.txt"

@@ -14,7 +14,7 @@ from stages.ingest.record import Box, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
 from storage.files import is_url, kind_of_no_file
-from storage.images import ImageError, read_ends
+from storage.media.images import ImageError, read_ends
 
 _KITTI_LABELS = r"(.*/)?(labels|label_2)/[^/]*\.txt"
 _KITTI_FIELDS = (15, 16)

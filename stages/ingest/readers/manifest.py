@@ -21,7 +21,7 @@ from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
 from storage.files import is_url
-from storage.images import ImageError, read_bytes, read_ends
+from storage.media.images import ImageError, read_bytes, read_ends
 
 COLUMNS = ("path", "label", "boxes")
 EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")

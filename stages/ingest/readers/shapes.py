@@ -21,8 +21,8 @@ from pycocotools import mask as coco
 from stages.ingest.boxes import as_number, as_size
 from stages.ingest.record import Box, Shape
 from storage.errors import quoted, shortened
-from storage.images import ImageError
-from storage.object_masks import ObjectMask, decode_mask, from_runs, read_mask
+from storage.media.images import ImageError
+from storage.media.object_masks import ObjectMask, decode_mask, from_runs, read_mask
 
 _CORNERS = 3
 

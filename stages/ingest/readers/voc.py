@@ -12,7 +12,7 @@ from stages.ingest.places import absolute, is_folder, join, read_text
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
-from storage.images import ImageError, read_bytes
+from storage.media.images import ImageError, read_bytes
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 

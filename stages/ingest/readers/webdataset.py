@@ -14,9 +14,9 @@ from stages.ingest.places import absolute, exists, is_folder, join, parent
 from stages.ingest.readers.manifest import as_text, parse_boxes
 from stages.ingest.record import Box, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
-from storage.containers import Member, tar_index
 from storage.errors import UserError, quoted
-from storage.images import ImageError, read_bytes
+from storage.media.containers import Member, tar_index
+from storage.media.images import ImageError, read_bytes
 
 _LABELS = ("label", "class", "cls")
 

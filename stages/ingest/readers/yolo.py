@@ -16,7 +16,7 @@ from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
 from storage.files import is_url, parse_yaml
-from storage.images import ImageError, read_bytes
+from storage.media.images import ImageError, read_bytes
 
 _REMEDY = "write names: [cat, dog] and train: images/train, as Ultralytics does"
 _LISTS = ("classes.txt", "obj.names", "labels/classes.txt")

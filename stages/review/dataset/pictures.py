@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from storage.containers import Crop, Member
-from storage.images import ImageError, decode_image, read_bytes, stored_as
+from storage.media.containers import Crop, Member
+from storage.media.images import ImageError, decode_image, read_bytes, stored_as
 
 SHOWN = ("JPEG", "PNG", "WEBP", "GIF")
 """Formats that every browser shows; others become PNG."""

@@ -12,7 +12,7 @@ from stages.review.settings import ReviewSettings
 from stages.review.verdicts.boxes import Box
 from stages.review.verdicts.table import Review, latest, of_sample, read_reviews, standing
 from stages.score.suggestion import BoxSource, box_source
-from storage.containers import Crop
+from storage.media.containers import Crop
 from storage.run import Run
 
 Provenance = Literal["original", "suggested", "reviewed"]

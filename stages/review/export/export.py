@@ -19,9 +19,9 @@ from stages.review.export.corrected import AnnotatedImage, Annotations, correcte
 from stages.review.export.formats import write_coco, write_voc, write_yolo
 from stages.review.settings import ReviewSettings
 from stages.score.suggestion import suggested_by
-from storage.containers import Crop
 from storage.errors import UserError
-from storage.images import ImageError, decode_image, local_path, read_bytes, stored_as
+from storage.media.containers import Crop
+from storage.media.images import ImageError, decode_image, local_path, read_bytes, stored_as
 from storage.run import Run
 
 FORMATS = ("coco", "voc", "yolo", "fiftyone")

@@ -19,7 +19,7 @@ from stages.review.export.formats import (
     sample_paths,
 )
 from stages.review.verdicts.boxes import Box
-from storage.images import local_path
+from storage.media.images import local_path
 
 BATCH = 1000
 

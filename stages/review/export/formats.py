@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import yaml
 
 from stages.review.export.corrected import AnnotatedImage, Annotation, Annotations
-from storage.images import local_path
+from storage.media.images import local_path
 
 PlaceImage = Callable[[AnnotatedImage, Path], None]
 """Puts an image at a path, as a copy or a link."""

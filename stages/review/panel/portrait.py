@@ -33,9 +33,9 @@ from stages.review.panel.picture import (
 from stages.words import p
 from storage.columns import columns_of
 from storage.errors import UserError
-from storage.images import ImageError
 from storage.maps import MapStore
-from storage.object_masks import ObjectMask
+from storage.media.images import ImageError
+from storage.media.object_masks import ObjectMask
 from storage.run import Run, class_name
 from storage.samples import Edges, edges, is_correct, own_boxes, own_mask, read_unchanged
 from storage.tables import SCHEMAS, without_vectors

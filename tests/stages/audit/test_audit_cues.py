@@ -15,7 +15,7 @@ from stages.audit.audit import audit
 from stages.audit.canned import load_query
 from stages.audit.cues import Hidden, alike, chance_alike, choose, cluster, default_size, enriched, name_cues
 from stages.audit.settings import AuditSettings
-from stages.audit.summary import summarise
+from stages.audit.summary.summary import summarise
 from storage import Run
 from storage.sql import run_query
 

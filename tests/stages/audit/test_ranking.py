@@ -9,7 +9,7 @@ import pytest
 from stages.audit.audit import audit
 from stages.audit.ranking import Ranking, rank_classes
 from stages.audit.settings import AuditSettings
-from stages.audit.summary import summarise
+from stages.audit.summary.summary import summarise
 
 
 def sample(image: str, class_index: int | None, p: list[float] | None, **changes: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from stages.explain.network.model import IMAGENET_MEAN, IMAGENET_STD
 from stages.explain.network.view import render_view
 from stages.explain.opticam.blur import blur
-from storage.object_masks import encode_mask
+from storage.media.object_masks import encode_mask
 from tests.stages.explain.networks import tiny
 from tests.stages.explain.shards import VIEW, edited, explain, maps_by_key, picture, rows_by_key, samples_of
 

@@ -13,8 +13,8 @@ from PIL import Image
 from stages.ingest.ingest import ingest
 from stages.ingest.recognise import open_dataset
 from stages.ingest.settings import DatasetSettings
-from storage.containers import Crop
-from storage.images import FileStamp, ImageError, local_path, read_bytes, read_image, stamp_file
+from storage.media.containers import Crop
+from storage.media.images import FileStamp, ImageError, local_path, read_bytes, read_image, stamp_file
 from storage.run import Run
 from storage.samples import read_unchanged
 from tests.stages.ingest.datasets import write_rows

@@ -15,8 +15,8 @@ from stages.ingest.ingest import ingest
 from stages.ingest.places import Bounds
 from stages.ingest.recognise import open_dataset
 from stages.ingest.settings import DatasetSettings
-from storage.containers import Member
 from storage.errors import UserError
+from storage.media.containers import Member
 from storage.run import Run
 from tests.stages.ingest.datasets import FORMATS, PICTURES, SYNSETS
 from tests.stages.ingest.written import WRITTEN

@@ -12,7 +12,7 @@ import pytest
 from stages.score.localization import pixel_runs
 from stages.score.score import score
 from stages.score.settings import ScoreSettings
-from storage.object_masks import encode_mask
+from storage.media.object_masks import encode_mask
 from storage.samples import truth_of
 from storage.tables import SAMPLES
 from tests.stages.score.runs import box, explained, make_run, peak, sample

@@ -6,7 +6,7 @@ from stages.audit.audit import audit
 from stages.audit.report import gather
 from stages.audit.report.headline import explanation, next_steps
 from stages.audit.settings import AuditSettings
-from stages.audit.summary import headline, untested
+from stages.audit.summary.summary import headline, untested
 
 FLAGGED = {"outside_effect": 0.6}
 

@@ -16,7 +16,7 @@ from stages.audit.report import gather, render
 from stages.audit.report.charts import effect_chart, energy_chart
 from stages.audit.report.contents import Point
 from stages.audit.settings import AuditSettings, CustomRule
-from stages.audit.terms import CLASSES, FAITHFULNESS, FINDINGS
+from stages.audit.summary.terms import CLASSES, FAITHFULNESS, FINDINGS
 from storage import Run
 from storage.errors import UserError
 from storage.maps import checksum
@@ -25,7 +25,7 @@ from storage.sql import run_query
 from storage.tables import CUES, SANITY
 from tests.stages.audit.conftest import fill, measured
 from tests.stages.audit.report.conftest import Page, write_hot_cell
-from tests.stages.audit.test_audit_sanity_result import checked
+from tests.stages.audit.summary.test_audit_sanity_result import checked
 
 NASTY = "<script>alert(\"1\")</script> & 'x' ${{ 7*7 }} $a_b$"
 

@@ -14,7 +14,7 @@ from stages.ingest.recognise import open_dataset
 from stages.ingest.record import Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError
-from storage.images import read_image
+from storage.media.images import read_image
 from tests.stages.ingest.datasets import PICTURES
 from tests.stages.ingest.written import as_fiftyone, in_database
 

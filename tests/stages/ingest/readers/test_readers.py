@@ -15,9 +15,9 @@ from stages.ingest.objects import choose_labels, samples_of
 from stages.ingest.recognise import READERS, open_dataset
 from stages.ingest.record import Record
 from stages.ingest.settings import DatasetSettings
-from storage.containers import Member
 from storage.errors import UserError
-from storage.images import read_bytes, read_image, stamp_file
+from storage.media.containers import Member
+from storage.media.images import read_bytes, read_image, stamp_file
 from tests.stages.ingest.datasets import FORMATS, PICTURES, Picture
 from tests.stages.ingest.written import WRITTEN
 

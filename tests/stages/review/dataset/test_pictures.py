@@ -14,8 +14,8 @@ from PIL import Image
 from stages.review.dataset.contents import read_contents
 from stages.review.dataset.pictures import write_pictures
 from stages.review.settings import ReviewSettings
-from storage.containers import Crop, Member
-from storage.images import read_image
+from storage.media.containers import Crop, Member
+from storage.media.images import read_image
 from storage.tables import SAMPLES
 from tests.stages.review.synthetic import Planted, make_run
 

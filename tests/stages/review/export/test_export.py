@@ -18,9 +18,9 @@ from stages.review.export.formats import sample_paths, stems, voc_box
 from stages.review.settings import ReviewSettings
 from stages.review.verdicts.boxes import Box
 from stages.review.verdicts.table import WITHDRAWN, Review, append_reviews
-from storage.containers import Crop
 from storage.errors import SightlineError, UserError
-from storage.images import read_image
+from storage.media.containers import Crop
+from storage.media.images import read_image
 from storage.run import Run
 from storage.tables import SAMPLES
 from tests.stages.review.synthetic import Planted, make_run

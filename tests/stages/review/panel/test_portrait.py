@@ -15,7 +15,7 @@ from PIL import Image
 
 from stages.review.panel.portrait import as_shown, choices, findings_of, portray
 from storage.errors import UserError
-from storage.object_masks import encode_mask
+from storage.media.object_masks import encode_mask
 from storage.tables import FINDINGS, SAMPLES
 from tests.stages.review.synthetic import RELYING, Planted, cue_box, make_run, object_box
 

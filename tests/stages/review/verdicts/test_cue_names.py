@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.audit.canned import load_query
-from stages.audit.summary import summarise
+from stages.audit.summary.summary import summarise
 from stages.review.verdicts.cue_names import name_cue
 from storage.cues import cue_names
 from storage.errors import UserError

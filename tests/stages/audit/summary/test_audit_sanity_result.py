@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stages.audit.sanity_result import sanity_results
+from stages.audit.summary.sanity_result import sanity_results
 from storage import Run
 from storage.maps import checksum
 from storage.tables import SANITY

@@ -14,9 +14,9 @@ import pytest
 from distributed.comm import CommClosedError
 from distributed.nanny import WorkerProcess
 
-from pipeline import cluster, environment
-from pipeline.bounded_map import bounded_map
-from pipeline.cluster import ClusterSettings, connect
+from pipeline.workers import cluster, environment
+from pipeline.workers.bounded_map import bounded_map
+from pipeline.workers.cluster import ClusterSettings, connect
 from storage.errors import SightlineError, UserError
 from tests.pipeline.datasets import ROOT, write_config, write_images, write_manifest
 from tests.pipeline.schedulers import dask_cluster

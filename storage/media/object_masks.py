@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from storage.images import ImageError, decode_levels, read_bytes
+from storage.media.images import ImageError, decode_levels, read_bytes
 
 ObjectMask = NDArray[np.bool_]
 """(height, width) of the upright image."""

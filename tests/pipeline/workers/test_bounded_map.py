@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import bounded_map as module
-from pipeline.bounded_map import bounded_map
-from pipeline.cluster import ClusterSettings, connect
+from pipeline.workers import bounded_map as module
+from pipeline.workers.bounded_map import bounded_map
+from pipeline.workers.cluster import ClusterSettings, connect
 from storage.errors import SightlineError
 from tests.pipeline.schedulers import dask_cluster
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms
 
-from storage.images import ImageError, image_size, read_bytes, read_image, stamp_file
+from storage.media.images import ImageError, image_size, read_bytes, read_image, stamp_file
 
 ORIENTATION = 0x0112
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pipeline.environment import environment
+from pipeline.workers.environment import environment
 from stages.explain.network.device import Device
 from storage.errors import SightlineError, UserError
 

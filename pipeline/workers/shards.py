@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.bounded_map import bounded_map
 from pipeline.progress import Progress
+from pipeline.workers.bounded_map import bounded_map
 from stages.explain.explain import ShardReport, explain_shard
 from stages.explain.plan import ExplainPlan, shard_samples
 from stages.score.part import score_part

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from storage.containers import Member
-from storage.images import ImageError, local_path, read_bytes, stamp_file
+from storage.media.containers import Member
+from storage.media.images import ImageError, local_path, read_bytes, stamp_file
 
 CONTENTS = [bytes([number]) * (1000 + number) for number in range(40)]
 

@@ -5,7 +5,7 @@ import pytest
 from stages.audit.audit import audit
 from stages.audit.prevalence import MEASURED, prevalence
 from stages.audit.settings import AuditSettings
-from stages.audit.summary import Share, headline, summarise
+from stages.audit.summary.summary import Share, headline, summarise
 from storage.errors import UserError
 from tests.stages.audit.conftest import measured
 

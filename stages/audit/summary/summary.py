@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 
-from stages.audit.doubts import doubts
 from stages.audit.prevalence import MEASURED, Prevalence, prevalence
 from stages.audit.rules import RULES, flag_condition
-from stages.audit.sanity_result import SanityResult, sanity_results
 from stages.audit.settings import audit_settings
+from stages.audit.summary.doubts import doubts
+from stages.audit.summary.sanity_result import SanityResult, sanity_results
 from stages.score.suggestion import BoxSource, box_source
 from stages.statistics import bootstrap, wilson
 from stages.words import interval, percent

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco
 
-from storage.object_masks import decode_mask, encode_mask, from_runs
+from storage.media.object_masks import decode_mask, encode_mask, from_runs
 
 SHAPES = array_shapes(min_dims=2, max_dims=2, max_side=40)
 

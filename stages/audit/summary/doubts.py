@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.audit.settings import audit_settings
-from stages.audit.terms import UNMEASURED
+from stages.audit.summary.terms import UNMEASURED
 from stages.statistics import wilson
 from stages.words import percent
 from storage.sql import connect

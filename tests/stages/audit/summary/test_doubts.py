@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from stages.audit.audit import audit
-from stages.audit.doubts import doubts
 from stages.audit.settings import AuditSettings
+from stages.audit.summary.doubts import doubts
 from storage.maps import MapAttributes
 from storage.run import Run, RunInfo
 from tests.stages.audit.conftest import Build

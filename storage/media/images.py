@@ -26,9 +26,9 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
-from storage.containers import Crop, Member
 from storage.errors import SightlineError, UserError
 from storage.files import file_system, is_url, kind_of_no_file
+from storage.media.containers import Crop, Member
 
 MAX_PIXELS = 178_956_970
 """Images above this are refused unread: Pillow's own limit for a decompression bomb, in pixels."""

@@ -1,0 +1,1 @@
+"""Where a run computes: Dask workers, a map over them, and what each of their tasks does."""

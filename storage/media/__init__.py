@@ -1,0 +1,1 @@
+"""Images and masks of objects: where they lie, how they are decoded, and what is wrong with them."""
