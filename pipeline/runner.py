@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
@@ -26,7 +26,7 @@ from pipeline.workers.shards import Outcomes, make_shards, score_shards
 from stages.audit.audit import audit
 from stages.audit.truth import read_truth
 from stages.explain.donors import settle_donors
-from stages.explain.explain import ShardReport
+from stages.explain.explain import ShardReport, ShardTimes
 from stages.explain.methods.methods import NULLS, optimizes
 from stages.explain.network.device import pick_device
 from stages.explain.network.model import Classifier
@@ -331,6 +331,10 @@ def _info(
         device=plan.device,
         workers=workers,
         made_with=circumstances(str(pick_device(plan.device)), threads),
+        spent={
+            name: round(sum(getattr(report.times, name) for report in reports), 3)
+            for name in (own.name for own in fields(ShardTimes))
+        },
     )
     return RunInfo(
         config=config.model_dump(mode="json"),

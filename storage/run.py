@@ -61,6 +61,8 @@ class Explained:
     made_with: Mapping[str, str] = field(default_factory=dict)
     """What the bytes of maps can depend on beside settings and images: versions, a digest of the code, the device and
     the threads, by name."""
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of all tasks together, by what they did: ``ShardTimes`` of stages/explain."""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,13 @@ from stages.score.suggestion import suggested_by
 from stages.words import interval, number, percent, with_interval
 from storage import Run
 from storage.columns import columns_of
-from storage.run import RunInfo
+from storage.run import Explained, RunInfo
 
 SHOWN_CUES = 10
 """Cues that the summary prints; `sightline query RUN --name cues` shows all."""
+_SPENT = {"network": "network and probes", "images": "waiting for images", "storing": "storing", "scoring": "scoring"}
+_NOTABLE = 0.1
+"""Share of the workers' time from which on the summary says what to do about it."""
 
 
 def print_summary(run: Run, console: Console, shown_path: str) -> None:
@@ -43,6 +46,8 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
         rate = explained.images / explained.seconds
         workers = f", {explained.workers} workers" if explained.workers else ""
         console.print(f"\nspeed       {rate:.2f} images/s in explain ({explained.device}{workers})")
+        for line in where_time_went(explained):
+            console.print(f"            {line}")
     timings = ", ".join(f"{stage} {info.timings[stage]:.1f} s" for stage in STAGES if stage in info.timings)
     console.print(f"this run    {timings}")
     console.print(f"outputs     {shown_path}/  (maps.zarr, *.parquet, run.json)")
@@ -66,6 +71,25 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     for command, purpose in commands.items():
         console.print(f"  {command:{max(map(len, commands))}}   {purpose}")
     console.print("what each line means: docs/reading-a-run.md")
+
+
+def where_time_went(explained: Explained) -> list[str]:
+    """Shares of the workers' time in explain, and what to do where the device stood still for more than a tenth."""
+    spent = explained.spent
+    whole = sum(spent.get(name, 0.0) for name in _SPENT)
+    if not whole:
+        return []
+    shares = {name: spent[name] / whole for name in _SPENT}
+    lines = ["of the workers' time: " + ", ".join(f"{_SPENT[name]} {percent(shares[name], 0)}" for name in _SPENT)]
+    if shares["images"] > _NOTABLE:
+        each = 1000 * spent["decoding"] / max(explained.images, 1)
+        lines.append(
+            f"images came too slowly ({each:.0f} ms of a core to read and decode one): smaller files, a nearer disk or "
+            "more cores a worker make it faster"
+        )
+    if shares["storing"] > _NOTABLE:
+        lines.append("the store is slow: a larger explain.shard_size writes fewer objects")
+    return lines
 
 
 def _print_headline(summary: Summary, console: Console) -> None:

@@ -20,6 +20,9 @@ from storage.errors import SightlineError, UserError
 _MOST_WORKERS = 8
 _MEMORY_A_WORKER = 4 * 2**30
 """Bytes: 16 images of 224 px take 2.3 GiB with mobilenet_v2 or resnet50, and 4.0 GiB with vgg16 (measured)."""
+TASKS_A_GPU = 2
+"""Tasks that the worker of a GPU runs at a time: they take turns on the device, and while one has it the other decodes
+its images, or stores and scores its maps."""
 _CONNECT_WITHIN_S = 10.0
 _WORKERS_WITHIN_S = 60.0
 _END_WITHIN_S = 10.0
@@ -251,7 +254,12 @@ def _cuda_cluster() -> Any:
         raise UserError(
             "cluster.kind cuda needs the extra `cuda` (pip install -e '.[cuda]'); kind local works without"
         ) from None
-    return LocalCUDACluster(host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=logging.ERROR)
+    return LocalCUDACluster(
+        threads_per_worker=TASKS_A_GPU,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.ERROR,
+    )
 
 
 def _remote_client(address: str) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -32,8 +33,9 @@ def make_shard(plan: ExplainPlan, index: int, samples: pa.Table, settings: Score
     The number of images that are explained goes to the Dask topic ``topic`` after each batch.
     """
     report = explain_shard(plan, index, samples, partial(_publish, topic, index))
+    began = time.perf_counter()
     score_part(Run.open(plan.run_url), plan.part(index), samples, settings)
-    return report
+    return replace(report, times=replace(report.times, scoring=time.perf_counter() - began))
 
 
 def score_shard(run_url: str, explained: Part, samples: pa.Table, settings: ScoreSettings) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -18,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.explain.decoding import Decoder, View
 from stages.explain.donors import image_seed, load_donors
 from stages.explain.methods.methods import TRACE, MethodMaps, maps_of
 from stages.explain.network.device import batch_for, halving, pick_device
-from stages.explain.network.view import ViewSettings, render_view
 from stages.explain.opticam.opticam import OptiCam, to_masks, upsample
 from stages.explain.plan import (
     ExplainPlan,
@@ -31,16 +30,28 @@ from stages.explain.plan import (
 from stages.explain.probes.evidence import Explained, defined, evidence
 from stages.explain.probes.probes import outside_of
 from stages.explain.probes.surroundings import Donors
-from stages.geometry import Boxes, ViewTransform
 from storage import Run
 from storage.media.images import ImageError
 from storage.run import MAPS_CHECKSUM
-from storage.samples import own_boxes, own_mask, read_unchanged
 from storage.tables import EXPLAIN
 
-DECODE_THREADS = 2
-
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ShardTimes:
+    """Where the time of a task went, s."""
+
+    turn: float = 0.0
+    """Waiting for the device, which another task of the same worker used."""
+    images: float = 0.0
+    """The device's turn, waiting for images to be decoded."""
+    network: float = 0.0
+    """The rest of the device's turn: maps, probes and what is computed from them."""
+    storing: float = 0.0
+    scoring: float = 0.0
+    decoding: float = 0.0
+    """Of the threads that decode, beside all of these."""
 
 
 @dataclass(frozen=True)
@@ -52,26 +63,14 @@ class ShardReport:
     maps: int
     seconds: float
     statuses: dict[str, int]
-
-
-@dataclass(frozen=True)
-class _View:
-    """A decoded sample."""
-
-    sample: dict[str, Any]
-    pixels: NDArray[np.uint8]
-    transform: ViewTransform
-    coverage: NDArray[np.float32]
-    boxes: Boxes
-    """The sample's own boxes in view, (n, 4) view px."""
-    has_box: bool
+    times: ShardTimes = ShardTimes()
 
 
 @dataclass(frozen=True)
 class _Item:
     """One map to make: an image, a class, and the targets that this class answers."""
 
-    view: _View
+    view: View
     image: Tensor
     features: Tensor
     class_index: int
@@ -103,9 +102,17 @@ class _Worker:
     """Held while the network is in use: threads of a worker share it, and a hook would see the passes of the others."""
 
 
-@lru_cache(maxsize=1)
+_loading = Lock()
+
+
 def _worker(plan: ExplainPlan, device: torch.device) -> _Worker:
-    """The model of this worker process, loaded once."""
+    """The model of this worker process, loaded once, although several tasks may ask for it at the same time."""
+    with _loading:
+        return _load_worker(plan, device)
+
+
+@lru_cache(maxsize=1)
+def _load_worker(plan: ExplainPlan, device: torch.device) -> _Worker:
     opticam = load_plan_classifier(plan, device)[1]
     batch = plan.explain.batch_size or batch_for(opticam, plan.view.size)
     return _Worker(opticam, batch, load_donors(plan.donors, plan.view, opticam, batch))
@@ -126,13 +133,21 @@ def explain_shard(
     fingerprints = plan.fingerprints(samples)
     kept = _reusable(run, plan, index, fingerprints.maps, samples)
     worker = _worker(plan, pick_device(plan.device))
+    listed = samples.to_pylist()
+    usable = [sample for sample in listed if sample["status"] not in ("unreadable", "removed")]
 
-    def explain(batch_size: int) -> _Output:
-        sized = replace(plan, explain=replace(plan.explain, batch_size=batch_size))
-        return _explain_samples(sized, worker, rows, samples.to_pylist(), kept, progress)
+    # The decoder begins before the device is free: a worker with two tasks decodes the next shard beside this one.
+    with Decoder(usable, plan.view, 2 * worker.batch, worker.opticam.device) as decoder:
 
-    with worker.lock:
-        output, worker.batch = halving(explain, worker.batch)
+        def explain(batch_size: int) -> _Output:
+            sized = replace(plan, explain=replace(plan.explain, batch_size=batch_size))
+            return _explain_samples(sized, worker, rows, listed, decoder, kept, progress)
+
+        asked = time.perf_counter()
+        with worker.lock:
+            granted = time.perf_counter()
+            output, worker.batch = halving(explain, worker.batch)
+            freed = time.perf_counter()
     if kept is None or output.outside:
         run.discard_part(part)
     for target, maps in output.maps.items() if kept is None else ():
@@ -143,12 +158,20 @@ def explain_shard(
     # The checksums of the maps that this task made, not of those on disk: another task may have written there since.
     metadata = fingerprints.metadata(rows, output.maps if kept is None else kept.maps, output.outside)
     run.write_part(part, pa.Table.from_pylist(output.rows, schema=EXPLAIN), metadata)
+    ended = time.perf_counter()
     return ShardReport(
         index=index,
         samples=len(rows),
         maps=sum(row["status"] == "ok" for row in output.rows),
-        seconds=time.perf_counter() - began,
+        seconds=ended - began,
         statuses=dict(Counter(row["status"] for row in output.rows)),
+        times=ShardTimes(
+            turn=granted - asked,
+            images=decoder.waited,
+            network=freed - granted - decoder.waited,
+            storing=ended - freed,
+            decoding=decoder.worked,
+        ),
     )
 
 
@@ -157,14 +180,22 @@ def _explain_samples(
     worker: _Worker,
     rows: range,
     samples: list[dict[str, Any]],
+    decoder: Decoder,
     kept: _Kept | None,
     progress: Callable[[int], object],
 ) -> _Output:
     def empty(grid: tuple[int, int]) -> dict[str, NDArray[np.float32]]:
         return {target: np.full((len(rows), *grid), np.nan, np.float32) for target in plan.explain.targets}
 
+    def refuse(sample: dict[str, Any], error: ImageError) -> None:
+        output.rows += [_row(plan, sample, target, error.status, error.reason) for target in plan.explain.targets]
+
     output = _Output(maps=empty(plan.store_shape), outside=empty(plan.layer.grid) if plan.explain.outside else {})
-    for batch in _batched(_items(plan, worker.opticam, samples, output), plan.explain.batch_size):
+    for sample in samples:
+        if sample["status"] == "unreadable":
+            refuse(sample, ImageError("unreadable", sample["reason"]))
+    items = _items(plan, worker.opticam, decoder.views(refuse), output)
+    for batch in _batched(items, plan.explain.batch_size):
         _explain_batch(plan, worker, batch, rows.start, output, kept)
         progress(len(output.rows) // len(plan.explain.targets))
     return output
@@ -194,9 +225,9 @@ def _reusable(run: Run, plan: ExplainPlan, index: int, fingerprint: str, samples
     return _Kept(maps, {(row["row"], row["target"]): row for row in stored})
 
 
-def _items(plan: ExplainPlan, opticam: OptiCam, samples: list[dict[str, Any]], output: _Output) -> Iterator[_Item]:
-    """Decode ahead of the device, run the feature pass batch by batch, and yield the maps to make."""
-    for views in _batched(_decoded(plan, samples, output), plan.explain.batch_size):
+def _items(plan: ExplainPlan, opticam: OptiCam, decoded: Iterator[View], output: _Output) -> Iterator[_Item]:
+    """Run the feature pass batch by batch, and yield the maps to make."""
+    for views in _batched(decoded, plan.explain.batch_size):
         images = _to_tensor([view.pixels for view in views], plan.explain.batch_size, opticam)
         features = opticam.features(images)
         # The network of every other probe: the folded copy differs from the plain one in the last bits.
@@ -228,39 +259,6 @@ def _ranked(ranking: Tensor, target: str) -> int | None:
     """The class that ``predicted`` or ``topK`` names; None if the network has fewer classes."""
     place = 1 if target == "predicted" else int(target.removeprefix("top"))
     return int(ranking[place - 1]) if place <= len(ranking) else None
-
-
-def _decoded(plan: ExplainPlan, samples: list[dict[str, Any]], output: _Output) -> Iterator[_View]:
-    """Views of the usable samples, in order, decoded by threads a few batches ahead."""
-    usable = []
-    for sample in samples:
-        if sample["status"] == "unreadable":
-            for target in plan.explain.targets:
-                output.rows.append(_row(plan, sample, target, "unreadable", sample["reason"]))
-        elif sample["status"] != "removed":
-            usable.append(sample)
-    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
-        ahead = 2 * plan.explain.batch_size
-        waiting = deque(pool.submit(_decode, sample, plan.view) for sample in usable[:ahead])
-        for place, sample in enumerate(usable):
-            if place + ahead < len(usable):
-                waiting.append(pool.submit(_decode, usable[place + ahead], plan.view))
-            try:
-                yield waiting.popleft().result()
-            except ImageError as error:
-                for target in plan.explain.targets:
-                    output.rows.append(_row(plan, sample, target, error.status, error.reason))
-
-
-def _decode(sample: dict[str, Any], view: ViewSettings) -> _View:
-    image, boxes = read_unchanged(sample), own_boxes(sample)
-    transform = view.transform(*image.size)
-    coverage = transform.coverage(boxes, own_mask(sample))
-    try:
-        pixels = render_view(image, view)
-    except ValueError as error:
-        raise ImageError("unreadable", str(error)) from None
-    return _View(sample, pixels, transform, coverage, transform.visible_boxes(boxes), bool(coverage.any()))
 
 
 def _explain_batch(

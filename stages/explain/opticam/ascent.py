@@ -124,11 +124,11 @@ def project_on_cone(maps: FeatureMaps, goal: Tensor, weights: Tensor, updates: i
     non-negative matrix factorization", NIPS 2000): w_k <- w_k <A_k, goal> / <A_k, w A>. They never increase the
     distance, and a weight of zero stays zero.
     """
-    wanted = maps.correlate(goal)
     tiny = torch.finfo(goal.dtype).tiny
+    wide, wanted = maps.widen(weights), maps.widen(maps.correlate(goal))
     for _ in range(updates):
-        weights = weights * wanted / maps.correlate(maps.combine(weights)).clamp(min=tiny)
-    return weights
+        wide = wide * wanted / maps.correlate_combined(wide).clamp(min=tiny)
+    return maps.narrow(wide)
 
 
 class FeatureMaps:
@@ -146,13 +146,24 @@ class FeatureMaps:
 
     def combine(self, weights: Tensor) -> Tensor:
         """sum_k w_k A_k for weights (N, K): (N, P)."""
-        padded = F.pad(weights, (0, self._maps.shape[1] - self.channels))
-        return torch.bmm(padded[:, None], self._maps)[:, 0, : self.places]
+        return torch.bmm(self.widen(weights), self._maps)[:, 0, : self.places]
 
     def correlate(self, pattern: Tensor) -> Tensor:
         """<A_k, pattern> for patterns (N, P): (N, K)."""
         padded = F.pad(pattern, (0, self._maps.shape[2] - self.places))
-        return torch.bmm(padded[:, None], self._transposed)[:, 0, : self.channels]
+        return self.narrow(torch.bmm(padded[:, None], self._transposed))
+
+    def widen(self, values: Tensor) -> Tensor:
+        """Values of the maps (N, K) in the layout of the products, (N, 1, K and zeros)."""
+        return F.pad(values, (0, self._maps.shape[1] - self.channels))[:, None]
+
+    def narrow(self, wide: Tensor) -> Tensor:
+        """The inverse of :meth:`widen`."""
+        return wide[:, 0, : self.channels]
+
+    def correlate_combined(self, wide: Tensor) -> Tensor:
+        """<A_k, w A> for weights w that are widened, as is the result; of a map of zeros that pads it is zero."""
+        return torch.bmm(torch.bmm(wide, self._maps), self._transposed)
 
 
 class Adam:
