@@ -125,15 +125,18 @@ def annotate(
     run: RunPath,
     backend: Annotated[str, typer.Option(help="cvat or labelstudio.")],
     rule: Annotated[str, typer.Option(help="Rule whose findings shall get new boxes.")],
+    worst: Annotated[int | None, typer.Option(help="Hand over this many samples at most, the worst.")] = None,
 ) -> None:
-    """Prepare handing a rule's findings to an annotation tool: a script and a label schema; no server is contacted."""
+    """Prepare handing a rule's findings, worst first, to an annotation tool: a script, a label schema and a list of
+    samples with suggested boxes; no server is contacted."""
     from stages.review.export.annotate import prepare_handover
     from stages.review.settings import review_settings
     from storage import Run
 
     opened = Run.open(run)
-    done = prepare_handover(opened, review_settings(opened.info), backend, rule)
-    console.print(f"{done.findings} findings of {rule} on {done.samples} samples")
+    done = prepare_handover(opened, review_settings(opened.info), backend, rule, worst=worst)
+    suggested = f", {done.suggested} with a suggested box" if done.suggested else ""
+    console.print(f"{done.samples} samples, worst first{suggested}, of {done.findings} findings of {rule}")
     console.print(f"script  {shown_path(str(done.script))}")
     console.print(f"schema  {shown_path(str(done.schema))}")
     console.print(f"next    python {shown_path(str(done.script))} upload; nothing was sent yet")

@@ -139,17 +139,19 @@ def verdicts_of(sample: Any) -> list[Review]:
     return [_review(sample[KEY], document) for document in sample[VERDICTS] or ()]
 
 
-def start_correction(samples: Any) -> int:
+def start_correction(samples: Any, more: Mapping[str, Sequence[Box]] | None = None) -> int:
     """Copy the ground truth of a dataset or view into ``corrected_boxes``, for people to edit, where that is empty.
 
-    A copy that nobody changes counts as nothing drawn. Returns how many samples got one.
+    ``more``: by sample, boxes to add to the copy, image px. A copy that nobody changes counts as nothing drawn, one
+    with such a box as drawn. Returns how many samples got one.
     """
     empty = samples.match(ViewField(f"{CORRECTED}.detections").length() == 0)
-    keys, truths = empty.values([KEY, "ground_truth.detections"])
-    copies = {
-        key: fo.Detections(detections=[box.copy() for box in truth or ()])
-        for key, truth in zip(keys, truths, strict=True)
-    }
+    paths = [KEY, "ground_truth.detections", "label.label", "metadata.width", "metadata.height"]
+    copies = {}
+    for key, truth, label, width, height in zip(*empty.values(paths), strict=True):
+        added = [replace(box, label=box.label or label) for box in (more or {}).get(key, ())]
+        own = [box.copy() for box in truth or ()]
+        copies[key] = fo.Detections(detections=[*own, *_detections(added, (width, height)).detections])
     if copies:
         empty.set_values(CORRECTED, copies, key_field=KEY)
     return len(copies)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.geometry import ViewTransform, largest_component_box
@@ -74,6 +75,16 @@ def suggest_boxes(
         found = _salient_boxes(run, method, target, sorted(keys), samples)
         boxes |= {finding: found[finding[0]] for finding in findings if finding[1] == target and finding[0] in found}
     return {finding: Box(labels.get((finding[1], finding[0])), *edges) for finding, edges in sorted(boxes.items())}
+
+
+def missing_boxes(run: Run, settings: ReviewSettings, findings: pa.Table) -> dict[Finding, Box]:
+    """The box that may be missing, image px, of each of the ``findings`` that names one."""
+    columns = (findings[name].to_pylist() for name in ("sample_id", "target", "rule"))
+    wanted = set(zip(*columns, strict=True))
+    method = shown_method(run, settings)
+    named = {finding: box for finding, box in _named_boxes(run, method).items() if finding in wanted}
+    labels = _labels(run, method, {target for _, target, _ in named} - {"label"})
+    return {finding: Box(labels.get((finding[1], finding[0])), *corners) for finding, corners in named.items()}
 
 
 def _named_boxes(run: Run, method: str) -> dict[Finding, Edges]:
