@@ -15,7 +15,7 @@ import torch
 
 from pipeline.check import load
 from pipeline.config import Config, stored_config
-from pipeline.workers.environment import circumstances
+from pipeline.workers.environment import checkout, circumstances
 from stages.explain.donors import settle_donors
 from stages.explain.explain import explain_shard
 from stages.explain.network.device import Device, pick_device
@@ -52,6 +52,8 @@ class Reproduction:
     """Arrays and tables; of a table that differs, each column that does."""
     changed: Mapping[str, tuple[str, str]]
     """What the bytes can depend on and is not as it was: its name, and what it was and is."""
+    commits: tuple[str, str] = (NOT_RECORDED, NOT_RECORDED)
+    """The commits of the code that made the run and of the code that runs now, in words."""
 
     @property
     def differing(self) -> tuple[Compared, ...]:
@@ -99,7 +101,20 @@ def reproduce(run: Run, shards: int, seed: int, progress: Callable[[int, int], o
         len(stored),
         tuple(compared.values()),
         changed,
+        _commits(run),
     )
+
+
+def _commits(run: Run) -> tuple[str, str]:
+    then, now = run.info.explained, checkout()
+    return (
+        _commit(then.commit, bool(then.commit_changed)) if then.commit else NOT_RECORDED,
+        _commit(now.commit, now.changed) if now else "of no git checkout",
+    )
+
+
+def _commit(commit: str, changed: bool) -> str:
+    return f"{commit[:12]}, with changes" if changed else commit[:12]
 
 
 def _computes_as(run: Run) -> tuple[Device, int | None]:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
@@ -21,7 +21,7 @@ from pipeline.config import Config
 from pipeline.progress import Progress
 from pipeline.show.console import styled
 from pipeline.workers.cluster import connect
-from pipeline.workers.environment import circumstances, version
+from pipeline.workers.environment import checkout, circumstances, version
 from pipeline.workers.shards import Outcomes, make_shards, score_shards
 from stages.audit.audit import audit
 from stages.audit.truth import read_truth
@@ -102,12 +102,13 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         else:
             misfed = _check(config, classifier, samples, force, console, timings)
         plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
+        made_with = _made_with(config, plan)
         with ExitStack() as stack:
             workers = cache(partial(_start_workers, config, stack, console, timings))  # where there is work for them
             reports = _explain(config, plan, samples, pending, workers, console, timings)
             _score(config, run, len(reports), workers, console, timings)
         _audit(config, run, console, timings)
-        run.write_info(_info(run, config, plan, samples, timings, reports, misfed))
+        run.write_info(_info(run, config, plan, samples, timings, reports, misfed, made_with))
     return run
 
 
@@ -313,6 +314,19 @@ def _optimizer(plan: ExplainPlan) -> str:
     return ", ".join([said, *unusual])
 
 
+def _made_with(config: Config, plan: ExplainPlan) -> Explained:
+    """What maps are made with from now on; told before they are, since files of the code may change meanwhile."""
+    workers, threads = config.cluster.layout() if config.cluster.resolved() == "local" else (None, None)
+    found = checkout()
+    return Explained(
+        device=plan.device,
+        workers=workers,
+        made_with=circumstances(str(pick_device(plan.device)), threads),
+        commit=found.commit if found else None,
+        commit_changed=found.changed if found else None,
+    )
+
+
 def _info(
     run: Run,
     config: Config,
@@ -321,21 +335,20 @@ def _info(
     timings: Timings,
     reports: list[ShardReport],
     misfed: str,
+    made_with: Explained,
 ) -> RunInfo:
     former = run.info
-    local = config.cluster.resolved() == "local"
-    workers, threads = config.cluster.layout() if local else (None, None)
-    explained = Explained(
-        images=sum(report.samples for report in reports),
-        seconds=timings.seconds.get("explain", 0.0),
-        device=plan.device,
-        workers=workers,
-        made_with=circumstances(str(pick_device(plan.device)), threads),
-        spent={
-            name: round(sum(getattr(report.times, name) for report in reports), 3)
-            for name in (own.name for own in fields(ShardTimes))
-        },
-    )
+    explained = former.explained
+    if reports:
+        explained = replace(
+            made_with,
+            images=sum(report.samples for report in reports),
+            seconds=timings.seconds.get("explain", 0.0),
+            spent={
+                name: round(sum(getattr(report.times, name) for report in reports), 3)
+                for name in (own.name for own in fields(ShardTimes))
+            },
+        )
     return RunInfo(
         config=config.model_dump(mode="json"),
         versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
@@ -344,7 +357,7 @@ def _info(
         optimizer=_optimizer(plan) if optimizes(plan.explain.method) else former.optimizer,
         dataset_digest=_dataset_digest(samples),
         timings=timings.seconds,
-        explained=explained if reports else former.explained,
+        explained=explained,
         misfed=misfed,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )

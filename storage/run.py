@@ -63,6 +63,10 @@ class Explained:
     the threads, by name."""
     spent: Mapping[str, float] = field(default_factory=dict)
     """Seconds of all tasks together, by what they did: ``ShardTimes`` of stages/explain."""
+    commit: str | None = None
+    """The commit of the git checkout that the code came from; None where it came from none."""
+    commit_changed: bool | None = None
+    """Whether files of the code differed from that commit, or were not in it; None without a commit."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,8 @@ class RunInfo:
     def of_json(cls, text: str | bytes) -> RunInfo:
         """The inverse of :meth:`to_json`; keys of another version are left out."""
         stored = json.loads(text)
-        known = {own.name: stored[own.name] for own in fields(cls) if own.name in stored}
-        return cls(**known | {"explained": Explained(**stored.get("explained", {}))})
+        explained = Explained(**_known(Explained, stored.get("explained", {})))
+        return cls(**_known(cls, stored) | {"explained": explained})
 
     def to_json(self) -> str:
         """As run.json has it."""
@@ -392,6 +396,11 @@ def remedy(path: str) -> str:
     if path == "cue_names.parquet":
         return "put a copy of yours in its place, or remove it and name the cues again"
     return "`sightline run CONFIG` makes it again"
+
+
+def _known(cls: type[Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the stored values that are fields of the dataclass."""
+    return {own.name: stored[own.name] for own in fields(cls) if own.name in stored}
 
 
 def _holds_run(directory: Directory) -> bool:

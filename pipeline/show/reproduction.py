@@ -23,6 +23,7 @@ def print_reproduction(found: Reproduction, console: Console) -> None:
             said = f"{one.different} rows differ{by}"
         table.add_row(one.name, str(one.rows), said)
     console.print(table)
+    console.print(styled("commit   of the run: {}; now: {}", *found.commits))
     for name, (then, now) in found.changed.items():
         console.print(styled("[yellow]changed[/]  {}: {}, now {}", name, then, now))
     if not found.changed:

@@ -14,11 +14,13 @@ import pytest
 import torch
 
 from pipeline import runner
-from pipeline.config import load_config
+from pipeline.config import load_config, stored_config
 from pipeline.reproduce import Reproduction, reproduce
 from pipeline.show.console import plain_console
 from pipeline.show.reproduction import print_reproduction, said_in_short
+from pipeline.workers import environment
 from pipeline.workers.cluster import ClusterSettings, connect
+from pipeline.workers.environment import Checkout
 from storage import Run
 from storage.errors import UserError
 from storage.run import Part
@@ -119,6 +121,33 @@ def test_what_the_run_records_is_compared_with_today(run: Run) -> None:
     assert found.changed["weights"][0] == "0" * 12
     assert "threads" not in found.changed  # it computed with three, too
     assert "changed  torch: 1.0.0, now " in printed(found)
+
+
+@pytest.mark.parametrize("checkout", [None, Checkout("b" * 40, changed=True)])
+def test_the_commits_of_then_and_now_are_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch, checkout: Checkout | None
+) -> None:
+    info = run.info
+    monkeypatch.setattr("pipeline.reproduce.checkout", lambda: checkout)
+    run.write_info(replace(info, explained=replace(info.explained, commit="a" * 40, commit_changed=False)))
+    found = again(run, 1)
+    now = "of no git checkout" if checkout is None else "bbbbbbbbbbbb, with changes"
+    assert f"commit   of the run: aaaaaaaaaaaa; now: {now}" in printed(found)
+    assert (found.differing, found.changed) == ((), {})  # a commit alone changes nothing
+
+
+def test_a_run_records_the_commit_and_another_one_makes_nothing_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explained = run.info.explained
+    now = environment.checkout()  # of the code that is tested
+    assert explained.commit == (now.commit if now else None)
+    assert explained.commit_changed == (now.changed if now else None)
+    monkeypatch.setattr(runner, "checkout", lambda: Checkout("b" * 40, changed=True))
+    console = plain_console(io.StringIO())
+    runner.run_pipeline(stored_config(run).model_copy(update={"run": run.url}), console)
+    assert "0 of 3 shards computed, 3 were done" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert run.info.explained == explained  # it made no maps
 
 
 def test_other_labels_of_the_samples_are_a_circumstance(run: Run) -> None:
