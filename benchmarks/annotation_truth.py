@@ -143,7 +143,8 @@ def read_case(work: Path, seed: int) -> Case:
     with (work / "truth.csv").open(encoding="utf-8") as file:
         truth = {row["sample_id"]: row for row in csv.DictReader(file)}
     wanted = ", ".join(("sample_id", "label", "uri", *COLUMNS))
-    rows = connect(run).sql(f"SELECT {wanted} FROM audit ORDER BY row").to_arrow_table()
+    with connect(run) as connection:
+        rows = connection.sql(f"SELECT {wanted} FROM audit ORDER BY row").to_arrow_table()
     names = rows["sample_id"].to_pylist()
     findings = run.table("findings").to_pylist()
     found = {rule: {row["sample_id"] for row in findings if row["rule"] == rule} for rule in RULES}

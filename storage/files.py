@@ -102,16 +102,23 @@ def answering(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not is_url(url) or url.startswith("file://") or not _is_of_the_way(error):
+        if not is_of_the_way(url, error):
             raise
-        raise NoAnswer(
-            f"{url} was not given: {type(error).__name__}: {said(error)}; check the network, the address and your "
-            "credentials, then give the same command again: nothing is damaged by this"
-        ) from error
+        raise not_given(url, error) from error
 
 
-def _is_of_the_way(error: Exception) -> bool:
-    """Whether an error is of the way to a file and not of its content: of a driver of its own, or of the system."""
+def not_given(url: str, error: Exception) -> NoAnswer:
+    """What to say of a remote file that was not given because of ``error``."""
+    return NoAnswer(
+        f"{url} was not given: {type(error).__name__}: {said(error)}; check the network, the address and your "
+        "credentials, then give the same command again: nothing is damaged by this"
+    )
+
+
+def is_of_the_way(url: str, error: Exception) -> bool:
+    """Whether an error is of the way to a remote file and not of its content: of a driver of its own, or the system."""
+    if not is_url(url) or url.startswith("file://"):
+        return False
     if isinstance(error, FileNotFoundError | FileExistsError | ValueError | TypeError | LookupError):
         return False
     if type(error).__module__ in ("builtins", "pyarrow.lib"):
@@ -124,9 +131,41 @@ def _is_of_the_way(error: Exception) -> bool:
 class _Remote(pafs.FSSpecHandler):  # type: ignore[misc]
     """pyarrow's handler, which takes a store that does not answer for one that lacks the file."""
 
+    def __init__(self, files: DirFileSystem, url: str) -> None:
+        super().__init__(files)
+        self.url = url
+        self.lost: list[str] = []
+        """What was not given. DuckDB, which reads through pyarrow, passes on no exception, but a text of its own."""
+
     def open_input_file(self, path: str) -> pa.NativeFile:
-        """The file; raises FileNotFoundError where it is missing, and else what the file system raises."""
-        return pa.PythonFile(self.fs.open(path, mode="rb"), mode="r")
+        """The file; raises FileNotFoundError where it is missing, NoAnswer where all or a part of it is not given."""
+        with self.answering(path):
+            return pa.PythonFile(_RemoteFile(self.fs.open(path, mode="rb"), self, path), mode="r")
+
+    @contextmanager
+    def answering(self, path: str) -> Iterator[None]:
+        """:func:`answering` of a file of the directory; what it raises is kept."""
+        try:
+            with answering(f"{self.url}/{path}"):
+                yield
+        except NoAnswer as error:
+            self.lost.append(str(error))
+            raise
+
+
+class _RemoteFile:
+    """An open file of a remote file system, as pyarrow reads it."""
+
+    def __init__(self, file: Any, remote: _Remote, path: str) -> None:
+        self._file, self._remote, self._path = file, remote, path
+
+    def read(self, count: int = -1) -> bytes:
+        """The next bytes."""
+        with self._remote.answering(self._path):
+            return bytes(self._file.read(count))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 @dataclass(frozen=True)
@@ -167,7 +206,23 @@ class Directory:
         """The directory as a file system of pyarrow, with paths relative to it."""
         if self.is_local:
             return pafs.SubTreeFileSystem(self.root, pafs.LocalFileSystem())
-        return pafs.PyFileSystem(_Remote(self._files))
+        return pafs.PyFileSystem(self._remote)
+
+    @cached_property
+    def _remote(self) -> _Remote:
+        return _Remote(self._files, self.url.rstrip("/"))
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Raise NoAnswer for what fails in the context because a file of the directory is not given to pyarrow."""
+        before = 0 if self.is_local else len(self._remote.lost)
+        try:
+            yield
+        except Exception as error:
+            lost = [] if self.is_local else self._remote.lost[before:]
+            if not lost:
+                raise
+            raise NoAnswer(lost[0]) from error
 
     def path(self, relative: str) -> str:
         """Path of ``relative`` on the file system."""

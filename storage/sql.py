@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -48,7 +49,8 @@ class Limits:
                 raise UserError(f"a query gets at least .05 s and .05 GB; {name} is {getattr(self, name):g}")
 
 
-def connect(run: Run, settings: Mapping[str, str] | None = None) -> duckdb.DuckDBPyConnection:
+@contextmanager
+def connect(run: Run, settings: Mapping[str, str] | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection with a view for each table that ``run`` has, and ``audit_targets`` and ``audit``.
 
     ``audit_targets`` has a row a sample, target and method: samples, explain and scores joined, without removed
@@ -61,8 +63,13 @@ def connect(run: Run, settings: Mapping[str, str] | None = None) -> duckdb.DuckD
     there wherever ``cues`` is, without rows where no cue has a name.
 
     ``settings`` are more of DuckDB's. A table that cannot be read has no view, and why stands in the table ``damaged``:
-    queries of others are answered.
+    queries of others are answered. Raises NoAnswer for what fails because an object store stops giving the run's files.
     """
+    with run.directory.answering(), _connection(run, settings) as connection:
+        yield connection
+
+
+def _connection(run: Run, settings: Mapping[str, str] | None) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config={"python_enable_replacements": "false", **(settings or {})})
     columns = {name: without_vectors(schema) for name, schema in SCHEMAS.items() if run.has_table(name)}
     if "findings" not in columns:

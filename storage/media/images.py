@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from storage.errors import SightlineError, UserError
-from storage.files import file_system, is_url, kind_of_no_file
+from storage.files import file_system, is_of_the_way, is_url, kind_of_no_file
 from storage.media.containers import Crop, Member
 
 MAX_PIXELS = 178_956_970
@@ -69,6 +69,10 @@ class ImageError(SightlineError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class ImageNotGiven(ImageError):
+    """An image that its object store does not give now; whether it could be used is not known."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ def stamp_file(uri: str) -> FileStamp:
     except UserError as error:
         raise _unreadable(str(error)) from None
     except Exception as error:  # each file system raises types of its own
-        raise _unreadable(_said("cannot be read", error)) from error
+        raise _not_read(uri, error) from error
     return FileStamp(int(info.get("size") or 0), _modified_ns(info))
 
 
@@ -195,7 +199,7 @@ def read_bytes(uri: str) -> bytes:
     except UserError as error:  # no package opens the URL
         raise _unreadable(str(error)) from None
     except Exception as error:  # each file system raises types of its own
-        raise _unreadable(_said("cannot be read", error)) from error
+        raise _not_read(uri, error) from error
 
 
 def read_ends(uri: str, count: int) -> tuple[bytes, bytes]:
@@ -205,7 +209,7 @@ def read_ends(uri: str, count: int) -> tuple[bytes, bytes]:
     try:
         return bytes(fs.cat_file(path, end=count)), bytes(fs.cat_file(path, start=max(0, size - count)))
     except Exception as error:  # each file system raises types of its own
-        raise _unreadable(_said("cannot be read", error)) from error
+        raise _not_read(uri, error) from error
 
 
 def local_path(uri: str) -> Path | None:
@@ -373,6 +377,11 @@ def _exif_is_damaged(image: Image.Image) -> bool:
 
 def _unreadable(reason: str) -> ImageError:
     return ImageError("unreadable", reason)
+
+
+def _not_read(uri: str, error: Exception) -> ImageError:
+    reason = _said("cannot be read", error)
+    return ImageNotGiven("unreadable", reason) if is_of_the_way(uri, error) else _unreadable(reason)
 
 
 def _said(what: str, error: Exception) -> str:

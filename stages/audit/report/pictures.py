@@ -18,7 +18,7 @@ from scipy import ndimage
 from stages.audit.report.alt_text import image_in_words, map_in_words, outside_in_words
 from stages.geometry import EIGHT_NEIGHBOURS, ViewTransform, clip_boxes
 from storage.maps import outside_maps_of
-from storage.media.images import ImageError
+from storage.media.images import ImageError, ImageNotGiven
 from storage.media.object_masks import ObjectMask
 from storage.samples import ImageChanged, own_boxes, own_mask, read_unchanged
 
@@ -122,6 +122,8 @@ class Pictures:
             return read_unchanged(row), ""
         except ImageChanged:
             return None, "the image has changed since the run"
+        except ImageNotGiven:
+            return None, "the image was not given by its store"
         except ImageError as error:
             gone = error.reason.startswith("no such file")
             return None, "the image is missing" if gone else "the image is unreadable"

@@ -20,8 +20,9 @@ from stages.review.export.formats import write_coco, write_voc, write_yolo
 from stages.review.settings import ReviewSettings
 from stages.score.suggestion import suggested_by
 from storage.errors import UserError
+from storage.files import not_given
 from storage.media.containers import Crop
-from storage.media.images import ImageError, decode_image, local_path, read_bytes, stored_as
+from storage.media.images import ImageError, ImageNotGiven, decode_image, local_path, read_bytes, stored_as
 from storage.run import Run
 
 FORMATS = ("coco", "voc", "yolo", "fiftyone")
@@ -152,6 +153,8 @@ def _copier(placement: ImagePlacement, *, jpeg: bool = False) -> Callable[[Annot
                 decode_image(content).save(encoded, format="JPEG" if jpeg else kind, quality=JPEG_QUALITY)
                 content = encoded.getvalue()
                 placement.encoded_again += 1
+        except ImageNotGiven as error:
+            raise not_given(image.uri, cause if isinstance(cause := error.__cause__, Exception) else error) from error
         except ImageError as error:
             raise UserError(f"cannot copy {image.uri}: {error}; run the pipeline again, which leaves it out") from None
         path.parent.mkdir(parents=True, exist_ok=True)
