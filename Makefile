@@ -27,11 +27,11 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export SQL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev pipeline demo app query report compare sanity reviews test lint bench clean
+.PHONY: help setup setup-dev pipeline demo app query report compare sanity reviews test lint licences audit-packages bench clean
 
 help:  ## show the targets
 	@echo "Sightline: audit where an image classifier looks"
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "variables: CONFIG=my.yaml  DATA=/data/set MODEL=timm:resnet50  RUN=runs/name  RUN_B=runs/other  SQL=\"SELECT ...\"  NAME=canned_query  ARGS=\"more arguments\""
 
 setup: .venv/.installed  ## make .venv with everything pinned (about 6 GB, mostly torch)
@@ -91,9 +91,19 @@ test: setup-dev  ## run the tests; the browser test needs Chromium and says so i
 lint: setup-dev  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+licences: setup  ## write docs/licences.md: the licences of what is installed without extras
+	@$(BIN)/python docs/make_licences.py
+
+audit-packages: setup .venv-audit/bin/pip-audit  ## ask for known vulnerabilities of the packages in .venv (pip-audit)
+	@.ci/audit-packages .venv-audit/bin/pip-audit .venv
+
+.venv-audit/bin/pip-audit: | .venv/bin/python
+	@.venv/bin/python -m venv .venv-audit
+	@.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit $(QUIETLY)
+
 bench: setup-dev  ## the benchmarks, each ending in a table
 	@for name in explain_speed score_speed explain_quality "audit_truth --quick"; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 clean:  ## remove .venv, the demo and its run
-	rm -rf .venv demo runs/demo
+	rm -rf .venv .venv-audit .venv-oldest demo runs/demo
