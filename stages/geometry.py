@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from storage.maps import MapAttributes  # not at run time: the kernels import without zarr
 
 Boxes = NDArray[np.float64]
+Cells = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""Edges of columns (n + 1,) and of rows (m + 1,), and which of the cells between them are inside (m, n): 1, else 0."""
 Geometry = Literal["squash", "resize_crop"]
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -130,13 +132,27 @@ class ViewTransform:
         the image. Exact: edges of boxes, or of the mask's pixels, cut the view into cells that lie inside or outside
         as a whole. Raises ValueError for non-finite numbers, and for a mask of another shape than the image.
         """
-        columns, rows, inside = _cells(self.visible_boxes(boxes)) if mask is None else self._mask_cells(mask)
+        return self._shares(*self._object_cells(boxes, mask))
+
+    def coverage_of_others(
+        self, others: ArrayLike, boxes: ArrayLike, mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """Share of each view pixel inside the boxes ``others`` (n, 4) and not the object's: (view_height, view_width).
+
+        ``boxes`` and ``mask`` say what the object's is, and what is raised, as in :meth:`coverage`; the two shares of a
+        pixel add up to at most 1.
+        """
+        columns, rows, inside = _cells(self.visible_boxes(others))
         if not inside.any():
             return np.zeros((self.view_height, self.view_width), dtype=np.float32)
-        by_row = (_overlap(rows, self.view_height) @ inside).astype(np.float32)
-        covered = by_row @ _overlap(columns, self.view_width).T.astype(np.float32)
-        # The parts of a pixel may add up to just above one.
-        return np.minimum(covered, np.float32(1), out=covered)
+        own = self._object_cells(boxes, mask)
+        x, y = (
+            np.unique(np.concatenate([edges, its[(its > edges[0]) & (its < edges[-1])]]))
+            for edges, its in ((columns, own[0]), (rows, own[1]))
+        )
+        across, down = (x[:-1] + x[1:]) / 2, (y[:-1] + y[1:]) / 2
+        beside = _cell_at((columns, rows, inside), across, down) * (1 - _cell_at(own, across, down))
+        return np.minimum(self._shares(x, y, beside), 1 - self._shares(*own))
 
     def kept_fraction(self, boxes: ArrayLike) -> float:
         """Share of the area of the union of boxes (n, 4) of the image that the view shows, in [0, 1].
@@ -167,7 +183,19 @@ class ViewTransform:
         rows, columns = _Sampling.at(y, self.view_height), _Sampling.at(x, self.view_width)
         return columns.of(rows.of(view_map.astype(np.float32, copy=False)).T).T
 
-    def _mask_cells(self, mask: NDArray[np.bool_]) -> tuple[Boxes, Boxes, NDArray[np.float64]]:
+    def _object_cells(self, boxes: ArrayLike, mask: NDArray[np.bool_] | None) -> Cells:
+        return _cells(self.visible_boxes(boxes)) if mask is None else self._mask_cells(mask)
+
+    def _shares(self, columns: Boxes, rows: Boxes, inside: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Share of each view pixel within the cells that are inside."""
+        if not inside.any():
+            return np.zeros((self.view_height, self.view_width), dtype=np.float32)
+        by_row = (_overlap(rows, self.view_height) @ inside).astype(np.float32)
+        covered = by_row @ _overlap(columns, self.view_width).T.astype(np.float32)
+        # The parts of a pixel may add up to just above one.
+        return np.minimum(covered, np.float32(1), out=covered)
+
+    def _mask_cells(self, mask: NDArray[np.bool_]) -> Cells:
         """Edges of the columns and of the rows of a mask's pixels in the view, and which cells it covers."""
         if mask.shape != (self.height, self.width):
             raise ValueError(f"a mask of shape {mask.shape}; the image is {(self.height, self.width)}")
@@ -264,13 +292,24 @@ def _checked(boxes: ArrayLike) -> Boxes:
     return array
 
 
-def _cells(boxes: Boxes) -> tuple[Boxes, Boxes, NDArray[np.float64]]:
+def _cells(boxes: Boxes) -> Cells:
     """Edges of the columns and of the rows that boxes cut the plane into, and which cells they cover."""
     columns, rows = np.unique(boxes[:, [0, 2]]), np.unique(boxes[:, [1, 3]])
     across = (boxes[:, :1] <= columns[:-1]) & (boxes[:, 2:3] >= columns[1:])
     down = (boxes[:, 1:2] <= rows[:-1]) & (boxes[:, 3:] >= rows[1:])
     count = down.T.astype(np.float64) @ across.astype(np.float64)
     return columns, rows, (count > 0).astype(np.float64)
+
+
+def _cell_at(cells: Cells, x: Boxes, y: Boxes) -> NDArray[np.float64]:
+    """Whether each place of the lattice ``y`` (m,) times ``x`` (n,) lies in a cell that is inside: (m, n)."""
+    columns, rows, inside = cells
+    found = np.zeros((len(y), len(x)))
+    if inside.any():
+        column, row = np.searchsorted(columns, x, "right") - 1, np.searchsorted(rows, y, "right") - 1
+        within_x, within_y = (column >= 0) & (column < len(columns) - 1), (row >= 0) & (row < len(rows) - 1)
+        found[np.ix_(within_y, within_x)] = inside[np.ix_(row[within_y], column[within_x])]
+    return found
 
 
 def _overlap(edges: Boxes, pixels: int) -> NDArray[np.float64]:

@@ -194,10 +194,11 @@ _SCORES = (
         range="{0, 1}", boxes=False, better="higher", words="average increase (AI), %"),
     _score("ag", "Average gain: max(0, p_saliency - p_full) / (1 - p_full); null where p_full is 1. Higher is "
         "better.", boxes=False, better="higher", words="average gain (AG), %"),
-    _score("energy_in", "Share of the map's mass inside the boxes. A uniform map scores box_area_frac.",
+    _score("energy_in", "Share of the map's mass inside the boxes, of what lies on no other class's object. A uniform "
+        "map scores box_area_frac.",
         better="higher", short="energy", words="map in the boxes, %"),
-    _score("box_area_frac", "Area of the boxes' union in the view: the null of energy_in.", compared=False,
-        short="null"),
+    _score("box_area_frac", "Area of the boxes' union in the view beside other classes' objects: null of energy_in.",
+        compared=False, short="null"),
     _score("energy_lift", "energy_in / box_area_frac; 1 for a map that looks everywhere.",
         range=">= 0", better="higher", words="map in the boxes, times chance"),
     _score("energy_logodds", "logit(energy_in) - logit(box_area_frac), both clamped to [.01, .99].",
@@ -216,8 +217,8 @@ _SCORES = (
     _score("drop_inside", "p_full - p_hide_inside.", range="[-1, 1]"),
     _score("drop_random", "p_full - p_hide_random: the matched null of drop_outside.", range="[-1, 1]"),
     _score("pointing_hit", "At least half of the map's maximum, its largest connected plateau, lies inside a box; null "
-        "where that covers more than a twentieth of the view.", kind="flag", range="", better="higher",
-        short="pointing", words="maximum in a box, %"),
+        "where that covers more than a twentieth of the view or lies on another class's object.", kind="flag", range="",
+        better="higher", short="pointing", words="maximum in a box, %"),
     _score("pointing_hit_tol", "At least half of the map's maximum lies within 15 px of a box.",
         kind="flag", range="", better="higher"),
     _score("localization_error", "1 - highest IoU of the map's box with a ground-truth box (LE).",

@@ -25,6 +25,11 @@ def own_boxes(sample: Mapping[str, Any]) -> list[Edges]:
     return [edges(box) for box in sample["boxes"] or () if box["label"] in (None, sample["label"])]
 
 
+def other_boxes(sample: Mapping[str, Any]) -> list[Edges]:
+    """The boxes of other classes' objects, px of the upright image: those that bear another label than the sample's."""
+    return [edges(box) for box in sample["boxes"] or () if box["label"] not in (None, sample["label"])]
+
+
 def own_mask(sample: Mapping[str, Any]) -> ObjectMask | None:
     """The pixels (height, width) of the upright image that are the sample's own objects; None where boxes alone say it.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stages.explain.network.view import ViewSettings, render_view
 from stages.geometry import Boxes, ViewTransform
 from storage.media.images import ImageError
-from storage.samples import own_boxes, own_mask, read_unchanged
+from storage.samples import other_boxes, own_boxes, own_mask, read_unchanged
 
 _FEWEST_THREADS, _MOST_THREADS = 2, 8
 
@@ -31,6 +31,8 @@ class View:
     pixels: NDArray[np.uint8]
     transform: ViewTransform
     coverage: NDArray[np.float32]
+    others: NDArray[np.float32]
+    """Share of each pixel that is another class's object."""
     boxes: Boxes
     """The sample's own boxes in view, (n, 4) view px."""
     has_box: bool
@@ -96,11 +98,12 @@ def _timed(sample: dict[str, Any], view: ViewSettings) -> tuple[View | ImageErro
 
 def decode(sample: dict[str, Any], view: ViewSettings) -> View:
     """A sample as the network sees it; raises ImageError for an image that cannot be used."""
-    image, boxes = read_unchanged(sample), own_boxes(sample)
+    image, boxes, mask = read_unchanged(sample), own_boxes(sample), own_mask(sample)
     transform = view.transform(*image.size)
-    coverage = transform.coverage(boxes, own_mask(sample))
+    coverage = transform.coverage(boxes, mask)
+    others = transform.coverage_of_others(other_boxes(sample), boxes, mask)
     try:
         pixels = render_view(image, view)
     except ValueError as error:
         raise ImageError("unreadable", str(error)) from None
-    return View(sample, pixels, transform, coverage, transform.visible_boxes(boxes), bool(coverage.any()))
+    return View(sample, pixels, transform, coverage, others, transform.visible_boxes(boxes), bool(coverage.any()))

@@ -289,6 +289,9 @@ def _explain_batch(
     view_size = (plan.view.size, plan.view.size)
     maps = to_masks(made.grid, view_size, plan.explain.map_normalization).nan_to_num(nan=0.0)
     coverage = _pad(torch.from_numpy(np.stack([item.view.coverage for item in items])).to(maps), size)
+    others = None
+    if any(item.view.others.any() for item in items):
+        others = _pad(torch.from_numpy(np.stack([item.view.others for item in items])).to(maps), size)
     has_box = _pad(torch.tensor([item.view.has_box for item in items], device=opticam.device), size)
     padded = items + items[:1] * (size - len(items))
     seeds = [image_seed(item.view.sample["digest"]) for item in padded]
@@ -299,7 +302,8 @@ def _explain_batch(
         second = upsample(opticam.grad_cam(images, targets), view_size)
     carriers = None
     if plan.explain.outside:
-        carriers = opticam.maximize_outside(images, features, targets, outside_of(coverage, has_box))
+        covered = coverage if others is None else coverage + others
+        carriers = opticam.maximize_outside(images, features, targets, outside_of(covered, has_box))
     own = made.status[: len(items)]
     transforms = [item.view.transform for item in items]
     explained = Explained(
@@ -316,6 +320,7 @@ def _explain_batch(
         status=own,
         transforms=transforms,
         outside_map=None if carriers is None else carriers.maps().nan_to_num(nan=0.0),
+        others=others,
     )
     probes = evidence(opticam.probabilities, explained, worker.donors, plan.layer.grid, plan.explain)
     # Where the network returned NaN half-way there is a best iterate, but it cannot be trusted.

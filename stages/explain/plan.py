@@ -20,13 +20,13 @@ from stages.explain.network.model import Classifier, ModelSettings, load_classif
 from stages.explain.network.view import ViewSettings
 from stages.explain.opticam.layer import TargetLayer
 from stages.explain.opticam.opticam import OUTSIDE, OptiCam
-from stages.explain.probes.probes import PROBES_VERSION
+from stages.explain.probes.probes import OTHERS_VERSION, PROBES_VERSION
 from stages.explain.settings import ExplainSettings
 from storage import Run
 from storage.errors import UserError
 from storage.maps import MapAttributes, combined_checksum, outside_maps_of
 from storage.run import MAPS_CHECKSUM, OUTSIDE_CHECKSUM, Part
-from storage.samples import truth_of
+from storage.samples import other_boxes, truth_of
 
 EXPLAIN_VERSION = 1
 """Raised by hand when the code changes what a map is; a golden-output test guards it."""
@@ -92,7 +92,10 @@ class ExplainPlan:
         """Digest of what the probes depend on beside the maps and the settings."""
         donors = [donor.identity() for donor in self.donors]
         boxes = truth_of(samples, ["label", "boxes"])
-        return _digest({"version": PROBES_VERSION, "boxes": boxes, "donors": donors})
+        made_from = {"version": PROBES_VERSION, "boxes": boxes, "donors": donors}
+        if any(other_boxes(row) for row in boxes):
+            made_from["others"] = OTHERS_VERSION
+        return _digest(made_from)
 
     def fingerprints(self, samples: pa.Table) -> Fingerprints:
         """What the maps and the probes of these samples depend on."""

@@ -2,7 +2,8 @@
 
 Maps (N, H, W) are in [0, 1] at the view's resolution. ``coverage`` (N, H, W) is the share of each pixel inside U, a
 sample's mask or else the union of its boxes; ``boxes`` (N, K, 4) are the boxes themselves in view px, rows of NaN where
-a sample has fewer, and ``places`` (N, M, 4) likewise: the boxes, or of a mask :func:`pixel_runs`.
+a sample has fewer, and ``places`` (N, M, 4) likewise: the boxes, or of a mask :func:`pixel_runs`. ``others`` (N, H, W)
+is the share of each pixel that is another class's object, which is neither U nor background; None: of no pixel.
 Results are (N,), NaN where undefined: no box in view, a map without mass, a constant map where a maximum is asked for.
 Definitions: the paper's Appendix B.
 """
@@ -44,33 +45,40 @@ def pixel_runs(inside: NDArray[np.float32]) -> Boxes:
     return np.stack([start, row, stop, row + 1], axis=1).astype(np.float64)
 
 
-def box_area_frac(coverage: Maps) -> Values:
-    """Area of U as a share of the view, in (0, 1]: what a map that looks everywhere scores as energy."""
-    area = mass(coverage) / (coverage.shape[1] * coverage.shape[2])
+def counted(maps: Maps, others: Maps | None) -> Maps:
+    """The maps without what of them lies on other classes' objects."""
+    return maps if others is None else maps * (1 - others)
+
+
+def box_area_frac(coverage: Maps, others: Maps | None = None) -> Values:
+    """Area of U as a share of the view without other classes' objects, in (0, 1]: the energy of a uniform map."""
+    pixels = coverage.shape[1] * coverage.shape[2]
+    area = mass(coverage) / (pixels if others is None else pixels - mass(others))
     return np.where(area > 0, area, np.nan)
 
 
-def energy_in(maps: Maps, coverage: Maps) -> Values:
+def energy_in(maps: Maps, coverage: Maps, others: Maps | None = None) -> Values:
     """Share of the map's mass inside U, in [0, 1]: EP, and the precision P of pixel F1."""
     in_view = mass(coverage) > 0
-    return np.where(in_view, ratio(mass(maps, coverage), mass(maps)), np.nan)
+    return np.where(in_view, ratio(mass(maps, coverage), mass(counted(maps, others))), np.nan)
 
 
-def pixel_f1(maps: Maps, coverage: Maps) -> Values:
+def pixel_f1(maps: Maps, coverage: Maps, others: Maps | None = None) -> Values:
     """Harmonic mean of P = mass in U / mass and R = mass in U / area of U, in [0, 1]."""
     # 2 P R / (P + R) with both written out; unlike the quotient it needs no case for a map that misses U.
-    area, whole = mass(coverage), mass(maps)
+    area, whole = mass(coverage), mass(counted(maps, others))
     return ratio(2 * mass(maps, coverage), np.where((area > 0) & (whole > 0), whole + area, np.nan))
 
 
-def pointing_distance(maps: Maps, places: Boxes) -> Values:
+def pointing_distance(maps: Maps, places: Boxes, others: Maps | None = None) -> Values:
     """Distance of the map's maximum from the nearest of a sample's ``places``, view px; 0 where it lies in one.
 
     The maximum is a place, not a pixel: upsampling repeats the border cells of a grid, so a map that is highest there
     has a plateau of tied maxima at the view's edge. The largest connected plateau counts (pixels touch by sides and
     corners; of plateaus alike in size, the farthest), and its distance is the least within which at least half of its
     pixels lie, each measured from its centre. Undefined where that plateau covers more than ``LARGEST_PLATEAU`` of the
-    view: such a map, a constant one among them, points nowhere.
+    view: such a map, a constant one among them, points nowhere. Undefined too where at least half of it lies on other
+    classes' objects, pixels that are theirs by half: it is no hit, and no miss into the background.
     """
     count, height, width = maps.shape
     distance = np.full(count, np.nan)
@@ -83,6 +91,9 @@ def pointing_distance(maps: Maps, places: Boxes) -> Values:
         if sizes.max() <= LARGEST_PLATEAU * height * width:
             largest = 1 + np.flatnonzero(sizes == sizes.max())
             top, left = window[0].start, window[1].start
+            theirs = np.zeros_like(plateaus, dtype=bool) if others is None else others[index][window] >= 0.5
+            if any(2 * theirs[plateaus == plateau].sum() >= sizes[plateau - 1] for plateau in largest):
+                continue
             distance[index] = max(
                 _half_within(row + top + 0.5, column + left + 0.5, places[index])
                 for row, column in (np.nonzero(plateaus == plateau) for plateau in largest)

@@ -37,17 +37,25 @@ def log_odds(probability: ArrayLike, clamp: float) -> Values:
     return np.log(kept) - np.log1p(-kept)
 
 
-def energy_null_pct(maps: Maps, coverage: Maps, grid: int = GRID) -> Values:
+MOST = 0.5
+"""Share of the boxes' area that must lie beside other classes' objects where the boxes are moved to."""
+
+
+def energy_null_pct(maps: Maps, coverage: Maps, grid: int = GRID, others: Maps | None = None) -> Values:
     """Share of other places in the view where the same boxes would hold less of the map's mass, in [0, 1].
 
     The boxes move together, without turning, as far as their bounding rectangle stays in the view, by multiples of
     ``side // grid`` px on each axis (at least 1 px; 4 px for a view of 224): their own place is left out, a tie counts
     half, so the uniform map scores one half. Mass is summed in blocks of that many pixels beforehand. Undefined where
     there is no other place.
+
+    What lies on other classes' objects, the share ``others`` (N, H, W) of each pixel, does not count. Where the moved
+    boxes lie on them in part, the mass per area that is left is compared; such a place counts if :data:`MOST` of the
+    boxes' area is left.
     """
     height, width = maps.shape[1:]
     step_y, step_x = max(1, height // grid), max(1, width // grid)
-    energy = _blocks(maps, step_y, step_x)
+    energy = _blocks(maps if others is None else maps * (1 - others), step_y, step_x)
     inside = _blocks(coverage, step_y, step_x) / (step_y * step_x)
     # Cross-correlation: entry k is the mass under the boxes moved by k blocks. The moves that are counted keep the
     # boxes in view, so nothing wraps around.
@@ -57,7 +65,15 @@ def energy_null_pct(maps: Maps, coverage: Maps, grid: int = GRID) -> Values:
     down, across = _moves(rows, step_y, moved.shape[1]), _moves(columns, step_x, moved.shape[2])
     counted = down[:, :, None] & across[:, None, :]
     counted[:, 0, 0] = False
-    whole = mass(maps)
+    whole = mass(maps if others is None else maps * (1 - others))
+    if others is not None and others.any():
+        free = _blocks(1 - others, step_y, step_x)
+        left = fft.irfft2(fft.rfft2(free) * np.conj(fft.rfft2(inside)), s=energy.shape[1:])
+        own = left[:, :1, :1]
+        partly = (mass(others) > 0)[:, None, None]
+        least = (MOST - TIE) * own  # the transform rounds
+        counted &= ~partly | (left >= least)
+        moved = np.where(partly, moved * own / np.maximum(left, np.maximum(least, TIE)), moved)
     gap = moved - moved[:, :1, :1]
     margin = (TIE * whole)[:, None, None]
     less = (counted & (gap < -margin)).sum(axis=(1, 2))

@@ -19,16 +19,16 @@ from stages.score.boxacc import NOTHING_FOUND, FoundCounts, count_found, thresho
 from stages.score.localization import pad_boxes, pixel_runs
 from stages.score.measures import measure_maps, measure_probes, zero
 from stages.score.metrics import BOX_COUNTS, BOX_METRICS, encode_counts
-from stages.score.ratio import Maps, Values
+from stages.score.ratio import Maps, Values, mass
 from stages.score.settings import ScoreSettings
 from storage import MapStore, Run, SightlineError
 from storage.columns import columns_of
 from storage.maps import combined_checksum
 from storage.run import MADE_FROM, ROWS_DIGEST, Part, seal
-from storage.samples import is_correct, own_boxes, own_mask, truth_of
+from storage.samples import is_correct, other_boxes, own_boxes, own_mask, truth_of
 from storage.tables import EXPLAIN, SCORES, without_vectors
 
-SCORE_VERSION = 6
+SCORE_VERSION = 7
 """Raised by hand when a score changes its meaning; scores of another version are made again."""
 
 UNINFORMATIVE_AREA = 0.8
@@ -66,6 +66,8 @@ class _Placed:
     places: Boxes
     """Where a maximum lies on the object: see :func:`stages.score.localization.pointing_distance`."""
     coverage: NDArray[np.float32]
+    others: NDArray[np.float32]
+    """Share of each pixel that is another class's object."""
     kept: Values
     given: NDArray[np.int32]
     visible: NDArray[np.int32]
@@ -211,15 +213,18 @@ def _score_rows(
     maps = _in_view(raw[first], targets[first], grids.stores, view)
     shown = own[first]
     boxes, coverage = placed.boxes[shown], placed.coverage[shown]
-    measured = measure_maps(maps, coverage, boxes, correct[first], probes["p_crop"][first], placed.places[shown])
+    others = placed.others[shown] if placed.others.any() else None
+    measured = measure_maps(
+        maps, coverage, boxes, correct[first], probes["p_crop"][first], placed.places[shown], others
+    )
     values = {name: column[like] for name, column in measured.items()}
     values |= measure_probes(probes)
     values["box_kept_frac"] = placed.kept[own]
     if settings.box_accuracy:
         _count_boxes(maps, boxes, like, targets, counts)
     verdicts = [
-        _status(status, reason, empty, other, given, visible, area)
-        for status, reason, empty, other, given, visible, area in zip(
+        _status(status, reason, empty, other, given, visible, area, beside)
+        for status, reason, empty, other, given, visible, area, beside in zip(
             rows["status"].to_pylist(),
             rows["reason"].to_pylist(),
             zero(maps)[like].tolist(),
@@ -227,6 +232,7 @@ def _score_rows(
             placed.given[own].tolist(),
             placed.visible[own].tolist(),
             values["box_area_frac"].tolist(),
+            (mass(placed.others) > 0)[own].tolist(),
             strict=True,
         )
     ]
@@ -242,6 +248,7 @@ def _score_rows(
 def _place(samples: list[dict[str, Any]], view: _View) -> _Placed:
     count = len(samples)
     coverage = np.zeros((count, view.size, view.size), dtype=np.float32)
+    others = np.zeros_like(coverage)
     kept = np.full(count, np.nan)
     given = np.zeros(count, dtype=np.int32)
     visible: list[Boxes] = [np.empty((0, 4))] * count
@@ -253,10 +260,11 @@ def _place(samples: list[dict[str, Any]], view: _View) -> _Placed:
             given[place] = len(boxes)
             visible[place] = transform.visible_boxes(boxes)
             coverage[place] = transform.coverage(boxes, mask)
+            others[place] = transform.coverage_of_others(other_boxes(sample), boxes, mask)
             places[place] = visible[place] if mask is None else pixel_runs(coverage[place])
             kept[place] = transform.kept_fraction(boxes)
     counts = np.array([len(boxes) for boxes in visible], dtype=np.int32)
-    return _Placed(pad_boxes(visible), pad_boxes(places), coverage, kept, given, counts)
+    return _Placed(pad_boxes(visible), pad_boxes(places), coverage, others, kept, given, counts)
 
 
 def _raw_maps(rows: pa.Table, grids: _Grids) -> NDArray[np.float32]:
@@ -310,6 +318,7 @@ def _status(
     given: int,
     visible: int,
     area: float,
+    beside: bool,
 ) -> tuple[str, str | None]:
     """Why the scores of a row say less than they could, in a word and in words."""
     if explained != "ok":
@@ -324,7 +333,8 @@ def _status(
         what = f"none of {given} boxes" if not visible else "nothing of the mask"
         return "box_outside_view", f"the view shows {what}"
     if area > UNINFORMATIVE_AREA:
-        return "box_uninformative", f"the boxes cover {area:.0%} of the view"
+        what = "what of the view no other class's object covers" if beside else "the view"
+        return "box_uninformative", f"the boxes cover {area:.0%} of {what}"
     return "ok", None
 
 

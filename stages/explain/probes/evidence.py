@@ -68,6 +68,13 @@ class Explained:
     """From each image to its view."""
     outside_map: Tensor | None = None
     """What outside the boxes carries the class, (N, H, W) in [0, 1], where that was asked."""
+    others: Tensor | None = None
+    """Share of each pixel that is another class's object, (N, H, W): neither inside nor outside. None: of no pixel."""
+
+    @property
+    def covered(self) -> Tensor:
+        """Share of each pixel that is an object with a box, of whatever class, (N, H, W)."""
+        return self.coverage if self.others is None else self.coverage + self.others
 
 
 @torch.no_grad()
@@ -110,14 +117,16 @@ def _columns(
         return class_probabilities(pictures).gather(1, batch.targets[:, None])[:, 0]
 
     images, maps, coverage, has_box = batch.images, batch.maps, batch.coverage, batch.has_box
-    blurred, outside = blur(images), outside_of(coverage, has_box)
-    found = probe(probabilities, images, blurred, maps, batch.second, coverage, has_box, batch.seeds, grid)
-    found |= without_surroundings(probabilities, images, blurred, batch.neutral, coverage, has_box)
-    found |= transplants(class_probabilities, images, batch.boxes, batch.targets, batch.seeds, donors)
+    blurred, outside, others = blur(images), outside_of(batch.covered, has_box), batch.others
+    found = probe(probabilities, images, blurred, maps, batch.second, coverage, has_box, batch.seeds, grid, others)
+    found |= without_surroundings(probabilities, images, blurred, batch.neutral, coverage, has_box, others)
+    found |= transplants(
+        class_probabilities, images, batch.boxes, batch.targets, batch.seeds, donors, batch.neutral, others
+    )
     columns: dict[str, list[Any]] = {name: _values(numbers) for name, numbers in found.items()}
 
     columns["image_features"] = _vectors(batch.features.mean((2, 3)))
-    p_crop, predicted, parts = crop_outside(class_probabilities, images, maps, coverage, batch.targets, outside)
+    p_crop, predicted, parts = crop_outside(class_probabilities, images, maps, batch.covered, batch.targets, outside)
     columns["p_crop_outside"] = _values(p_crop)
     columns["pred_crop_outside"] = [
         None if p is None else index for p, index in zip(columns["p_crop_outside"], predicted.tolist(), strict=True)
@@ -171,12 +180,12 @@ def _what_was_hidden(
             chosen[place] = pointed[row["hide_locator"]][place]
             by_chance = row["p_hide_random"]  # None where the network gives NaN on that picture alone
             carries[place] = by_chance is None or by_chance - row["p_hide_outside"] >= MATTERS
-    outside = outside_of(batch.coverage, batch.has_box)
+    outside = outside_of(batch.covered, batch.has_box)
     count = hidden_pixels(*outside.shape[1:])
     hidden = most_salient(chosen, outside, count)[0] & (chosen > 0)
     boxes = _in_image(largest_component_box(hidden.float().cpu().numpy()).tolist(), batch.transforms)
     arbitrary = most_salient(random_blobs(batch.seeds, grid, batch.maps), outside, count)[0].to(chosen)
-    pooled = torch.where(carries[:, None, None], chosen * (1 - batch.coverage), arbitrary)
+    pooled = torch.where(carries[:, None, None], chosen * (1 - batch.covered), arbitrary)
     vectors = _vectors(pool(batch.features, pooled))
     return [
         {"hidden_box": box, "outside_features": vector} if row.get("hide_locator") else {}

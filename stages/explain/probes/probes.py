@@ -23,6 +23,8 @@ from stages.geometry import EIGHT_NEIGHBOURS, Boxes, largest_component_box
 from stages.masks import hidden_pixels, kept_parts
 
 PROBES_VERSION = 7
+OTHERS_VERSION = 1
+"""The same for what probes do with other classes' objects; shards without any have their digest as ever."""
 Probabilities = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) in [0, 1] to the probability of each image's explained class, (N,)."""
 
@@ -41,6 +43,7 @@ def probe(
     has_box: Tensor,
     seeds: Sequence[int],
     grid: tuple[int, int],
+    others: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Every probe of a batch: name to (N,), NaN where it is undefined.
 
@@ -50,10 +53,14 @@ def probe(
     ``grid`` shape the random blobs: one seed an image, blobs as smooth as a map of that grid. A probe of the boxes is
     undefined without a box; hiding 10% of the view outside (inside) is undefined where fewer pixels lie outside
     (inside), and where the second opinion is a constant map.
+
+    ``others`` (N, H, W) is the share of each pixel that is another class's object; None: of no pixel. It is neither
+    inside nor outside: a probe that keeps a part does not keep it, and one that hides a part does not hide it.
     """
-    mask, inside = maps[:, None], coverage[:, None]
+    others = torch.zeros_like(coverage) if others is None else others
+    mask, inside, beside = maps[:, None], coverage[:, None], others[:, None]
     nan = torch.full_like(maps[:, 0, 0], torch.nan)
-    outside_pixels = outside_of(coverage, has_box)
+    outside_pixels = outside_of(coverage + others, has_box)
     inside_pixels = (coverage >= 1 - 1e-6) & has_box[:, None, None]
 
     def boxed(picture: Tensor) -> Tensor:
@@ -65,7 +72,7 @@ def probe(
     def hiding(saliency: Tensor, allowed: Tensor) -> Tensor:
         return hide(probabilities, images, blurred, saliency, allowed)
 
-    parts = kept_parts(mask, inside)
+    parts = kept_parts(mask, inside, beside)
     whole_map = probabilities(keeping(parts.pop("p_saliency")))
     return {
         "p_saliency": whole_map,
@@ -74,7 +81,7 @@ def probe(
         "p_hide_second": torch.where(second.amax((1, 2)) > second.amin((1, 2)), hiding(second, outside_pixels), nan),
         "p_hide_inside": hiding(maps, inside_pixels),
         "p_hide_random": hiding(random_blobs(seeds, grid, maps), outside_pixels),
-        "p_hide_context": boxed(images * inside + blurred * (1 - inside)),
+        "p_hide_context": boxed(images * (inside + beside) + blurred * (1 - inside - beside)),
         "p_crop": probabilities(crops(images, largest_component_box(_on_host(maps)))),
     }
 
@@ -98,7 +105,7 @@ def of_targets(table: Sequence[Tensor], targets: Sequence[int]) -> list[float]:
 
 
 def outside_of(coverage: Tensor, has_box: Tensor) -> Tensor:
-    """Pixels (N, H, W) that lie wholly outside the boxes; none where there is no box."""
+    """Pixels (N, H, W) that lie wholly outside what is covered, boxes and others'; none where there is no box."""
     return (coverage <= 1e-6) & has_box[:, None, None]
 
 
@@ -140,7 +147,8 @@ def crop_outside(
 ) -> tuple[Tensor, Tensor, Boxes]:
     """What the network sees in the part outside the boxes that lights up most, shown alone.
 
-    That part's box is cut out, what it contains of the ground-truth boxes is made black, and it is resized to the view.
+    That part's box is cut out, what it contains of what ``coverage`` covers is made black, and it is resized to the
+    view.
     Returns p of ``targets`` on it (N,), the predicted class (N,), and the box (N, 4), half-open view px; NaN, a class
     without meaning, and NaN where nothing lights up outside (:func:`salient_part`).
     """

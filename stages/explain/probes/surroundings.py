@@ -69,7 +69,13 @@ class Donors:
 
 @torch.no_grad()
 def without_surroundings(
-    probabilities: Probabilities, images: Tensor, blurred: Tensor, neutral: Tensor, coverage: Tensor, has_box: Tensor
+    probabilities: Probabilities,
+    images: Tensor,
+    blurred: Tensor,
+    neutral: Tensor,
+    coverage: Tensor,
+    has_box: Tensor,
+    others: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """p of the explained class on the boxes alone, in two ways that leave different things out: name to (N,).
 
@@ -77,11 +83,12 @@ def without_surroundings(
     which a blur keeps. ``p_hide_far``: what lies more than ``NEAR`` px from the boxes is blurred, so that no object
     is cut off at its edges. NaN without a box in view; the other arguments are as in :func:`probe`.
     """
-    inside = coverage[:, None]
+    beside = torch.zeros_like(coverage[:, None]) if others is None else others[:, None]
+    kept = coverage[:, None] + beside
     near = grown((coverage > 1e-6).to(images), NEAR)[:, None] > 0
     seen = {
-        "p_hide_context_neutral": images * inside + neutral * (1 - inside),
-        "p_hide_far": torch.where(near, images, blurred),
+        "p_hide_context_neutral": images * kept + neutral * (1 - kept),
+        "p_hide_far": torch.where(near, images, images * beside + blurred * (1 - beside)),
     }
     return {name: torch.where(has_box, probabilities(picture), torch.nan) for name, picture in seen.items()}
 
@@ -103,13 +110,17 @@ def transplants(
     targets: Tensor,
     seeds: Sequence[int],
     donors: Donors,
+    neutral: Tensor | None = None,
+    others: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Other classes' objects in the place of each image's own: name to (N,), NaN without a box or without a donor.
 
     ``p_transplant`` is the mean p of ``targets`` over :data:`TRANSPLANTS` look-alikes, each resized into every one of
     the image's ``boxes`` (n, 4), view px; ``p_transplant_null`` is their mean p alone, without these surroundings, and
     ``p_blank`` p where there is nothing at all. ``seeds`` name the images, so that none gets its own object. Images
-    beyond the ``boxes`` fill up the batch and have none.
+    beyond the ``boxes`` fill up the batch and have none. ``others`` (N, H, W) is the share of each pixel that is
+    another class's object: where an image has any, they stay, and ``p_transplant_null`` is p with them, the rest in the
+    ``neutral`` colour (3, 1, 1).
     """
     parts, classes = [whole_parts(own, images.shape[2], images.shape[3]) for own in boxes], targets.tolist()
     pairs = [
@@ -118,13 +129,22 @@ def transplants(
         if own
         for donor in donors.look_alikes(classes[place], seeds[place])
     ]
-    pictures = (implanted(images[place], parts[place], donors.objects[donor]) for place, donor in pairs)
+    accompanied: dict[int, Tensor] = {}
+    if others is not None and neutral is not None:
+        with_others = {place for place, _ in pairs if bool(others[place].any())}
+        accompanied = {k: images[k] * others[k] + neutral * (1 - others[k]) for k in sorted(with_others)}
+    alone = [pair for pair in pairs if pair[0] in accompanied]
+    grounds = [(images[place], place, donor) for place, donor in pairs]
+    grounds += [(accompanied[place], place, donor) for place, donor in alone]
+    pictures = (implanted(ground, parts[place], donors.objects[donor]) for ground, place, donor in grounds)
     table = in_passes(class_probabilities, pictures, len(images))
+    given = of_targets(table, [classes[place] for _, place, _ in grounds])
+    nulls = dict(zip(alone, given[len(pairs) :], strict=True))
     p: dict[str, list[list[float]]] = {name: [[] for _ in images] for name in ("p_transplant", "p_transplant_null")}
-    asked = [classes[place] for place, _ in pairs]
-    for (place, donor), given in zip(pairs, of_targets(table, asked), strict=True):
-        p["p_transplant"][place].append(given)
-        p["p_transplant_null"][place].append(float(donors.alone[donor, classes[place]]))
+    for (place, donor), found in zip(pairs, given, strict=False):  # the nulls follow
+        p["p_transplant"][place].append(found)
+        null = nulls.get((place, donor))
+        p["p_transplant_null"][place].append(float(donors.alone[donor, classes[place]]) if null is None else null)
     means = {name: [fmean(values) if values else math.nan for values in each] for name, each in p.items()}
     return {
         **{name: torch.tensor(values, device=images.device) for name, values in means.items()},

@@ -31,13 +31,13 @@ Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-def masked_views(seen: View, saliency: Map | None, coverage: Map | None) -> dict[str, View]:
+def masked_views(seen: View, saliency: Map | None, coverage: Map | None, others: Map | float = 0) -> dict[str, View]:
     """What the network was shown for each probe that keeps a part and makes the rest black: by probe, each as ``seen``.
 
     ``saliency`` (H, W) is the map in [0, 1], ``coverage`` (H, W) the share of each pixel inside the boxes; without one
-    of them its probes are left out.
+    of them its probes are left out. ``others`` (H, W) is the share that is other classes' objects.
     """
-    parts = {"p_full": (), **kept_parts(saliency, coverage)}
+    parts = {"p_full": (), **kept_parts(saliency, coverage, others)}
     return {
         probe: np.rint(reduce(mul, (mask[..., None] for mask in masks), seen.astype(np.float32))).astype(np.uint8)
         for probe, masks in parts.items()

@@ -37,7 +37,7 @@ from storage.maps import MapStore
 from storage.media.images import ImageError
 from storage.media.object_masks import ObjectMask
 from storage.run import Run, class_name
-from storage.samples import Edges, edges, is_correct, own_boxes, own_mask, read_unchanged
+from storage.samples import Edges, edges, is_correct, other_boxes, own_boxes, own_mask, read_unchanged
 from storage.tables import SCHEMAS, without_vectors
 
 LONG_SIDE = 640
@@ -71,6 +71,8 @@ class Portrait:
     height: int
     boxes: tuple[Edges, ...]
     """Ground-truth boxes of the label, image px."""
+    others: tuple[Edges, ...]
+    """Those of other classes' objects."""
     mask: ObjectMask | None
     """The pixels of the image that are its objects; None where the boxes say it."""
     hidden_box: Edges | None
@@ -129,6 +131,7 @@ def portray(run: Run, sample_id: str, *, method: str, target: str) -> Portrait:
         width=width,
         height=height,
         boxes=tuple(own_boxes(sample)),
+        others=tuple(other_boxes(sample)),
         mask=own_mask(sample),
         hidden_box=_edges(explained.get("hidden_box")),
         hide_locator=locator,
@@ -220,15 +223,19 @@ def _seen(portrait: Portrait, image: Image.Image) -> dict[str, NDArray[np.uint8]
     saliency, view = portrait.saliency, portrait.view
     whole = view.render(image, portrait.interpolation)
     coverage = view.coverage(portrait.boxes, portrait.mask) if portrait.boxes else None
-    seen = masked_views(whole, saliency, coverage)
-    if coverage is not None:
-        seen["p_hide_context"] = hide(whole, 1 - coverage)
-        seen["p_hide_far"] = hide(whole, far_outside(coverage))
+    if coverage is None:
+        return masked_views(whole, saliency, None)
+    # Other classes' objects are neither kept nor hidden.
+    others = view.coverage_of_others(portrait.others, portrait.boxes, portrait.mask)
+    covered = coverage + others
+    seen = masked_views(whole, saliency, coverage, others)
+    seen["p_hide_context"] = hide(whole, 1 - covered)
+    seen["p_hide_far"] = hide(whole, far_outside(coverage) * (1 - others))
     chosen = {portrait.method: saliency, "outside_map": portrait.outside}.get(portrait.hide_locator or "")
-    if coverage is not None and chosen is not None:
-        seen["p_hide_outside"] = hide(whole, tenth_outside(chosen, coverage))
-    elif coverage is not None and portrait.scan_box is not None and portrait.hide_locator == "scan":
-        seen["p_hide_outside"] = hide(whole, window_outside(portrait.scan_box, view, coverage))
+    if chosen is not None:
+        seen["p_hide_outside"] = hide(whole, tenth_outside(chosen, covered))
+    elif portrait.scan_box is not None and portrait.hide_locator == "scan":
+        seen["p_hide_outside"] = hide(whole, window_outside(portrait.scan_box, view, covered))
     return seen
 
 

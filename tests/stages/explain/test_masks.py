@@ -59,7 +59,7 @@ def test_a_mask_that_fills_its_box_gives_what_the_box_gives(images, tmp_path, bo
     run, _ = explain(str(tmp_path), masked(images, FILLED))
     for key, row in rows_by_key(boxed).items():
         for name, value in rows_by_key(run)[key].items():
-            assert value == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else row[name]), (key, name)
+            assert value == (pytest.approx(row[name], rel=1e-5) if isinstance(value, float) else row[name]), (key, name)
 
 
 def test_an_object_less_than_its_box_has_more_outside(boxed, with_mask):

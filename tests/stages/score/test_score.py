@@ -73,8 +73,9 @@ def test_both_targets_are_measured_against_the_labels_boxes(tmp_path: Path) -> N
     run = make_run(tmp_path, [sample(0, boxes)], rows, {"label": [peak(6, 1)], "predicted": [peak(6, 6)]})
     label, predicted = scores(run)
     assert (label["target"], label["n_boxes"], label["pointing_hit"]) == ("label", 2, True)
-    assert (predicted["target"], predicted["n_boxes"], predicted["pointing_hit"]) == ("predicted", 2, False)
-    assert predicted["pointing_hit_tol"]
+    # On the dog's box: neither a hit of the cat's nor a miss into the background.
+    assert (predicted["target"], predicted["n_boxes"], predicted["pointing_hit"]) == ("predicted", 2, None)
+    assert predicted["pointing_hit_tol"] is None
     assert label["official_metric"] == 1
     assert predicted["official_metric"] == 1
 

@@ -157,6 +157,24 @@ def test_what_lies_in_a_box_has_no_part_in_the_features():
     assert row["hidden_box"] == {"x0": 10, "y0": 16, "x1": 20, "y1": 19}
 
 
+def test_another_classs_object_is_neither_hidden_nor_shown_alone_nor_in_the_features():
+    # All that counts lies in rows 0 and 1, which the method's map points at, and they are another class's object.
+    others = torch.zeros(1, SIDE, SIDE)
+    others[0, 0:2] = 1
+    softmax = weighing((OWN, 1 / 40))
+    (before,), (after,) = rows(softmax, batch()), rows(softmax, batch(others=others))
+    assert before["p_hide_map"] == pytest.approx(before["p_hide_context"])
+    assert before["p_hide_map"] == pytest.approx(0.25)
+    assert after["p_hide_map"] == after["p_hide_context"] == after["p_hide_far"] == pytest.approx(0.5)
+    assert after["p_context"] == before["p_box"] == after["p_box"] == 0
+    assert before["p_context"] == pytest.approx(0.5)
+    assert before["p_crop_outside"] is not None
+    assert after["p_crop_outside"] is None
+    assert (before["hidden_box"]["y0"], after["hidden_box"]) == (0, None)
+    nothing = torch.zeros_like(others)
+    assert rows(softmax, batch(others=nothing)) == rows(softmax, batch())
+
+
 def test_the_features_of_a_scan_are_those_of_its_window_outside_the_boxes():
     corner = (slice(7, 13), slice(0, 6))
     (row,) = rows(weighing((corner, 0.03)), batch(box=(4, 10, 12, 12)), scan=True)

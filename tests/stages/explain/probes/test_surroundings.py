@@ -55,6 +55,17 @@ class TestWithoutSurroundings:
         assert found["p_hide_context_neutral"].tolist() == pytest.approx([1 / 16 + 15 / 16 * 0.5])
         assert found["p_hide_far"].tolist() == pytest.approx([(48 / 64) ** 2])
 
+    def test_another_classs_object_stays_in_both(self):
+        others = torch.zeros(1, SIDE, SIDE)
+        others[0, :, :4] = 1  # 4 of the 16 columns that lie far to the left
+        images, blurred = red(1)[None], red(0)[None]
+        arguments = (mean_red, images, blurred, red(0.5, 1, 1), covered(), torch.tensor([True]))
+        found = without_surroundings(*arguments, others)
+        assert found["p_hide_context_neutral"].tolist() == pytest.approx([2 / 16 + 14 / 16 * 0.5])
+        assert found["p_hide_far"].tolist() == pytest.approx([(48 / 64) ** 2 + 4 / 64])
+        nowhere = without_surroundings(*arguments, others * 0)
+        assert nowhere == without_surroundings(*arguments)
+
     def test_without_a_box_both_are_undefined(self):
         nothing = without_surroundings(
             mean_red, red(1)[None], red(0)[None], red(0.5, 1, 1), covered() * 0, torch.tensor([False])
@@ -87,6 +98,22 @@ class TestTransplants:
     def test_an_image_that_has_a_sample_for_each_of_its_classes_gets_none_of_its_own_objects(self):
         found = transplants(softmax, red(1)[None], [BOX], torch.tensor([0]), [10], donors(0.5, 0.0))
         assert found["p_transplant"].tolist() == pytest.approx([15 / 16])  # the object of .5 is from image 10
+
+    def test_other_classes_objects_stay_and_their_null_has_them_too(self):
+        # Red is 1 all over; the right half of the first view is another class's object.
+        others = torch.zeros(2, SIDE, SIDE)
+        others[0, :, SIDE // 2 :] = 1
+        others[0] *= 1 - covered()[0]
+        images, targets = torch.stack([red(1), red(1)]), torch.tensor([0, 0])
+        own = donors(0.5, 0.0)
+        found = transplants(softmax, images, [BOX, BOX], targets, [0, 0], own, red(0.25, 1, 1), others)
+        plain = transplants(softmax, images, [BOX, BOX], targets, [0, 0], own)
+        assert found["p_transplant"].tolist() == plain["p_transplant"].tolist()
+        # A half of ones without the box's right half, the donor in the box of 1 / 16, and .25 elsewhere.
+        ground = (1 / 2 - 1 / 32) + 0.25 * (1 / 2 - 1 / 32)
+        assert found["p_transplant_null"][0].item() == pytest.approx((ground + 0.5 / 16 + ground) / 2)
+        assert found["p_transplant_null"][1] == plain["p_transplant_null"][1]
+        assert found["p_blank"].tolist() == plain["p_blank"].tolist()
 
     def test_without_donors_they_are_undefined(self):
         found = transplants(softmax, red(1)[None], [BOX], torch.tensor([0]), [0], donors())
