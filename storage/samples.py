@@ -10,7 +10,7 @@ import pyarrow as pa
 from PIL import Image
 
 from storage.media.images import ImageError, decode_image, read_bytes
-from storage.media.object_masks import ObjectMask, decode_mask
+from storage.media.object_masks import ObjectMask, decode_mask, within
 
 Edges = tuple[float, float, float, float]
 """(x0, y0, x1, y1) of a half-open box, px."""
@@ -37,6 +37,22 @@ def own_mask(sample: Mapping[str, Any]) -> ObjectMask | None:
     """
     counts = sample.get("mask")
     return None if counts is None else decode_mask(counts, sample["width"], sample["height"])
+
+
+def object_masks(sample: Mapping[str, Any]) -> list[ObjectMask | None]:
+    """Of each of the sample's boxes the pixels of its object; None for one that no mask of the sample is of.
+
+    Where the dataset has one mask for all of the sample's objects, each has what its box holds of it, pixels by their
+    centres. Raises ValueError for a mask that is not the image's.
+    """
+    boxes, counts = sample["boxes"] or (), sample.get("object_masks")
+    if counts is not None:
+        size = sample["width"], sample["height"]
+        return [None if one is None else decode_mask(one, *size) for one in counts]
+    whole = own_mask(sample)
+    if whole is None:
+        return [None] * len(boxes)
+    return [within(whole, edges(box)) if box["label"] in (None, sample["label"]) else None for box in boxes]
 
 
 def truth_of(samples: pa.Table, columns: Sequence[str]) -> list[dict[str, Any]]:

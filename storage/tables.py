@@ -86,6 +86,12 @@ SAMPLES = pa.schema(
             "where its boxes alone say it.",
         ),
         _field(
+            "object_masks",
+            pa.list_(pa.string()),
+            "Pixels of each of `boxes` that are its object, likewise, where the dataset says so of one of the sample's "
+            "own; null for the others.",
+        ),
+        _field(
             "other_classes",
             pa.list_(pa.int32()),
             "Classes of the model that other samples of the same image have: a prediction of one is no mistake.",

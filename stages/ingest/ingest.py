@@ -193,6 +193,7 @@ def sample_row(
     label = labels.resolve(record.label)
     boxes: list[Box] = []
     mask: ObjectMask | None = None
+    each: list[ObjectMask | None] | None = None
     left_out = list(record.notes)
     if facts.width is not None and facts.height is not None:
         named = [box._replace(label=_box_label(box.label, label, labels)) for box in record.boxes]
@@ -200,7 +201,11 @@ def sample_row(
             named = [scaled(box, facts.width, facts.height) for box in named]
         boxes, dropped = place_boxes(named, facts.width, facts.height)
         own = [box for box in boxes if box.label is None]
-        mask, unusable = mask_of(own, record.shape, facts.width, facts.height)
+        found = mask_of(own, record.shape, facts.width, facts.height)
+        mask, unusable = found.whole, found.faults
+        if any(one is not None for one in found.each):
+            masks = iter(found.each)
+            each = [next(masks) if box.label is None else None for box in boxes]
         if mask is not None and not own:
             boxes.append(_around(mask))
         if mask_faults is not None:
@@ -236,6 +241,7 @@ def sample_row(
         "class_index": label.class_index,
         "boxes": [dict(zip(Box._fields[:5], box, strict=False)) for box in boxes],
         "mask": None if mask is None else encode_mask(mask),
+        "object_masks": None if each is None else [None if one is None else encode_mask(one) for one in each],
         "split": record.split,
         "status": status,
         "reason": _joined(reasons),

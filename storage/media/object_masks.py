@@ -7,6 +7,8 @@ last.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
@@ -38,6 +40,24 @@ def from_runs(runs: NDArray[np.int64], width: int, height: int) -> ObjectMask:
         raise ValueError(f"its runs are of {int(runs.sum())} pixels, not of {width} x {height}")
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.ascontiguousarray(flat.reshape(width, height).T)
+
+
+def within(mask: ObjectMask, box: tuple[float, float, float, float]) -> ObjectMask:
+    """What of a mask lies in a half-open box (x0, y0, x1, y1), px: the pixels whose centres do."""
+    x0, y0, x1, y1 = (max(0, math.ceil(edge - 0.5)) for edge in box)
+    kept = np.zeros_like(mask)
+    kept[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
+    return kept
+
+
+def patch_of(mask: ObjectMask, box: tuple[float, float, float, float]) -> ObjectMask | None:
+    """What a half-open box (x0, y0, x1, y1), px, holds of a mask, in whole pixels, as FiftyOne's instance masks are.
+
+    None where it holds nothing of it.
+    """
+    x0, y0, x1, y1 = (max(0, round(edge)) for edge in box)
+    patch = mask[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+    return patch if patch.any() else None
 
 
 def read_mask(uri: str) -> ObjectMask:

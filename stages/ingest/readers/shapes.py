@@ -149,9 +149,19 @@ def file_of(shape: Shape | None) -> str | None:
     return shape.uri if isinstance(shape, MaskFile) else None
 
 
-def mask_of(
-    objects: Sequence[Box], whole: Shape | None, width: int, height: int
-) -> tuple[ObjectMask | None, list[str]]:
+@dataclass(frozen=True)
+class Masks:
+    """What of an image a sample's objects cover."""
+
+    whole: ObjectMask | None
+    """All of them; None where their boxes alone say it."""
+    each: list[ObjectMask | None]
+    """Each of them, None for one whose box alone says it; empty where the dataset does not tell them apart."""
+    faults: list[str]
+    """What is wrong with shapes that were left out."""
+
+
+def mask_of(objects: Sequence[Box], whole: Shape | None, width: int, height: int) -> Masks:
     """The pixels that a sample's own objects, in px of its image, cover; and what is wrong with shapes left out.
 
     ``whole`` is the shape of all of them, where the dataset says it. None where no object has a shape that can be used:
@@ -159,28 +169,33 @@ def mask_of(
     its box.
     """
     faults: list[str] = []
+    each: list[ObjectMask | None] = []
     if whole is None and all(box.shape is None for box in objects):
-        return None, faults
+        return Masks(None, each, faults)
     if whole is not None:
         try:
-            return whole.drawn(Box(0, 0, width, height), width, height), faults
+            return Masks(whole.drawn(Box(0, 0, width, height), width, height), each, faults)
         except ShapeError as error:
             faults.append(f"the mask {error}; the boxes count instead")
-    mask, known = np.zeros((height, width), dtype=bool), False
+    mask = np.zeros((height, width), dtype=bool)
     for box in objects:
         if box.shape is not None:
             try:
-                mask |= box.shape.drawn(box, width, height)
+                own = box.shape.drawn(box, width, height)
             except ShapeError as error:
                 faults.append(
                     f"the mask {error}; its box ({box.x0:g}, {box.y0:g}, {box.x1:g}, {box.y1:g}) counts instead"
                 )
             else:
-                known = True
+                mask |= own
+                each.append(own)
                 continue
+        each.append(None)
         x0, y0, x1, y1 = (math.ceil(edge - 0.5) for edge in box[:4])
         mask[y0:y1, x0:x1] = True
-    return (mask if known and mask.any() else None), faults
+    if all(own is None for own in each) or not mask.any():
+        return Masks(None, [], faults)
+    return Masks(mask, each, faults)
 
 
 def _file(uri: str) -> ObjectMask:

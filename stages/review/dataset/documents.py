@@ -18,7 +18,8 @@ from pymongo import UpdateOne
 
 from stages.review.dataset.contents import Sample
 from stages.review.dataset.fields import KEY, Field, Kind
-from stages.review.dataset.records import Record
+from stages.review.dataset.records import Record, ShownBox
+from stages.review.verdicts.boxes import Box
 
 Document = dict[str, Any]
 
@@ -44,8 +45,7 @@ def encode(kind: Kind, value: Any, size: tuple[int, int]) -> Any:
         return {**_CLASSIFICATION, "_id": ObjectId(), "label": label, "confidence": confidence}
     if kind == "heatmap":
         return {**_HEATMAP, "_id": ObjectId(), "map_path": value}
-    boxes = [{**_DETECTION, "_id": ObjectId(), "label": box.label, "bounding_box": box.relative(size)} for box in value]
-    return {**_DETECTIONS, "detections": boxes}
+    return {**_DETECTIONS, "detections": [_detection(box, size) for box in value]}
 
 
 def add(dataset: Any, fields: Sequence[Field], batch: Sequence[tuple[Sample, Record]]) -> None:
@@ -80,6 +80,11 @@ def update(dataset: Any, fields: Sequence[Field], batch: Sequence[tuple[Sample, 
         ids.append(str(before["_id"]))
     # FiftyOne's own, which also reloads the samples that this process holds.
     dataset._bulk_write(writes, ids=ids)
+
+
+def _detection(box: Box, size: tuple[int, int]) -> Document:
+    found = {**_DETECTION, "_id": ObjectId(), "label": box.label, "bounding_box": box.relative(size)}
+    return found | {"mask": box.patch} if isinstance(box, ShownBox) and box.patch is not None else found
 
 
 def _document(fields: Sequence[Field], sample: Sample, record: Record) -> Document:

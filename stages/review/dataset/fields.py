@@ -84,7 +84,7 @@ def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool, outside:
         Field("label", "classification", "Ground-truth class."),
         Field("prediction", "classification", "Most probable class on the whole view."),
         Field(CLASSES, "text", "The label; where the prediction differs, an arrow and the prediction behind it."),
-        Field("ground_truth", "detections", "Ground-truth boxes."),
+        Field("ground_truth", "detections", "Ground-truth boxes, with the objects' masks where there are any."),
         Field("hidden_box", "detections", "Largest part that was hidden outside the boxes, for drop_outside."),
         *([Field("view_box", "detections", "What the network saw; no map can lie outside it.")] if crops else []),
         Field("saliency", "heatmap", "Map of the label's class."),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from fiftyone.core.utils import serialize_numpy_array
+from PIL import Image
 
+from stages.geometry import fitted
 from stages.review.dataset.contents import OUTSIDE_MAP, Contents, Finding, Sample, is_whole, priority, worst_flag
 from stages.review.dataset.fields import (
     CLASSES,
@@ -23,8 +27,9 @@ from stages.review.dataset.fields import (
     severity_path,
 )
 from stages.review.verdicts.boxes import Box
+from storage.media.object_masks import ObjectMask, patch_of
 from storage.run import class_name
-from storage.samples import is_correct
+from storage.samples import Edges, edges, is_correct, object_masks
 
 HIDDEN = "hidden"
 VIEW = "view"
@@ -33,6 +38,17 @@ BATCH = 1000
 """Samples whose records are in memory at once."""
 
 Record = dict[str, Any]
+
+PATCH_SIDE = 512
+"""Long side of an object's mask in the App, px, at most: the App stretches it over the box."""
+
+
+@dataclass(frozen=True)
+class ShownBox(Box):
+    """A box of the dataset, and what of it is the object."""
+
+    patch: bytes | None = None
+    """Pixels (h, w), as FiftyOne stores instance masks, stretched over the box; None where the dataset does not say."""
 
 
 def records(contents: Contents, heatmaps: dict[str, list[Path | None]]) -> Iterator[list[tuple[Sample, Record]]]:
@@ -132,11 +148,21 @@ def _regions(
         "saliency_outside": str(outside) if outside else None,
         "saliency_predicted": str(predicted) if predicted else None,
         "ground_truth": [
-            Box(box["label"] or label, box["x0"], box["y0"], box["x1"], box["y1"]) for box in values["boxes"] or ()
+            ShownBox(box["label"] or label, *edges(box), None if mask is None else _patch(mask, edges(box)))
+            for box, mask in zip(values["boxes"] or (), object_masks(values), strict=True)
         ],
         "hidden_box": [Box(HIDDEN, **main["hidden_box"])] if main.get("hidden_box") else None,
         "view_box": None if is_whole(view) else [Box(VIEW, *view.view_box)],
     }
+
+
+def _patch(mask: ObjectMask, box: Edges) -> bytes | None:
+    patch = patch_of(mask, box)
+    if patch is None:
+        return None
+    height, width = fitted(patch.shape[1], patch.shape[0], PATCH_SIDE)
+    small = np.asarray(Image.fromarray(patch).resize((width, height), Image.Resampling.NEAREST))
+    return bytes(serialize_numpy_array(small))
 
 
 def _statuses(values: dict[str, Any], main: dict[str, Any]) -> Record:

@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 from stages.review.export.suggest import Finding, Suggestion, boxes_of_unboxed, suggest_boxes
 from stages.review.settings import ReviewSettings
-from stages.review.verdicts.boxes import Box
+from stages.review.verdicts.boxes import Box, same_boxes
 from stages.review.verdicts.table import Review, latest, of_sample, read_reviews, standing
 from stages.score.suggestion import BoxSource, box_source
 from storage.media.containers import Crop
+from storage.media.object_masks import encode_mask
 from storage.run import Run
+from storage.samples import object_masks
 
 Provenance = Literal["original", "suggested", "reviewed"]
 
@@ -39,6 +41,8 @@ class Annotation:
     """What the dataset says, where a person corrected it."""
     score: float | None = None
     """Of a box for a sample that has none: p of the label on the whole image."""
+    mask: str | None = None
+    """The object's pixels in the image, as COCO's compressed run lengths, where the dataset says it."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,11 @@ def _corrected(
         changed = relabelled_by is not None and provenance != "suggested"
         return Annotation(name, box.edges, provenance, review, original if changed else None)
 
-    found = [annotation(box, "reviewed" if boxed_by else "original", boxed_by, first) for box in boxes]
+    masks = _masks(rows)
+    found = [
+        replace(annotation(box, "reviewed" if boxed_by else "original", boxed_by, first), mask=_mask_of(box, masks))
+        for box in boxes
+    ]
     for finding, review in _undrawn(said).items():
         box = suggested.get(finding)
         if box is not None and all(box.edges != other.edges for other in found):
@@ -188,6 +196,27 @@ def _corrected(
         relabelled_by=relabelled_by,
         annotations=tuple(found),
     )
+
+
+def _masks(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Box, str]]:
+    """Boxes of the samples of an image that have masks, and these."""
+    return [
+        (replace(box, label=box.label or row["label"]), encode_mask(mask))
+        for row in rows
+        if row["mask"] is not None
+        for box, mask in zip(map(Box.of, row["boxes"] or ()), object_masks(row), strict=True)
+        if mask is not None and mask.any()
+    ]
+
+
+def _mask_of(box: Box, masks: Sequence[tuple[Box, str]]) -> str | None:
+    """The mask of the object that a box is around: of the box itself, which a reviewer may have left as it was.
+
+    Of two classes' objects with one box it is that of the box's own class.
+    """
+    of_place = [(own, mask) for own, mask in masks if same_boxes([replace(own, label=box.label)], [box])]
+    of_class = [mask for own, mask in of_place if own.label == box.label]
+    return next(iter([*of_class, *(mask for _, mask in of_place)]), None)
 
 
 def _relabels(said: Sequence[Review], row: Mapping[str, Any]) -> list[Review]:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,12 +17,14 @@ from stages.review.app.database import database
 from stages.review.export.check import check_export
 from stages.review.export.corrected import AnnotatedImage, Annotations, corrected_annotations
 from stages.review.export.formats import write_coco, write_voc, write_yolo
+from stages.review.export.outlines import has_hole
 from stages.review.settings import ReviewSettings
 from stages.score.suggestion import suggested_by
 from storage.errors import UserError
 from storage.files import not_given
 from storage.media.containers import Crop
 from storage.media.images import ImageError, ImageNotGiven, decode_image, local_path, read_bytes, stored_as
+from storage.media.object_masks import decode_mask
 from storage.run import Run
 
 FORMATS = ("coco", "voc", "yolo", "fiftyone")
@@ -59,6 +61,7 @@ class ExportReport:
         """What a person should know of it."""
         found = self.annotations
         boxes = [one for image in found.images for one in image.annotations]
+        masks = [(image, one.mask) for image in found.images for one in image.annotations if one.mask is not None]
         counts = {name: sum(box.provenance == name for box in boxes) for name in ("original", "reviewed", "suggested")}
         relabelled = sum(image.relabelled_by is not None for image in found.images)
         bare = sum(not image.annotations for image in found.images)
@@ -66,6 +69,14 @@ class ExportReport:
             f"{len(found.images)} images and {len(boxes)} boxes in {self.directory} ({self.format})",
             ", ".join(f"{count} {name}" for name, count in counts.items()) + f"; {relabelled} labels corrected",
         ]
+        if masks:
+            filled = _filled(masks) if self.format == "yolo" else ""
+            how = {
+                "coco": "as run lengths",
+                "yolo": f"as a polygon each{filled}",
+                "voc": "left out: VOC has boxes alone here",
+            }
+            lines.append(f"{len(masks)} boxes have a mask, {how.get(self.format, 'beside them')}")
         if found.source is not None:
             lines.append(f"{found.boxed} samples without a box were given one: {suggested_by(found.source)}")
         if not found.verdicts:
@@ -86,6 +97,11 @@ class ExportReport:
         if found.new_labels:
             lines.append(f"labels that neither dataset nor model knows: {', '.join(found.new_labels)}")
         return lines
+
+
+def _filled(masks: Sequence[tuple[AnnotatedImage, str]]) -> str:
+    holes = sum(has_hole(decode_mask(mask, one.width, one.height)) for one, mask in masks)
+    return f", which fills the holes of {holes}" if holes else ""
 
 
 def export_annotations(

@@ -20,6 +20,7 @@ from stages.review.export.formats import (
 )
 from stages.review.verdicts.boxes import Box
 from storage.media.images import local_path
+from storage.media.object_masks import decode_mask, patch_of
 
 BATCH = 1000
 
@@ -82,7 +83,11 @@ def _sample(image: AnnotatedImage, file: Path) -> Any:
 
 def _detection(image: AnnotatedImage, annotation: Annotation) -> Any:
     box = Box(annotation.label, *annotation.edges)
+    mask = None
+    if annotation.mask is not None:
+        mask = patch_of(decode_mask(annotation.mask, image.width, image.height), annotation.edges)
     return fo.Detection(
+        mask=mask,
         label=annotation.label,
         bounding_box=box.relative((image.width, image.height)),
         confidence=annotation.score,

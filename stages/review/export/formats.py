@@ -1,7 +1,8 @@
 """Annotations as COCO, Pascal VOC and YOLO write them.
 
 Boxes are half-open pixels [x0, x1) here. COCO: x, y, width, height, floats. VOC: whole pixels, one-based, both ends
-included. YOLO: centre, width and height as fractions of the image.
+included. YOLO: centre, width and height as fractions of the image. Masks are run lengths in COCO, one polygon each in
+YOLO, and left out of VOC.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import yaml
 
 from stages.review.export.corrected import AnnotatedImage, Annotation, Annotations
+from stages.review.export.outlines import one_polygon
 from storage.media.images import local_path
+from storage.media.object_masks import decode_mask
 
 PlaceImage = Callable[[AnnotatedImage, Path], None]
 """Puts an image at a path, as a copy or a link."""
@@ -55,15 +59,16 @@ def write_coco(folder: Path, annotations: Annotations, place: PlaceImage | None)
         )
         for annotation in image.annotations:
             x0, y0, x1, y1 = annotation.edges
+            mask = annotation.mask
             boxes.append(
                 {
                     "id": len(boxes) + 1,
                     "image_id": number,
                     "category_id": category(image, annotation) + 1,
                     "bbox": [round(value, 3) for value in (x0, y0, x1 - x0, y1 - y0)],
-                    "area": round((x1 - x0) * (y1 - y0), 3),
+                    "area": round((x1 - x0) * (y1 - y0), 3) if mask is None else area_of(image, mask),
                     "iscrowd": 0,
-                    "segmentation": [],
+                    "segmentation": [] if mask is None else {"size": [image.height, image.width], "counts": mask},
                     **provenance(annotation),
                 }
             )
@@ -127,7 +132,9 @@ def write_yolo(folder: Path, annotations: Annotations, place: PlaceImage) -> Non
         splits += [split] if split not in splits else []
         label_file = Path("labels") / split / f"{name}.txt"
         files[image.sample_id] = str(label_file)
-        lines = [f"{category(image, one)} {_yolo_box(image, one)}\n" for one in image.annotations]
+        # A reader takes all lines of a file for polygons if one is.
+        form = _yolo_polygon if any(one.mask for one in image.annotations) else _yolo_box
+        lines = [f"{category(image, one)} {form(image, one)}\n" for one in image.annotations]
         _write(folder / label_file, "".join(lines))
         suffix = sample_paths([image])[image.sample_id].suffix
         place(image, folder / "images" / split / f"{name}{suffix}")
@@ -155,6 +162,11 @@ def category_index(annotations: Annotations) -> Callable[[AnnotatedImage, Annota
         return places[annotation.label]
 
     return index_of
+
+
+def area_of(image: AnnotatedImage, mask: str) -> int:
+    """Pixels of a mask."""
+    return int(decode_mask(mask, image.width, image.height).sum())
 
 
 def provenance(annotation: Annotation) -> dict[str, Any]:
@@ -236,6 +248,16 @@ def _yolo_box(image: AnnotatedImage, annotation: Annotation) -> str:
     width, height = image.width, image.height
     numbers = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
     return " ".join(f"{number:.6f}" for number in numbers)
+
+
+def _yolo_polygon(image: AnnotatedImage, annotation: Annotation) -> str:
+    if annotation.mask is None:
+        x0, y0, x1, y1 = annotation.edges
+        corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+    else:
+        corners = one_polygon(decode_mask(annotation.mask, image.width, image.height))
+    shares = np.clip(corners / [image.width, image.height], 0, 1)
+    return " ".join(f"{number:.6f}" for number in shares.ravel().tolist())
 
 
 def _voc_xml(image: AnnotatedImage, filename: str) -> str:

@@ -3,10 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from storage.media.object_masks import encode_mask
 from storage.run import Run
+from storage.tables import SAMPLES
 from tests.stages.review.synthetic import Planted, make_run, object_box
 
 pytestmark = pytest.mark.usefixtures("mongo")
@@ -119,3 +122,29 @@ def dataset_field(path: str) -> Any:
     from fiftyone import ViewField
 
     return ViewField(path)
+
+
+def test_an_objects_mask_is_the_instance_mask_of_its_box_and_no_correction_starts_from_it(tmp_path: Path):
+    import fiftyone as fo
+
+    from stages.review.dataset.verdict_fields import CORRECTED, start_correction
+
+    run = make_run(tmp_path, [FIRST], name=tmp_path.name)
+    (row,) = run.table("samples").to_pylist()
+    mask = np.zeros((FIRST.height, FIRST.width), dtype=bool)
+    mask[160:200, 150:170] = True  # the box is (140, 150) to (240, 255)
+    row |= {"mask": encode_mask(mask), "object_masks": [encode_mask(mask)]}
+    run.write_table("samples", pa.Table.from_pylist([row], schema=SAMPLES))
+    dataset = load_run(run)
+    (ours,) = dataset.first().ground_truth.detections
+    assert np.array_equal(ours.mask > 0, mask[150:255, 140:240])
+    stored = dataset._sample_collection.find_one({})["ground_truth"]["detections"][0]
+    theirs = fo.Detection(label="cat", bounding_box=ours.bounding_box, mask=mask[150:255, 140:240])
+    assert np.array_equal(fo.Detection.from_dict(stored).mask, fo.Detection.from_dict(theirs.to_dict()).mask)
+    before = stored["_id"]
+    load_run(run)
+    assert dataset._sample_collection.find_one({})["ground_truth"]["detections"][0]["_id"] == before
+    assert start_correction(dataset) == 1
+    dataset.reload()
+    (copy,) = dataset.first()[CORRECTED].detections
+    assert (copy.mask, copy.bounding_box) == (None, ours.bounding_box)
