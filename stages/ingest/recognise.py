@@ -106,6 +106,11 @@ def open_dataset(settings: DatasetSettings) -> Dataset:
         reason = "dataset.reader says so"
     if settings.reader not in READERS:
         raise UserError(f"dataset.reader: no reader {settings.reader!r}; readers are auto, {', '.join(READERS)}")
+    if settings.mask is not None and settings.reader != "huggingface":
+        raise UserError(
+            f"dataset.mask names a column of Hugging Face's tables, and {settings.path} is read as {settings.reader}; "
+            "leave it out: other formats say by themselves where masks are"
+        )
     return Dataset(settings, READERS[settings.reader](settings), reason)
 
 

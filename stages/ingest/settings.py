@@ -60,6 +60,9 @@ class DatasetSettings:
     """Whether boxes are fractions of width and height; by default what the format says, for a manifest pixels."""
     mapping: str | None = None
     """CSV or JSON of label, class: which class of the model a label of the dataset is, where names do not tell."""
+    mask: str | None = None
+    """Of Hugging Face: the column of pictures in which what is not zero is of the row's label. A manifest's is
+    called ``mask``."""
     synsets: str | None = None
     """``LOC_synset_mapping.txt``, line k = class index k: names of WordNet ids; by default beside the dataset."""
     split: str | None = None

@@ -8,6 +8,7 @@ last.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,13 +66,28 @@ def read_mask(uri: str) -> ObjectMask:
 
     Of a palette the place counts, not the colour. Raises ImageError for a file that is no picture, and for JPEG.
     """
-    content = read_bytes(uri)
-    if content.startswith(b"\xff\xd8"):
-        raise ImageError("unreadable", "a JPEG, whose zeros are not kept; save it as PNG")
-    levels = decode_levels(content)
+    levels = _levels(uri)
     if levels.ndim == 3:
         return np.asarray(levels[..., : 1 if levels.shape[2] == 2 else 3].any(axis=2))
     return np.asarray(levels != 0)
+
+
+def read_indexed(uri: str, index: int) -> ObjectMask:
+    """The pixels of the picture at a path or URL, upright, whose number, of a palette the place in it, is ``index``.
+
+    Raises ImageError for a file that is no picture, for JPEG, and for a picture in colours.
+    """
+    levels = _levels(uri)
+    if levels.ndim != 2:
+        raise ImageError("unreadable", "it has colours, not one number a pixel; save it with its palette")
+    return np.asarray(levels == index)
+
+
+def _levels(uri: str) -> NDArray[Any]:
+    content = read_bytes(uri)
+    if content.startswith(b"\xff\xd8"):
+        raise ImageError("unreadable", "a JPEG, which changes pixels; save it as PNG")
+    return decode_levels(content)
 
 
 def _runs(counts: str) -> NDArray[np.int64]:

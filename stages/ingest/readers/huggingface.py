@@ -14,8 +14,9 @@ from stages.ingest.boxes import as_number, read_box
 from stages.ingest.listing import Listing, split_of
 from stages.ingest.places import absolute, as_stored, exists, is_folder, join, parent
 from stages.ingest.readers.manifest import as_text
+from stages.ingest.readers.shapes import MaskFile, Polygons, RunLengths
 from stages.ingest.readers.webdataset import shard_split
-from stages.ingest.record import Box, BoxForm, DatasetClass, Record
+from stages.ingest.record import Box, BoxForm, DatasetClass, Record, Shape
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
 from storage.media.containers import Member, open_parquet, read_arrow
@@ -31,7 +32,9 @@ class HuggingfaceReader:
 
     The image is the column of structs with ``bytes``. The label is the column ``label``, by name where the schema has
     class names. Boxes are ``objects``, with ``bbox`` as x, y, width, height, as their documentation says, and
-    ``categories``. Images are read from their rows: nothing is unpacked.
+    ``categories``; ``segmentation`` in them is each object's polygons or run lengths, as in COCO. ``dataset.mask``
+    names a column of pictures in which what is not zero is of the row's label. Images and masks are read from their
+    rows: nothing is unpacked.
     """
 
     def __init__(self, settings: DatasetSettings) -> None:
@@ -46,6 +49,7 @@ class HuggingfaceReader:
             raise UserError(f"dataset.path: no .parquet or .arrow below {path}; {_REMEDY}")
         self._form: BoxForm = settings.boxes or "xywh"
         self._relative = bool(settings.relative)
+        self._mask = settings.mask
 
     @staticmethod
     def recognise(listing: Listing) -> str | None:
@@ -69,16 +73,16 @@ class HuggingfaceReader:
         for file in self._files:
             path = join(self._root, file)
             schema = read_schema(path)
-            image = image_column(schema)
+            image = image_column(pa.schema([field for field in schema if field.name != self._mask]))
             if image is None:
                 raise UserError(f"{path} has no column of images (it has {quoted(schema.names)}); {_REMEDY}")
             names = _names(_features(schema))
             label = next((name for name in _LABELS if name in schema.names), None)
             wanted = [name for name in (label, "objects") if name in schema.names]
             split = split_of(file) or shard_split(file)
+            masks = self._masks(path, schema)
             for row, (elsewhere, cells) in enumerate(_read(path, image, [name for name in wanted if name])):
-                member = Member("arrow" if file.endswith(".arrow") else "parquet", f"{image}/{row}", path)
-                uri = member.url if elsewhere is None else as_stored(join(parent(path), elsewhere))
+                uri = _place(path, image, row, elsewhere)
                 boxes, notes = self._boxes(cells.get("objects"), names)
                 yield Record(
                     sample_id=f"{file}/{row}",
@@ -90,7 +94,20 @@ class HuggingfaceReader:
                     notes=notes,
                     form=self._form,
                     relative=self._relative,
+                    shape=next(masks, None),
                 )
+
+    def _masks(self, path: str, schema: pa.Schema) -> Iterator[Shape | None]:
+        """What of each row's image is of its label, as ``dataset.mask`` says; nothing without it."""
+        name = self._mask
+        if name is None:
+            return
+        if name not in schema.names or image_column(schema, name) != name:
+            pictures = [field.name for field in schema if image_column(schema, field.name) == field.name]
+            raise UserError(f"dataset.mask: {path} has no column {name!r} of pictures; it has {', '.join(pictures)}")
+        for row, (elsewhere, cells) in enumerate(_read(path, name, [name])):
+            held = cells[name] is not None and (elsewhere is not None or _bytes_of(cells[name]) is not None)
+            yield MaskFile(_place(path, name, row, elsewhere)) if held else None
 
     def _boxes(self, objects: Any, names: list[str]) -> tuple[tuple[Box, ...], tuple[str, ...]]:
         if isinstance(objects, list):  # a list of structs; else a struct of lists
@@ -100,16 +117,39 @@ class HuggingfaceReader:
         given = objects.get("bbox") or []
         key = next((name for name in _OBJECT_LABELS if name in objects), None)
         labels = objects[key] if key else [None] * len(given)
+        shapes = objects.get("segmentation") or [None] * len(given)
         boxes: list[Box] = []
         notes: list[str] = []
-        for number, (corners, label) in enumerate(zip(given, labels, strict=True), 1):
+        for number, (corners, label, drawn) in enumerate(zip(given, labels, shapes, strict=True), 1):
             numbers = [as_number(value) for value in corners or ()]
             if len(numbers) != 4 or None in numbers:
                 notes.append(f"object {number} has no box of four numbers: {quoted(corners)}")
             else:
                 known = [value for value in numbers if value is not None]
-                boxes.append(read_box(known, self._form, _named(label, names)))
+                box = read_box(known, self._form, _named(label, names))
+                boxes.append(box._replace(shape=_shape(drawn, relative=self._relative)))
         return tuple(boxes), tuple(notes)
+
+
+def _shape(drawn: Any, *, relative: bool) -> Shape | None:
+    """A segmentation as COCO writes it: run lengths, polygons, or the one polygon by itself."""
+    if isinstance(drawn, Mapping):
+        return RunLengths(drawn) if drawn.get("counts") is not None else None
+    if not drawn:
+        return None
+    flat = isinstance(drawn, list) and not isinstance(drawn[0], list)
+    return Polygons([drawn] if flat else drawn, relative)
+
+
+def _place(path: str, column: str, row: int, elsewhere: str | None) -> str:
+    """Where the picture in a row of a table is read from."""
+    if elsewhere is not None:
+        return as_stored(join(parent(path), elsewhere))
+    return Member("arrow" if path.endswith(".arrow") else "parquet", f"{column}/{row}", path).url
+
+
+def _bytes_of(cell: Any) -> Any:
+    return cell.get("bytes") if isinstance(cell, Mapping) else cell
 
 
 def _read(path: str, image: str, columns: list[str]) -> Iterator[tuple[str | None, dict[str, Any]]]:
@@ -154,14 +194,14 @@ def read_schema(path: str) -> pa.Schema:
         raise UserError(f"{path} cannot be read as a table: {quoted(str(error))}; {_REMEDY}") from None
 
 
-def image_column(schema: pa.Schema) -> str | None:
-    """The column of images: structs with ``bytes``, or else bytes themselves; the one called ``image`` first."""
+def image_column(schema: pa.Schema, wanted: str = "image") -> str | None:
+    """The column of images: structs with ``bytes``, or else bytes themselves; the one called ``wanted`` first."""
     structs = [
         field.name for field in schema if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
     ]
     plain = [field.name for field in schema if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)]
     found = structs or plain
-    return "image" if "image" in found else next(iter(found), None)
+    return wanted if wanted in found else next(iter(found), None)
 
 
 def holds_images(path: str) -> bool:

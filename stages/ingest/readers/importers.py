@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from xml.etree import ElementTree
 
 from stages.ingest.boxes import as_number
 from stages.ingest.listing import Listing, split_of
 from stages.ingest.places import absolute, exists, files_below, is_folder, join, parent, relative
+from stages.ingest.readers.shapes import Polygons, RowRuns
 from stages.ingest.record import Box, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
@@ -44,6 +46,10 @@ class _Imported:
         """Nothing: what is wrong with an image is its own problem."""
         return []
 
+    def _drawn(self, uri: str, size: tuple[int, int] | None) -> list[Box]:
+        """Objects of an image that the importer leaves out, boxes in shares of the image."""
+        return []
+
     def _records(self, importer: Any, places: dict[str, str], split: str | None) -> Iterator[Record]:
         """``places`` says where an image's stem, or else the empty one, is annotated."""
         try:
@@ -58,6 +64,7 @@ class _Imported:
                     place = places.get(stem) or f"{places.get('', self._root)}, image {quoted(name)}"
                     size = (metadata.width, metadata.height) if metadata is not None else None
                     boxes = [] if found is None else [_box(entry) for entry in found.detections]
+                    boxes += _outlined(label) + self._drawn(uri, size)
                     boxes = [box for box in boxes if box.label != _NO_OBJECT]
                     yield Record(
                         sample_id=relative(uri, self._root),
@@ -110,7 +117,21 @@ class KittiReader(_Imported):
 
 
 class CvatReader(_Imported):
-    """CVAT for images: an XML of ``<image>``, beside the images or above them."""
+    """CVAT for images: an XML of ``<image>``, beside the images or above them.
+
+    A polygon is an object, its box the one around it; so is a ``<mask>``, which FiftyOne's importer leaves out. Open
+    lines and points are none.
+    """
+
+    def __init__(self, settings: DatasetSettings) -> None:
+        super().__init__(settings)
+        self._masks: dict[str, list[Mapping[str, str]]] = {}
+        """Attributes of the masks of an image, by the name that the XML gives it."""
+
+    def _drawn(self, uri: str, size: tuple[int, int] | None) -> list[Box]:
+        names = [name for name in self._masks if uri == name or uri.endswith(f"/{name}")]
+        found = self._masks[max(names, key=len)] if names and size else []
+        return [_mask_box(mask, size) for mask in found if size]
 
     @staticmethod
     def recognise(listing: Listing) -> str | None:
@@ -130,6 +151,7 @@ class CvatReader(_Imported):
             beside = next((join(folder, name) for name in ("data", "images") if is_folder(join(folder, name))), folder)
             path = join(self._root, file)
             _refuse_pipes([path])
+            self._masks = _masks(path)
             importer = CVATImageDatasetImporter(
                 dataset_dir=folder, data_path=self._images or beside, labels_path=path, include_all_data=True
             )
@@ -158,6 +180,41 @@ def _head(path: str) -> str:
         return read_ends(path, 4096)[0].decode(errors="replace")
     except ImageError:
         return ""
+
+
+def _masks(path: str) -> dict[str, list[Mapping[str, str]]]:
+    """Attributes of the masks of each image of an XML that has any; what is no XML is left to the importer."""
+    found: dict[str, list[Mapping[str, str]]] = {}
+    try:
+        for _, element in ElementTree.iterparse(path):
+            if element.tag == "image":
+                found.setdefault(element.get("name", ""), []).extend(
+                    dict(mask.attrib) for mask in element.iterfind("mask")
+                )
+                element.clear()
+    except (ElementTree.ParseError, OSError):
+        return {}
+    return found
+
+
+def _mask_box(mask: Mapping[str, str], size: tuple[int, int]) -> Box:
+    window = [as_number(mask.get(name)) for name in ("left", "top", "width", "height")]
+    left, top, across, down = (int(number) if number is not None and abs(number) < 2**31 else -1 for number in window)
+    width, height = size
+    corners = left / width, top / height, (left + across) / width, (top + down) / height
+    return Box(*corners, str(mask.get("label")), RowRuns(mask.get("rle", ""), (left, top, across, down)))
+
+
+def _outlined(label: Any) -> list[Box]:
+    """The closed lines of what an importer gives, as objects."""
+    found = label.get("polylines") if isinstance(label, dict) else None
+    closed = [line for line in found.polylines if line.closed] if found is not None else []
+    boxes = []
+    for line in closed:
+        x, y = ([corner[axis] for ring in line.points for corner in ring] for axis in (0, 1))
+        shape = Polygons([[value for corner in ring for value in corner] for ring in line.points], relative=True)
+        boxes.append(Box(min(x), min(y), max(x), max(y), str(line.label), shape))
+    return boxes
 
 
 def _box(detection: Any) -> Box:

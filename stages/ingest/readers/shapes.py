@@ -22,7 +22,7 @@ from stages.ingest.boxes import as_number, as_size
 from stages.ingest.record import Box, Shape
 from storage.errors import quoted, shortened
 from storage.media.images import ImageError
-from storage.media.object_masks import ObjectMask, decode_mask, from_runs, read_mask
+from storage.media.object_masks import ObjectMask, decode_mask, from_runs, read_indexed, read_mask
 
 _CORNERS = 3
 
@@ -117,12 +117,47 @@ class MaskFile:
 
     def drawn(self, box: Box, width: int, height: int) -> ObjectMask:
         """The pixels of an image of ``width`` x ``height``."""
-        mask = _file(self.uri)
-        if mask.shape != (height, width):
-            raise ShapeError(
-                f"{self.uri} is of {mask.shape[1]} x {mask.shape[0]} px, and the upright image of {width} x {height}"
-            )
-        return _of_something(mask, self.uri)
+        return _of_something(_of_size(_file(self.uri), self.uri, width, height), self.uri)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedPixels:
+    """A picture of the image's size in which an object's pixels have its number, as VOC's ``SegmentationObject``."""
+
+    uri: str
+    index: int
+
+    def drawn(self, box: Box, width: int, height: int) -> ObjectMask:
+        """The pixels of an image of ``width`` x ``height``."""
+        try:
+            mask = read_indexed(self.uri, self.index)
+        except ImageError as error:
+            raise ShapeError(f"{self.uri} cannot be used: {error.reason}") from None
+        return _of_something(_of_size(mask, self.uri, width, height), f"{self.uri}, pixels of number {self.index},")
+
+
+@dataclass(frozen=True, slots=True)
+class RowRuns:
+    """Run lengths along the rows of a window, the first one outside, as CVAT writes them."""
+
+    runs: str
+    """Numbers with commas between them."""
+    window: tuple[int, int, int, int]
+    """(left, top, width, height), px."""
+
+    def drawn(self, box: Box, width: int, height: int) -> ObjectMask:
+        """The pixels of an image of ``width`` x ``height``."""
+        left, top, across, down = self.window
+        numbers = [as_number(word) for word in self.runs.split(",")]
+        lengths = [int(number) for number in numbers if number is not None and number >= 0 and math.isfinite(number)]
+        if len(lengths) != len(numbers) or sum(lengths) != across * down:
+            raise ShapeError(f"has runs that do not fill its window of {across} x {down}: {quoted(self.runs)}")
+        if left < 0 or top < 0 or left + across > width or top + down > height:
+            raise ShapeError(f"has a window {self.window} that leaves the image of {width} x {height}")
+        mask = np.zeros((height, width), dtype=bool)
+        flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+        mask[top : top + down, left : left + across] = flat.reshape(down, across)
+        return _of_something(mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +181,7 @@ def file_of(shape: Shape | None) -> str | None:
     """The path or URL of the file that a shape stands in; None for one that the annotation itself says."""
     if isinstance(shape, Patch) and isinstance(shape.pixels, str):
         return shape.pixels
-    return shape.uri if isinstance(shape, MaskFile) else None
+    return shape.uri if isinstance(shape, MaskFile | IndexedPixels) else None
 
 
 @dataclass(frozen=True)
@@ -203,6 +238,14 @@ def _file(uri: str) -> ObjectMask:
         return read_mask(uri)
     except ImageError as error:
         raise ShapeError(f"{uri} cannot be used: {error.reason}") from None
+
+
+def _of_size(mask: ObjectMask, uri: str, width: int, height: int) -> ObjectMask:
+    if mask.shape != (height, width):
+        raise ShapeError(
+            f"{uri} is of {mask.shape[1]} x {mask.shape[0]} px, and the upright image of {width} x {height}"
+        )
+    return mask
 
 
 def _array(stored: Any) -> ObjectMask:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from stages.ingest.boxes import as_number, as_size, read_box
 from stages.ingest.listing import Listing, is_image, split_of, stem
 from stages.ingest.places import absolute, is_folder, join, read_text
+from stages.ingest.readers.shapes import IndexedPixels
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
@@ -24,7 +25,8 @@ class VocReader:
     from 0, cuts decimals off, must be told the two folders, reads local files alone and is ten times slower. An image
     is the one of the XML's own stem, else the one that ``filename`` names. Images without an XML are samples without a
     box. ``ImageSets/Main/*.txt`` gives the split: of several lists that name an image the shortest, or the one that
-    ``dataset.split`` names.
+    ``dataset.split`` names. In ``SegmentationObject/`` the picture of an image's stem has k on the pixels of its XML's
+    object k.
     """
 
     def __init__(self, settings: DatasetSettings) -> None:
@@ -32,11 +34,16 @@ class VocReader:
         if not is_folder(root):
             raise UserError(f"dataset.path: there is no folder {root}; give the folder that holds Annotations/")
         self._listing = Listing(root)
-        self._images = Listing(absolute(settings.images)) if settings.images else self._listing
+        pictures = [path for path in self._listing.files if not _is_segmentation(path)]
+        self._images = Listing(absolute(settings.images)) if settings.images else Listing(root, pictures)
         self._form: BoxForm = settings.boxes or "voc"
         self._relative = bool(settings.relative)
         self._split = settings.split
         self._remarks: list[str] = []
+        self._outlines = {
+            _below(path, "SegmentationObject"): join(root, path)
+            for path in self._listing.named(r"(.*/)?SegmentationObject/.*\.png")
+        }
 
     @staticmethod
     def recognise(listing: Listing) -> str | None:
@@ -93,7 +100,7 @@ class VocReader:
         if found is None and filename:
             found, missing = self._images.find(filename, path)
         uri = found or join(self._images.root, filename if is_image(filename) else stem(path) + ".jpg")
-        boxes, notes = read_objects(root, self._form)
+        boxes, notes = read_objects(root, self._form, self._outlines.get(_below_annotations(path)))
         width, height = (as_size(root.findtext(f"size/{side}")) for side in ("width", "height"))
         return Record(
             sample_id=self._name(uri),
@@ -140,8 +147,13 @@ def parse_xml(path: str) -> ElementTree.Element:
         raise ImageError("unreadable", f"the annotation {path} is not XML: {error}") from None
 
 
-def read_objects(root: ElementTree.Element, form: BoxForm) -> tuple[tuple[Box, ...], tuple[str, ...]]:
-    """Boxes of an annotation's objects, and what was left out. Parts of an object (a head, a hand) are not objects."""
+def read_objects(
+    root: ElementTree.Element, form: BoxForm, outlines: str | None = None
+) -> tuple[tuple[Box, ...], tuple[str, ...]]:
+    """Boxes of an annotation's objects, and what was left out. Parts of an object (a head, a hand) are not objects.
+
+    ``outlines`` is the picture of ``SegmentationObject``, if there is one.
+    """
     boxes: list[Box] = []
     notes: list[str] = []
     for number, entry in enumerate(root.findall("object"), 1):
@@ -154,15 +166,20 @@ def read_objects(root: ElementTree.Element, form: BoxForm) -> tuple[tuple[Box, .
             wrong = dict(zip(_EDGES, corners, strict=True))
             notes.append(f"object {number} ({quoted(label)}) has no box of four numbers: {quoted(wrong)}")
         else:
-            boxes.append(read_box([value for value in numbers if value is not None], form, label))
+            box = read_box([value for value in numbers if value is not None], form, label)
+            boxes.append(box._replace(shape=IndexedPixels(outlines, number) if outlines else None))
     return tuple(boxes), tuple(notes)
 
 
 def _below_annotations(path: str) -> str:
     """``train/x`` of ``Annotations/train/x.xml``: the image has the same place below its own folder."""
+    return _below(path, "Annotations")
+
+
+def _below(path: str, folder: str) -> str:
     folders, name = posixpath.split(path)
     parts = folders.split("/") if folders else []
-    below = parts[parts.index("Annotations") + 1 :] if "Annotations" in parts else []
+    below = parts[parts.index(folder) + 1 :] if folder in parts else []
     return "/".join([*below, stem(name)])
 
 

@@ -17,6 +17,8 @@ from PIL import Image
 
 from stages.ingest.settings import DatasetSettings
 
+FLOAT = pa.float32()
+
 HalfOpen = tuple[float, float, float, float]
 
 
@@ -173,6 +175,19 @@ def as_embedded_parquet(folder: Path, pictures: Sequence[Picture] = PICTURES) ->
     return DatasetSettings("huggingface", str(folder))
 
 
+def as_outlined_parquet(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
+    """The same with the polygons of the objects, which fill their boxes."""
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    table = embedded(pictures)
+    corners = [[[[x0, y0, x1, y0, x1, y1, x0, y1]] for x0, y0, x1, y1 in p.boxes] for p in pictures]
+    objects = table["objects"].combine_chunks()
+    fields = [objects.field("bbox"), objects.field("category"), pa.array(corners, pa.list_(pa.list_(pa.list_(FLOAT))))]
+    outlined = pa.StructArray.from_arrays(fields, ["bbox", "category", "segmentation"])
+    table = table.set_column(2, "objects", outlined).replace_schema_metadata(table.schema.metadata)
+    pq.write_table(table, folder / "data/val-00000-of-00001.parquet")
+    return DatasetSettings("huggingface", str(folder))
+
+
 def as_saved_to_disk(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
     """What ``Dataset.save_to_disk`` writes for each split: an Arrow stream and two files about it."""
     (folder / "val").mkdir(parents=True, exist_ok=True)
@@ -201,4 +216,5 @@ FORMATS = {
     "tar": as_tar,
     "embedded in parquet": as_embedded_parquet,
     "saved to disk": as_saved_to_disk,
+    "outlined in parquet": as_outlined_parquet,
 }

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
+import numpy as np
 from fiftyone.utils.coco import COCODetectionDatasetExporter
 from fiftyone.utils.cvat import CVATImageDatasetExporter
 from fiftyone.utils.kitti import KITTIDetectionDatasetExporter
 from fiftyone.utils.voc import VOCDetectionDatasetExporter
 from fiftyone.utils.yolo import YOLOv5DatasetExporter
+from PIL import Image
 
 from stages.ingest.settings import DatasetSettings
 from tests.stages.ingest.datasets import PICTURES, SYNSETS, Picture, write_images
@@ -82,6 +84,38 @@ def as_cvat(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSett
     return DatasetSettings("cvat", str(folder))
 
 
+def as_segmented_voc(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
+    """The same with SegmentationObject, in which the last object of a pixel is on top."""
+    settings = as_voc(folder, pictures)
+    (folder / "SegmentationObject").mkdir()
+    for picture in pictures:
+        numbers = np.zeros(picture.size[::-1], dtype=np.uint8)
+        for number, (x0, y0, x1, y1) in enumerate(picture.boxes, 1):
+            numbers[int(y0) : int(y1), int(x0) : int(x1)] = number
+        Image.fromarray(numbers).save(folder / "SegmentationObject" / f"{Path(picture.name).stem}.png")
+    return settings
+
+
+def as_cvat_polygons(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
+    """Closed lines around the boxes."""
+    place = originals(folder, pictures)
+    with CVATImageDatasetExporter(str(folder / "val"), export_media=True) as exporter:
+        for picture in pictures:
+            width, height = picture.size
+            lines = [
+                fo.Polyline(
+                    label=picture.label,
+                    points=[[(x / width, y / height) for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))]],
+                    closed=True,
+                    filled=True,
+                )
+                for x0, y0, x1, y1 in picture.boxes
+            ]
+            metadata = fo.ImageMetadata(width=width, height=height, num_channels=3)
+            exporter.export_sample(str(place / picture.name), fo.Polylines(polylines=lines), metadata=metadata)
+    return DatasetSettings("cvat", str(folder))
+
+
 def as_fiftyone(folder: Path, pictures: Sequence[Picture] = PICTURES) -> DatasetSettings:
     """A dataset of FiftyOne's database, exported; needs the fixture ``mongo``."""
     dataset = in_database(folder, pictures)
@@ -112,4 +146,13 @@ def in_database(folder: Path, pictures: Sequence[Picture] = PICTURES, name: str 
     return dataset
 
 
-WRITTEN = {"voc": as_voc, "coco": as_coco, "yolo": as_yolo, "kitti": as_kitti, "cvat": as_cvat, "fiftyone": as_fiftyone}
+WRITTEN = {
+    "voc": as_voc,
+    "voc segmented": as_segmented_voc,
+    "coco": as_coco,
+    "yolo": as_yolo,
+    "kitti": as_kitti,
+    "cvat": as_cvat,
+    "cvat polygons": as_cvat_polygons,
+    "fiftyone": as_fiftyone,
+}
