@@ -15,9 +15,11 @@ import importlib.util
 import io
 import re
 import struct
+import threading
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,11 @@ _PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 # Formats that are pictures. Pillow knows more; some of those run other programs (EPS starts Ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+CUT_AT_ONCE = 4
+"""Decoded images that are kept for the crops of them: threads that cut crops work on neighbours."""
+
+_cutting = threading.Lock()
 
 _QUOTED_BYTES = re.compile(r"""b(['"]).*\1""")
 
@@ -185,7 +192,7 @@ def read_bytes(uri: str) -> bytes:
             _stamp_local(local)
             return local.read_bytes()
         if crop := Crop.parse(uri):
-            return crop.cut(read_image(crop.image))
+            return crop.cut(_whole(crop.image))
         if member := Member.parse(uri):
             return member.read()
         fs, path = file_system(uri)
@@ -200,6 +207,20 @@ def read_bytes(uri: str) -> bytes:
         raise _unreadable(str(error)) from None
     except Exception as error:  # each file system raises types of its own
         raise _not_read(uri, error) from error
+
+
+def _whole(uri: str) -> Image.Image:
+    """The image that a crop is of: crops of an image follow each other, and it is decoded once for all of them."""
+    stamp = stamp_file(uri)
+    if stamp.mtime_ns is None:  # nobody can say whether it is the same file still
+        return read_image(uri)
+    with _cutting:  # whoever wants another crop of it waits for the one who decodes it
+        return _decoded(uri, stamp)
+
+
+@lru_cache(maxsize=CUT_AT_ONCE)
+def _decoded(uri: str, stamp: FileStamp) -> Image.Image:
+    return read_image(uri)
 
 
 def read_ends(uri: str, count: int) -> tuple[bytes, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from stages.ingest.ingest import ingest
 from stages.ingest.recognise import open_dataset
 from stages.ingest.settings import DatasetSettings
+from storage.media import images
 from storage.media.containers import Crop
 from storage.media.images import FileStamp, ImageError, local_path, read_bytes, read_image, stamp_file
 from storage.run import Run
@@ -133,3 +135,22 @@ def test_a_crop_is_stamped_as_its_image_and_is_no_file_itself(image: str) -> Non
 def test_crops_are_made_of_images_in_containers_too() -> None:
     uri = Crop((1, 2, 3, 4), "tar://d/a.jpg::/data/x.tar").url
     assert Crop.parse(uri) == Crop((1, 2, 3, 4), "tar://d/a.jpg::/data/x.tar")
+
+
+def test_an_image_is_decoded_once_for_all_of_its_crops_and_again_when_it_changed(
+    image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+    original = images.read_image
+    monkeypatch.setattr(images, "read_image", lambda uri: decoded.append(uri) or original(uri))
+    crops = [Crop((x, 5, x + 20, 25), image).url for x in range(0, 80, 2)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(read_bytes, crops))
+    assert decoded == [image]
+    for x, content in zip(range(0, 80, 2), found, strict=True):
+        assert np.asarray(Image.open(io.BytesIO(content)))[0, :, 0].tolist() == list(range(x, x + 20))
+    Image.new("RGB", (100, 60), "white").save(image)
+    assert np.asarray(Image.open(io.BytesIO(read_bytes(crops[0])))).min() == 255
+    assert decoded == [image, image]
+    with pytest.raises(ImageError, match="no such file"):
+        read_bytes(Crop((0, 0, 5, 5), f"{image}.gone").url)
