@@ -91,6 +91,7 @@ def load(
         crops=contents.crops,
         both_targets=len(contents.measured) > 1,
         outside=contents.outside is not None,
+        masks=contents.table["mask"].null_count < contents.table.num_rows,
     )
     _drop_former(dataset, fields)
     declare(dataset, fields)

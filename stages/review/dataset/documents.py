@@ -18,8 +18,7 @@ from pymongo import UpdateOne
 
 from stages.review.dataset.contents import Sample
 from stages.review.dataset.fields import KEY, Field, Kind
-from stages.review.dataset.records import Record, ShownBox
-from stages.review.verdicts.boxes import Box
+from stages.review.dataset.records import Record
 
 Document = dict[str, Any]
 
@@ -32,6 +31,8 @@ PEOPLES = ("_id", "tags")
 _CLASSIFICATION = fo.Classification().to_dict()
 _DETECTIONS = fo.Detections().to_dict()
 _DETECTION = fo.Detection().to_dict()
+_POLYLINES = fo.Polylines().to_dict()
+_POLYLINE = fo.Polyline(closed=True, filled=False).to_dict()
 _HEATMAP = fo.Heatmap().to_dict()
 _METADATA = fo.ImageMetadata().to_dict()
 
@@ -45,7 +46,19 @@ def encode(kind: Kind, value: Any, size: tuple[int, int]) -> Any:
         return {**_CLASSIFICATION, "_id": ObjectId(), "label": label, "confidence": confidence}
     if kind == "heatmap":
         return {**_HEATMAP, "_id": ObjectId(), "map_path": value}
-    return {**_DETECTIONS, "detections": [_detection(box, size) for box in value]}
+    if kind == "polylines":
+        lines = [
+            {
+                **_POLYLINE,
+                "_id": ObjectId(),
+                "label": one.label,
+                "points": [list(map(list, ring)) for ring in one.rings],
+            }
+            for one in value
+        ]
+        return {**_POLYLINES, "polylines": lines}
+    boxes = [{**_DETECTION, "_id": ObjectId(), "label": box.label, "bounding_box": box.relative(size)} for box in value]
+    return {**_DETECTIONS, "detections": boxes}
 
 
 def add(dataset: Any, fields: Sequence[Field], batch: Sequence[tuple[Sample, Record]]) -> None:
@@ -80,11 +93,6 @@ def update(dataset: Any, fields: Sequence[Field], batch: Sequence[tuple[Sample, 
         ids.append(str(before["_id"]))
     # FiftyOne's own, which also reloads the samples that this process holds.
     dataset._bulk_write(writes, ids=ids)
-
-
-def _detection(box: Box, size: tuple[int, int]) -> Document:
-    found = {**_DETECTION, "_id": ObjectId(), "label": box.label, "bounding_box": box.relative(size)}
-    return found | {"mask": box.patch} if isinstance(box, ShownBox) and box.patch is not None else found
 
 
 def _document(fields: Sequence[Field], sample: Sample, record: Record) -> Document:

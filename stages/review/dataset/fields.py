@@ -17,7 +17,7 @@ import fiftyone as fo
 
 from storage.columns import Column, columns_of
 
-Kind = Literal["real", "integer", "flag", "text", "texts", "classification", "detections", "heatmap"]
+Kind = Literal["real", "integer", "flag", "text", "texts", "classification", "detections", "polylines", "heatmap"]
 
 _KINDS: dict[str, Kind] = {"real": "real", "integer": "integer", "flag": "flag"}
 
@@ -40,6 +40,9 @@ DIGEST = f"{RECORD}.load_digest"
 TARGETS_OF_FINDINGS = f"{RECORD}.finding_targets"
 WORST = f"{NUMBERS}.worst"
 PRIORITY = f"{NUMBERS}.priority"
+
+OUTLINES = "ground_truth_outlines"
+"""Lines, since a mask that the App fills hides the object and the map."""
 
 FILTERS = ("findings", "cue", CLASSES, "label", "prediction")
 """Fields of the sidebar to filter by; the verdicts follow them."""
@@ -77,14 +80,21 @@ def targets_of_findings(sample: Any) -> dict[str, str]:
     return dict(zip(sample["findings"] or (), sample.get_field(TARGETS_OF_FINDINGS) or (), strict=True))
 
 
-def fields_of(rules: Iterable[str], *, crops: bool, both_targets: bool, outside: bool) -> list[Field]:
+def fields_of(
+    rules: Iterable[str], *, crops: bool, both_targets: bool, outside: bool, masks: bool = False
+) -> list[Field]:
     """All fields of a dataset. ``crops``: views show a part of the image; ``both_targets``: label and predicted;
-    ``outside``: there are maps of the outside."""
+    ``outside``: there are maps of the outside; ``masks``: samples have masks."""
     return [
         Field("label", "classification", "Ground-truth class."),
         Field("prediction", "classification", "Most probable class on the whole view."),
         Field(CLASSES, "text", "The label; where the prediction differs, an arrow and the prediction behind it."),
-        Field("ground_truth", "detections", "Ground-truth boxes, with the objects' masks where there are any."),
+        Field("ground_truth", "detections", "Ground-truth boxes."),
+        *(
+            [Field(OUTLINES, "polylines", "Outlines of the ground truth, where the dataset has masks.")]
+            if masks
+            else []
+        ),
         Field("hidden_box", "detections", "Largest part that was hidden outside the boxes, for drop_outside."),
         *([Field("view_box", "detections", "What the network saw; no map can lie outside it.")] if crops else []),
         Field("saliency", "heatmap", "Map of the label's class."),
@@ -142,7 +152,12 @@ def _fiftyone_field(field: Field) -> Any:
         return plain[field.kind](description=field.description)
     if field.kind == "texts":
         return fo.ListField(fo.StringField(), description=field.description)
-    labels = {"classification": fo.Classification, "detections": fo.Detections, "heatmap": fo.Heatmap}
+    labels = {
+        "classification": fo.Classification,
+        "detections": fo.Detections,
+        "polylines": fo.Polylines,
+        "heatmap": fo.Heatmap,
+    }
     return fo.EmbeddedDocumentField(labels[field.kind], description=field.description)
 
 

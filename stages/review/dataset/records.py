@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from fiftyone.core.utils import serialize_numpy_array
-from PIL import Image
 
-from stages.geometry import fitted
 from stages.review.dataset.contents import OUTSIDE_MAP, Contents, Finding, Sample, is_whole, priority, worst_flag
 from stages.review.dataset.fields import (
     CLASSES,
     KEY,
     NUMBERS,
+    OUTLINES,
     PREDICTED,
     PRIORITY,
     RECORD,
@@ -26,10 +24,10 @@ from stages.review.dataset.fields import (
     number_columns,
     severity_path,
 )
+from stages.review.outlines import outlines
 from stages.review.verdicts.boxes import Box
-from storage.media.object_masks import ObjectMask, patch_of
 from storage.run import class_name
-from storage.samples import Edges, edges, is_correct, object_masks
+from storage.samples import edges, is_correct, object_masks
 
 HIDDEN = "hidden"
 VIEW = "view"
@@ -39,16 +37,14 @@ BATCH = 1000
 
 Record = dict[str, Any]
 
-PATCH_SIDE = 512
-"""Long side of an object's mask in the App, px, at most: the App stretches it over the box."""
-
 
 @dataclass(frozen=True)
-class ShownBox(Box):
-    """A box of the dataset, and what of it is the object."""
+class Outline:
+    """The lines around an object's pixels."""
 
-    patch: bytes | None = None
-    """Pixels (h, w), as FiftyOne stores instance masks, stretched over the box; None where the dataset does not say."""
+    label: str
+    rings: tuple[tuple[tuple[float, float], ...], ...]
+    """Corners x, y of each closed line, fractions of the image."""
 
 
 def records(contents: Contents, heatmaps: dict[str, list[Path | None]]) -> Iterator[list[tuple[Sample, Record]]]:
@@ -147,22 +143,23 @@ def _regions(
         "saliency": str(own) if own else None,
         "saliency_outside": str(outside) if outside else None,
         "saliency_predicted": str(predicted) if predicted else None,
-        "ground_truth": [
-            ShownBox(box["label"] or label, *edges(box), None if mask is None else _patch(mask, edges(box)))
-            for box, mask in zip(values["boxes"] or (), object_masks(values), strict=True)
-        ],
+        "ground_truth": [Box(box["label"] or label, *edges(box)) for box in values["boxes"] or ()],
+        OUTLINES: _outlines(values, label) or None,
         "hidden_box": [Box(HIDDEN, **main["hidden_box"])] if main.get("hidden_box") else None,
         "view_box": None if is_whole(view) else [Box(VIEW, *view.view_box)],
     }
 
 
-def _patch(mask: ObjectMask, box: Edges) -> bytes | None:
-    patch = patch_of(mask, box)
-    if patch is None:
-        return None
-    height, width = fitted(patch.shape[1], patch.shape[0], PATCH_SIDE)
-    small = np.asarray(Image.fromarray(patch).resize((width, height), Image.Resampling.NEAREST))
-    return bytes(serialize_numpy_array(small))
+def _outlines(values: dict[str, Any], label: str) -> list[Outline]:
+    """Around the objects of a sample that have masks."""
+    if values["mask"] is None:
+        return []
+    size = np.array([values["width"], values["height"]])
+    return [
+        Outline(box["label"] or label, tuple(tuple(map(tuple, (ring / size).tolist())) for ring in outlines(mask)))
+        for box, mask in zip(values["boxes"] or (), object_masks(values), strict=True)
+        if mask is not None and mask.any()
+    ]
 
 
 def _statuses(values: dict[str, Any], main: dict[str, Any]) -> Record:

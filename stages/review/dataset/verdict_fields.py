@@ -150,7 +150,7 @@ def start_correction(samples: Any, more: Mapping[str, Sequence[Box]] | None = No
     copies = {}
     for key, truth, label, width, height in zip(*empty.values(paths), strict=True):
         added = [replace(box, label=box.label or label) for box in (more or {}).get(key, ())]
-        own = [_without_mask(box) for box in truth or ()]
+        own = [box.copy() for box in truth or ()]
         copies[key] = fo.Detections(detections=[*own, *_detections(added, (width, height)).detections])
     if copies:
         empty.set_values(CORRECTED, copies, key_field=KEY)
@@ -259,13 +259,6 @@ def _drawn(corrected: Any, truth: Any, size: tuple[int, int]) -> tuple[Box, ...]
 def _boxes(detections: Any, size: tuple[int, int]) -> tuple[Box, ...]:
     boxes = (Box.of_relative(box.label, box.bounding_box, size) for box in detections or ())
     return tuple(box for box in boxes if box is not None)
-
-
-def _without_mask(detection: Any) -> Any:
-    """A copy of a detection; an edited box would stretch its mask."""
-    copy = detection.copy()
-    copy.mask = None
-    return copy
 
 
 def _detections(boxes: Iterable[Box], size: tuple[int, int]) -> Any:

@@ -19,6 +19,7 @@ from stages.review.dataset.fields import (
     KEY,
     NUMBERS,
     ON_IMAGE,
+    OUTLINES,
     PRIORITY,
     Field,
     severity_path,
@@ -28,7 +29,7 @@ from stages.review.dataset.verdict_fields import CORRECTED, VERDICTS
 from stages.review.settings import RuleText
 from storage.errors import UserError
 
-VISIBLE = ("ground_truth", CORRECTED, "hidden_box", "view_box", CLASSES, "saliency")
+VISIBLE = ("ground_truth", OUTLINES, CORRECTED, "hidden_box", "view_box", CLASSES, "saliency")
 """Fields that are checked when the App opens."""
 
 COLOURS = {
@@ -36,6 +37,7 @@ COLOURS = {
     "saliency_outside": "#ffe600",
     "saliency_predicted": "#ff9100",
     "ground_truth": "#12b83a",
+    OUTLINES: "#12b83a",
     CORRECTED: "#7a3cff",
     "view_box": "#8c929c",
     "hidden_box": "#ff2a1a",
@@ -107,8 +109,8 @@ def lay_out(dataset: Any, fields: Sequence[Field], *, opacity: float) -> None:
     schema = dataset.get_field_schema()
     shown = {"tags": ["tags"], "filter": [*FILTERS, f"{VERDICTS}.verdict"], "on the image": [CORRECTED, *ON_IMAGE]}
     # Where the whole of a document stands in a group, its parts stand in none.
-    shown["metadata"] = ["filepath", "id", KEY, "created_at", "last_modified_at", "metadata", "view_box", VERDICTS]
-    shown["metadata"] += DOCUMENTS
+    shown["metadata"] = ["filepath", "id", KEY, "created_at", "last_modified_at", "metadata", "view_box", OUTLINES]
+    shown["metadata"] += [VERDICTS, *DOCUMENTS]
     placed = {path for group in shown.values() for path in group}
     shown["other"] = [path for path in schema if path not in placed]
     groups = [

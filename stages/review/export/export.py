@@ -17,7 +17,7 @@ from stages.review.app.database import database
 from stages.review.export.check import check_export
 from stages.review.export.corrected import AnnotatedImage, Annotations, corrected_annotations
 from stages.review.export.formats import write_coco, write_voc, write_yolo
-from stages.review.export.outlines import has_hole
+from stages.review.outlines import has_hole
 from stages.review.settings import ReviewSettings
 from stages.score.suggestion import suggested_by
 from storage.errors import UserError

@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 
 from stages.review.export.corrected import AnnotatedImage, Annotation, Annotations
-from stages.review.export.outlines import one_polygon
+from stages.review.outlines import one_polygon
 from storage.media.images import local_path
 from storage.media.object_masks import decode_mask
 

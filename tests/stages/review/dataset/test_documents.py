@@ -124,27 +124,38 @@ def dataset_field(path: str) -> Any:
     return ViewField(path)
 
 
-def test_an_objects_mask_is_the_instance_mask_of_its_box_and_no_correction_starts_from_it(tmp_path: Path):
+def test_the_outline_of_a_mask_is_drawn_as_lines_in_shares_of_the_image(tmp_path: Path):
     import fiftyone as fo
 
-    from stages.review.dataset.verdict_fields import CORRECTED, start_correction
+    from stages.review.dataset.fields import OUTLINES
 
-    run = make_run(tmp_path, [FIRST], name=tmp_path.name)
-    (row,) = run.table("samples").to_pylist()
+    run = make_run(tmp_path, [FIRST, SECOND], name=tmp_path.name)
+    row, bare = run.table("samples").to_pylist()
     mask = np.zeros((FIRST.height, FIRST.width), dtype=bool)
-    mask[160:200, 150:170] = True  # the box is (140, 150) to (240, 255)
+    mask[160:200, 150:170] = True
+    mask[170:180, 155:160] = False  # a hole
     row |= {"mask": encode_mask(mask), "object_masks": [encode_mask(mask)]}
-    run.write_table("samples", pa.Table.from_pylist([row], schema=SAMPLES))
+    run.write_table("samples", pa.Table.from_pylist([row, bare], schema=SAMPLES))
     dataset = load_run(run)
-    (ours,) = dataset.first().ground_truth.detections
-    assert np.array_equal(ours.mask > 0, mask[150:255, 140:240])
-    stored = dataset._sample_collection.find_one({})["ground_truth"]["detections"][0]
-    theirs = fo.Detection(label="cat", bounding_box=ours.bounding_box, mask=mask[150:255, 140:240])
-    assert np.array_equal(fo.Detection.from_dict(stored).mask, fo.Detection.from_dict(theirs.to_dict()).mask)
-    before = stored["_id"]
+    masked, other = (dataset.one(fo.ViewField("sample_key") == key) for key in ("a.png", "b.png"))
+    (line,) = masked[OUTLINES].polylines
+    assert (line.label, line.closed, line.filled) == ("cat", True, False)
+    ends = [np.array(ring) * [FIRST.width, FIRST.height] for ring in line.points]
+    assert sorted([*ring.min(axis=0), *ring.max(axis=0)] for ring in ends) == [
+        pytest.approx([150, 160, 170, 200]),
+        pytest.approx([155, 170, 160, 180]),
+    ]
+    assert other[OUTLINES] is None
+    assert OUTLINES in dataset.app_config.active_fields.paths
+    # What FiftyOne stores of the same line, and draws: what its own code makes of it has the mask's pixels.
+    stored = dataset._sample_collection.find_one({"sample_key": "a.png"})[OUTLINES]["polylines"][0]
+    theirs = fo.Polyline(label="cat", points=line.points, closed=True, filled=False).to_dict()
+    assert {name: stored[name] for name in theirs if name != "_id"} == {k: v for k, v in theirs.items() if k != "_id"}
+    drawn = fo.Polyline(points=[line.points[0]], closed=True, filled=True).to_segmentation(frame_size=(400, 300)).mask
+    solid = np.zeros_like(mask)
+    solid[160:200, 150:170] = True
+    assert (solid & (drawn > 0)).sum() / (solid | (drawn > 0)).sum() > 0.9
     load_run(run)
-    assert dataset._sample_collection.find_one({})["ground_truth"]["detections"][0]["_id"] == before
-    assert start_correction(dataset) == 1
-    dataset.reload()
-    (copy,) = dataset.first()[CORRECTED].detections
-    assert (copy.mask, copy.bounding_box) == (None, ours.bounding_box)
+    assert (
+        dataset._sample_collection.find_one({"sample_key": "a.png"})[OUTLINES]["polylines"][0]["_id"] == stored["_id"]
+    )

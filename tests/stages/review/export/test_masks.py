@@ -21,7 +21,7 @@ from stages.ingest.ingest import ingest
 from stages.ingest.recognise import open_dataset
 from stages.ingest.settings import DatasetSettings
 from stages.review.export.export import export_annotations
-from stages.review.export.outlines import has_hole, one_polygon
+from stages.review.outlines import has_hole, one_polygon
 from stages.review.settings import ReviewSettings
 from stages.review.verdicts.boxes import Box
 from stages.review.verdicts.table import Review, append_reviews

@@ -1,4 +1,4 @@
-"""Masks as one polygon each, for formats that have nothing else."""
+"""Masks as polygons: their outlines, or one polygon for formats that have nothing else."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ TOLERANCE = 0.35
 """How far the polygon may leave the line between pixel centres, px; a corner of a pixel, .354 px from it, stays."""
 
 
+def outlines(mask: ObjectMask) -> list[Polygon]:
+    """The polygons around the parts of a mask (height, width), and those around its holes."""
+    # A frame of zeros, so that a part that reaches the edge is closed there.
+    found = find_contours(np.pad(mask, 1).astype(np.float32), 0.5, fully_connected="high")
+    # Index i of the framed mask is the centre of pixel i - 1, which lies at i - .5.
+    return [_opened(approximate_polygon(line, TOLERANCE), line)[:, ::-1] - 0.5 for line in found]
+
+
 def one_polygon(mask: ObjectMask) -> Polygon:
     """The polygon around a mask (height, width) that covers a pixel; what lies in a hole is within it.
 
     Of several parts, which touch not even by corners, the polygon runs from one to the next and back along one line
     between their nearest corners, which covers nothing.
     """
-    # A frame of zeros, so that a part that reaches the edge is closed there.
-    solid = np.pad(ndimage.binary_fill_holes(mask), 1)
-    found = find_contours(solid.astype(np.float32), 0.5, fully_connected="high")
-    # Index i of the framed mask is the centre of pixel i - 1, which lies at i - .5.
-    parts = [_opened(approximate_polygon(line, TOLERANCE), line)[:, ::-1] - 0.5 for line in found]
-    joined, *others = sorted(parts, key=_extent, reverse=True)
+    joined, *others = sorted(outlines(ndimage.binary_fill_holes(mask)), key=_extent, reverse=True)
     for part in others:
         apart = np.linalg.norm(joined[:, None] - part[None], axis=2)
         here, there = np.unravel_index(int(apart.argmin()), apart.shape)
