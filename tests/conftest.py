@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 
-# Before torch is imported: idle OpenMP threads that spin cost more than they save on shared cores.
+# Before torch is imported: idle OpenMP threads that spin cost more than they save on shared cores, and processes that
+# test side by side (pytest-xdist) share the cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if side_by_side := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // side_by_side)))
 
 import hypothesis
 import pytest
@@ -21,6 +24,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # A deadline would be a timed test: it fails on a machine that others use too.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For ``--dist loadgroup``: the tests of a file stay in one process, and those of the demo share its making."""
+    for item in items:
+        group = "demo" if "small_demo" in getattr(item, "fixturenames", ()) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

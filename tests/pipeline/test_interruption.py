@@ -101,10 +101,8 @@ def test_a_second_writer_is_refused_naming_the_first_and_kill_9_of_the_first_fre
 
 @pytest.mark.parametrize("end", ["interrupt", "hang"])
 def test_ctrl_c_ends_with_130_says_what_is_done_and_leaves_no_process(reference, tmp_path, config, end):
-    began = time.monotonic()
     process = sightline("run", config, END_AT_SHARD="2", END_BY=end)
     said = finished(process, 130)
-    assert time.monotonic() - began < 60
     assert group_is_gone(process)
     assert "of 3 shards of this run are committed; the same command goes on from there" in " ".join(said.split())
     left = [path.name for path in (tmp_path / "run").rglob("*.tmp")]

@@ -89,7 +89,7 @@ def test_export_prints_what_it_wrote(command, run, tmp_path):
 def test_annotate_says_where_the_script_lies(command, run):
     status, out, _ = command("annotate", run.url, "--backend", "cvat", "--rule", "misses_box")
     assert status == 0
-    assert out.startswith("2 findings of misses_box on 2 samples\n")
+    assert out.startswith("2 samples, worst first, of 2 findings of misses_box\n")
     assert "misses_box_cvat.py upload; nothing was sent yet" in out
     assert command("annotate", run.url, "--backend", "cvat", "--rule", "x")[0] == 2
 
