@@ -105,7 +105,7 @@ def _override(content: dict[str, Any], override: str) -> None:
 def _explain(path: Path, content: dict[str, Any], problem: dict[str, Any]) -> str:
     """One line for one of pydantic's problems."""
     location = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
-    key = ".".join(str(part) for part in location)
+    key = ".".join(part if isinstance(part, str) and part.isidentifier() else quoted(part) for part in location)
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument", "dataclass_extra", "invalid_key"):
         known = _known_keys(str(location[0]) if len(location) > 1 else None)
         name = str(location[-1])
@@ -116,7 +116,7 @@ def _explain(path: Path, content: dict[str, Any], problem: dict[str, Any]) -> st
     if problem["type"] == "missing":
         return f"{path}: the key {key} is missing"
     if problem["type"] == "value_error":  # raised by the stage's own settings, which name the key and its value
-        return f"{path}: {key}: {str(problem['msg']).removeprefix('Value error, ')}"
+        return f"{path}: {key}: {' '.join(str(problem['msg']).split()).removeprefix('Value error, ')}"
     return f"{path}: {key}: {problem['msg']} (it is {quoted(problem.get('input'))})"
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from storage.errors import DamagedFile, UserError, said
 from storage.maps import OUTSIDE
 from storage.run import ROWS_DIGEST, Part, Run, RunInfo, remedy, rows_digest, vouched_by
-from storage.tables import PARTED, SCHEMAS
+from storage.tables import NO_TABLE, PARTED, SCHEMAS
 
 KEPT = ("reviews.parquet", "cue_names.parquet")
 """Files that stay when they are damaged: what people said cannot be made again."""
@@ -44,7 +44,7 @@ def find_unreadable(run: Run) -> Iterator[Damage]:
         content = run.directory.read("run.json")
         try:
             RunInfo.of_json(content)
-        except (ValueError, TypeError, AttributeError) as error:
+        except ValueError as error:
             yield Damage("run.json", f"it cannot be read: {said(error)}")
     for path in _whole_tables(run):
         if isinstance(what := _read(run, path), str):
@@ -128,5 +128,5 @@ def _read(run: Run, path: str) -> pa.Table | str:
     try:
         # One thread: pyarrow's others once ended the process after a failed read.
         return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
-    except (pa.ArrowException, OSError, KeyError) as error:
+    except NO_TABLE as error:
         return f"it cannot be read: {said(error)}"

@@ -292,7 +292,10 @@ class Directory:
 
 def parse_yaml(text: str) -> Any:
     """The content of a YAML file. Raises ValueError where it is no YAML, or repeats itself by aliases without end."""
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:  # of a character that no YAML may hold
+        raise ValueError(" ".join(str(error).split())) from None
     try:
         node = loader.get_single_node()
         if _nodes(node, {}) > MOST_NODES:

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -96,10 +96,18 @@ class RunInfo:
 
     @classmethod
     def of_json(cls, text: str | bytes) -> RunInfo:
-        """The inverse of :meth:`to_json`; keys of another version are left out."""
-        stored = json.loads(text)
-        explained = Explained(**_known(Explained, stored.get("explained", {})))
-        return cls(**_known(cls, stored) | {"explained": explained})
+        """The inverse of :meth:`to_json`; keys of another version are left out.
+
+        Raises ValueError for what is no JSON, or holds a value of another kind than a field has.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
 
     def to_json(self) -> str:
         """As run.json has it."""
@@ -303,16 +311,16 @@ class Run:
         """
         if "targets" not in vouched:
             return True
-        start, _, stop = vouched["rows"].partition(":")
-        rows, targets = slice(int(start), int(stop)), vouched["targets"].split(",")
         try:
+            start, _, stop = vouched["rows"].partition(":")
+            rows, targets = slice(int(start), int(stop)), vouched["targets"].split(",")
             same = vouched[MAPS_CHECKSUM] == combined_checksum(
                 self.maps(target, method).read(rows) for target in targets
             )
             if same and OUTSIDE_CHECKSUM in vouched:
                 outside = (self.outside_maps(target, method).read(rows) for target in targets)
                 same = vouched[OUTSIDE_CHECKSUM] == combined_checksum(outside)
-        except (ValueError, RuntimeError):
+        except (ValueError, KeyError, RuntimeError):
             return False
         return same
 
@@ -396,11 +404,6 @@ def remedy(path: str) -> str:
     if path == "cue_names.parquet":
         return "put a copy of yours in its place, or remove it and name the cues again"
     return "`sightline run CONFIG` makes it again"
-
-
-def _known(cls: type[Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the stored values that are fields of the dataclass."""
-    return {own.name: stored[own.name] for own in fields(cls) if own.name in stored}
 
 
 def _holds_run(directory: Directory) -> bool:

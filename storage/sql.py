@@ -15,7 +15,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.errors import DamagedFile, UserError
+from storage.errors import DamagedFile, UserError, shortened
 from storage.run import Run
 from storage.tables import CUE_NAMES, PARTED, SCHEMAS, without_vectors
 
@@ -120,7 +120,13 @@ def _register(connection: duckdb.DuckDBPyConnection, run: Run, name: str, column
         files = f"{name}/*/part-[0-9]*.parquet" if parted else f"{name}.parquet"
         path = str(run.local_path(files)).replace("'", "''")
         quoted = ", ".join(f'"{column}"' for column in columns)
-        connection.execute(f"CREATE VIEW {name} AS SELECT {quoted} FROM read_parquet('{path}')")
+        try:
+            connection.execute(f"CREATE VIEW {name} AS SELECT {quoted} FROM read_parquet('{path}')")
+        except duckdb.Error as error:  # of a footer that pyarrow reads
+            why = shortened(re.split(r"\n\s*\n", str(error))[0])
+            raise DamagedFile(
+                f"{why}; `sightline verify RUN` names what is damaged, and a run makes it again"
+            ) from None
         return
     fields = pa.schema([SCHEMAS[name].field(column) for column in columns])
     connection.register(name, run.dataset(name, schema=fields) if parted else run.table(name, columns))

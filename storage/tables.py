@@ -349,6 +349,9 @@ def without_vectors(schema: pa.Schema) -> list[str]:
     ]
 
 
+NO_TABLE = (pa.ArrowException, OSError, ValueError, KeyError)
+"""What pyarrow raises of a Parquet or Arrow file that is damaged; ValueError where a name in it is no UTF-8."""
+
 CHECKED = pads.ParquetFileFormat(
     default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
 )

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from stages.audit.rules import RULES
 from stages.statistics import wilson
-from storage.errors import UserError
+from storage.errors import UserError, said
+from storage.tables import NO_TABLE
 
 if TYPE_CHECKING:
     from storage import Run
@@ -49,9 +50,10 @@ def read_truth(path: str) -> pa.Table:
     try:
         with fsspec.open(path, "rb") as file:
             return pq.read_table(file)
-    except (OSError, pa.ArrowInvalid) as error:
+    except NO_TABLE as error:
         raise UserError(
-            f"dataset.truth: cannot read {path}: {error}; `sightline demo` writes such a table, or leave the key out"
+            f"dataset.truth: cannot read {path}: {said(error)}; `sightline demo` writes such a table, or leave the key "
+            "out"
         ) from None
 
 

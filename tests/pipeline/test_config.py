@@ -32,6 +32,19 @@ def test_a_minimal_config_has_the_fast_profile_and_the_design_s_defaults(write):
     assert config.cluster.kind == "auto"
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("run: a\x0b\n", "unacceptable character #x000b"),
+        ('"\\r": 1\n', r"unknown key '\\r'; "),
+        ('dataset: {path: d, "a\\nb": 1}\nrun: r\n', r"unknown key dataset\.'a\\nb'; "),
+    ],
+)
+def test_control_characters_are_told_in_one_line(write, text, told):
+    for line in refused(write(text), told).splitlines():
+        assert line.startswith(str(write(text)))
+
+
 def test_relative_paths_are_taken_from_the_config_s_folder_whatever_the_working_directory(write, tmp_path, monkeypatch):
     path = write(
         "run: runs/mine\n"

@@ -53,6 +53,60 @@ def test_a_run_that_nobody_touched_is_whole(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
+    "vouched",
+    [
+        {"targets": "label", "maps_checksum": "0"},  # without rows
+        {"rows": "0:", "targets": "label", "maps_checksum": "0"},
+        {"rows": "a:b", "targets": "label", "maps_checksum": "0"},
+        {"rows": "0:64", "targets": "label"},
+    ],
+)
+def test_a_part_whose_metadata_are_broken_vouches_for_no_maps(run: Run, vouched: dict[str, str]) -> None:
+    run.write_part(PART, run.read_part(PART), vouched)
+    (damage,) = find_damage(run)
+    assert (damage.path, damage.what) == (PART.path, "its maps are not those that were written")
+
+
+def test_a_column_whose_name_is_no_utf_8_is_damage(run: Run) -> None:
+    file = run.local_path("scores/opti_cam/part-00000.parquet")
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"entropy", b"\xefntropy"))
+    (damage,) = find_damage(run)
+    assert damage.path == "scores/opti_cam/part-00000.parquet"
+    assert damage.what.startswith("it cannot be read: 'utf-8' codec can't decode byte 0xef")
+
+
+def test_a_table_that_duckdb_alone_refuses_is_damaged_and_others_are_answered(run: Run) -> None:
+    run.write_table("classes", CLASSES.empty_table())
+    file = run.local_path("classes.parquet")
+    whole = file.read_bytes()
+    assert whole.count(b"\x16\x00\x19") == 1  # the number of rows, then the list of row groups
+    file.write_bytes(whole.replace(b"\x16\x00\x19", b"\x16\x01\x19"))  # -1
+    assert run_query(run, "SELECT count(*) AS n FROM audit").to_pylist() == [{"n": ROWS}]
+    with pytest.raises(UserError, match=r"classes\.parquet.* has negative number of rows; `sightline verify RUN`"):
+        run_query(run, "SELECT * FROM classes")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"[]", "Input should be an object"),
+        (b'"text"', "Input should be an object"),
+        (b'{"config": 1}', "config: Input should be an object"),
+        (b'{"explained": null}', "explained: Input should be an object"),
+        (b'{"explained": {"seconds": "long"}}', "explained.seconds: Input should be a valid number"),
+        (b'{"layer": ', "Invalid JSON: EOF while parsing a value"),
+    ],
+)
+def test_a_run_json_of_another_shape_is_damaged(run: Run, content: bytes, why: str) -> None:
+    run.directory.write("run.json", content)
+    with pytest.raises(DamagedFile, match=rf"run\.json cannot be read: {why}") as caught:
+        run.info  # noqa: B018
+    assert "\n" not in str(caught.value)
+    assert [damage.path for damage in find_unreadable(run)] == ["run.json"]
+
+
+@pytest.mark.parametrize(
     "name",
     ["maps.zarr/opti_cam/label/c/0/0/0", "explain/opti_cam/part-00000.parquet", "scores/opti_cam/part-00000.parquet"],
 )

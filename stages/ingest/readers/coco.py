@@ -75,8 +75,9 @@ class CocoReader:
         for name, split in self._files.items():
             content, categories = self._content(name), self._categories(name)
             objects: dict[Any, list[dict[str, Any]]] = {}
-            for annotation in content["annotations"]:
-                objects.setdefault(_field(annotation, "image_id", name), []).append(annotation)
+            for number, annotation in enumerate(content["annotations"], 1):
+                where = f"{join(self._root, name)}, annotation {number}"
+                objects.setdefault(_field(annotation, "image_id", where), []).append(annotation)
             seen: set[Any] = set()
             for number, image in enumerate(content["images"], 1):
                 place = f"{join(self._root, name)}, image {number}"

@@ -20,6 +20,7 @@ from stages.ingest.record import Box, BoxForm, DatasetClass, Record, Shape
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
 from storage.media.containers import Member, open_parquet, read_arrow
+from storage.tables import NO_TABLE
 
 _REMEDY = "give a folder or file of Parquet with a column of images, or what datasets' save_to_disk wrote"
 _LABELS = ("label", "labels", "fine_label", "class", "category")
@@ -78,10 +79,10 @@ class HuggingfaceReader:
                 raise UserError(f"{path} has no column of images (it has {quoted(schema.names)}); {_REMEDY}")
             names = _names(_features(schema))
             label = next((name for name in _LABELS if name in schema.names), None)
-            wanted = [name for name in (label, "objects") if name in schema.names]
+            wanted = [name for name in (label, "objects") if name and name in schema.names]
             split = split_of(file) or shard_split(file)
             masks = self._masks(path, schema)
-            for row, (elsewhere, cells) in enumerate(_read(path, image, [name for name in wanted if name])):
+            for row, (elsewhere, cells) in enumerate(_read(path, image, wanted)):
                 uri = _place(path, image, row, elsewhere)
                 boxes, notes = self._boxes(cells.get("objects"), names)
                 yield Record(
@@ -116,12 +117,14 @@ class HuggingfaceReader:
             return (), ()
         given = objects.get("bbox") or []
         key = next((name for name in _OBJECT_LABELS if name in objects), None)
-        labels = objects[key] if key else [None] * len(given)
-        shapes = objects.get("segmentation") or [None] * len(given)
+        if not isinstance(given, list):
+            return (), (f"objects.bbox is no list of boxes: {quoted(given)}",)
+        labels = _as_many(objects.get(key) if key else None, len(given))
+        shapes = _as_many(objects.get("segmentation"), len(given))
         boxes: list[Box] = []
         notes: list[str] = []
         for number, (corners, label, drawn) in enumerate(zip(given, labels, shapes, strict=True), 1):
-            numbers = [as_number(value) for value in corners or ()]
+            numbers = [as_number(value) for value in corners] if isinstance(corners, list) else []
             if len(numbers) != 4 or None in numbers:
                 notes.append(f"object {number} has no box of four numbers: {quoted(corners)}")
             else:
@@ -129,6 +132,12 @@ class HuggingfaceReader:
                 box = read_box(known, self._form, _named(label, names))
                 boxes.append(box._replace(shape=_shape(drawn, relative=self._relative)))
         return tuple(boxes), tuple(notes)
+
+
+def _as_many(cells: Any, count: int) -> list[Any]:
+    """The first ``count`` entries of a list beside the boxes, None where it has fewer or is none."""
+    found = cells[:count] if isinstance(cells, list) else []
+    return [*found, *[None] * (count - len(found))]
 
 
 def _shape(drawn: Any, *, relative: bool) -> Shape | None:
@@ -153,7 +162,17 @@ def _bytes_of(cell: Any) -> Any:
 
 
 def _read(path: str, image: str, columns: list[str]) -> Iterator[tuple[str | None, dict[str, Any]]]:
-    """Rows of a table: ``columns``, and the path of an image whose bytes are elsewhere; its own bytes are not read."""
+    """Rows of a table: ``columns``, and the path of an image whose bytes are elsewhere; its own bytes are not read.
+
+    Raises UserError where the table is damaged further on than its schema.
+    """
+    try:
+        yield from _rows(path, image, columns)
+    except NO_TABLE as error:
+        raise UserError(f"{path} is a damaged table: {quoted(str(error))}; {_REMEDY}") from None
+
+
+def _rows(path: str, image: str, columns: list[str]) -> Iterator[tuple[str | None, dict[str, Any]]]:
     if path.endswith(".arrow"):
         table = read_arrow(path)
         structs = pa.types.is_struct(table.schema.field(image).type)
@@ -187,10 +206,10 @@ def _all_null(metadata: pq.FileMetaData, column: str) -> bool:
 def read_schema(path: str) -> pa.Schema:
     """Schema of a Parquet or Arrow file; raises UserError if it is neither."""
     try:
-        if path.endswith(".arrow"):
-            return read_arrow(path).schema
-        return open_parquet(path).schema_arrow
-    except (pa.ArrowException, OSError) as error:
+        schema = read_arrow(path).schema if path.endswith(".arrow") else open_parquet(path).schema_arrow
+        schema.names  # noqa: B018  a name may be no UTF-8
+        return schema
+    except NO_TABLE as error:
         raise UserError(f"{path} cannot be read as a table: {quoted(str(error))}; {_REMEDY}") from None
 
 
@@ -215,8 +234,13 @@ def holds_images(path: str) -> bool:
 def _features(schema: pa.Schema) -> dict[str, Any]:
     """What `datasets` says of the columns, in the schema's metadata."""
     stored = (schema.metadata or {}).get(b"huggingface")
-    features = json.loads(stored).get("info", {}).get("features") if stored else None
-    return features if isinstance(features, dict) else {}
+    try:
+        found: Any = json.loads(stored) if stored else None
+    except (ValueError, RecursionError):
+        return {}
+    for key in ("info", "features"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _names(features: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,6 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.ingest.boxes import as_number, read_box
@@ -22,6 +21,7 @@ from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
 from storage.files import is_url
 from storage.media.images import ImageError, read_bytes, read_ends
+from storage.tables import NO_TABLE
 
 COLUMNS = ("path", "label", "boxes")
 EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
@@ -169,11 +169,12 @@ def _refuse_other_json(path: str, text: str) -> None:
 def _parquet(path: str, content: bytes, columns: Sequence[str]) -> Iterator[Row]:
     try:
         table = pq.read_table(io.BytesIO(content))
-    except pa.ArrowException as error:
+        found = table.column_names
+    except NO_TABLE as error:
         raise UserError(f"{path} is damaged Parquet: {quoted(str(error))}; write it again") from None
-    _check_columns(path, table.column_names, columns)
+    _check_columns(path, found, columns)
     for number, row in enumerate(
-        table.select([*columns, *(name for name in ("split", "mask") if name in table.column_names)]).to_pylist(), 1
+        table.select([*columns, *(name for name in ("split", "mask") if name in found)]).to_pylist(), 1
     ):
         yield f"{path}, row {number}", row
 
@@ -202,7 +203,7 @@ def has_columns(path: str, columns: Sequence[str]) -> bool:
         if head[:4] == b"PAR1":
             return {*columns} <= {*pq.read_schema(io.BytesIO(read_bytes(path))).names}
         line = decode_text(head.rpartition(b"\n")[0] or head, path, "").lstrip().partition("\n")[0]
-    except (ImageError, UserError, pa.ArrowException):
+    except (ImageError, UserError, *NO_TABLE):
         return False
     words = line.translate(dict.fromkeys(map(ord, ',;\t"{}:\r'), " ")).split()
     return {*columns} <= {*words}

@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.review.verdicts.boxes import Box, same_boxes
-from storage.errors import UserError
+from storage.errors import UserError, said
 from storage.run import Run
-from storage.tables import REVIEWS, decode
+from storage.tables import NO_TABLE, REVIEWS, decode
 
 VERDICTS = {
     "confirmed": "the finding is right, and it is the model that is at fault",
@@ -198,13 +198,15 @@ def _table(run: Run) -> pa.Table:
     content = run.directory.read("reviews.parquet")
     try:
         return decode(content)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{run.directory.url_of('reviews.parquet')} is damaged: {error}; {_remedy(run)}") from None
+    except NO_TABLE as error:
+        raise UserError(
+            f"{run.directory.url_of('reviews.parquet')} is damaged: {said(error)}; {_remedy(run)}"
+        ) from None
 
 
 def _remedy(run: Run) -> str:
     for name in reversed(run.directory.names(COPIES)):
-        with suppress(pa.ArrowException, OSError):
+        with suppress(*NO_TABLE):
             rows = len(decode(run.directory.read(f"{COPIES}/{name}")))
             return f"copy {run.directory.url_of(f'{COPIES}/{name}')}, its first {rows} verdicts, in its place"
     return f"bring it back from a copy of yours ({run.directory.url_of(COPIES)} has none that can be read)"

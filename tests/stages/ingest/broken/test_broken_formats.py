@@ -87,7 +87,7 @@ COCO = {
         edited(images=[{"id": 0, "file_name": "a.jpg"}, {"id": 0, "file_name": "b.jpg"}]),
         r"image 2: the id 0 a second time",
     ),
-    "an annotation without an image": (annotated(image_id=None), r"labels\.json: no image_id in "),
+    "an annotation without an image": (annotated(image_id=None), r"/labels\.json, annotation 1: no image_id in "),
     "a category without a name": (edited(categories=[{"id": 1}]), r"category 1: no name in "),
     "a number of 5,000 digits": (edited()[:-1] + f', "x": {"9" * 5000}}}', r"is not JSON: Exceeds the limit"),
     "no image": (edited(images=[]), r"lists no image"),

@@ -37,6 +37,14 @@ MANIFESTS: dict[str, tuple[str | bytes, str]] = {
     "Latin-1": (HEADER.encode() + "a.jpg,caf\u00e9,\n".encode("latin-1"), r"is not UTF-8 \(byte \d+\); save it as CSV"),
     "a JPEG": (b"\xff\xd8\xff\xe0 a photo", r"is not UTF-8 \(byte 0\)"),
     "damaged Parquet": (b"PAR1" + bytes(50), r"is damaged Parquet: "),
+    "Parquet with a damaged page": (
+        parquet(path=["a.jpg"], label=["cat"], boxes=["[]"]).replace(b"PAR1\x15\x04", b"PAR1\x14\x04"),
+        r"is damaged Parquet: .*thrift",
+    ),
+    "Parquet with a column that is no text": (
+        parquet(path=["a.jpg"], label=["cat"], boxes=["[]"]).replace(b"boxes", b"\xefoxes"),
+        r"is damaged Parquet: ",
+    ),
     "Parquet that breaks off": (parquet(path=["a.jpg"], label=["cat"], boxes=["[]"])[:-40], r"is damaged Parquet: "),
     "Parquet without a column": (parquet(path=["a.jpg"], label=["cat"]), r"has no column 'boxes'"),
     "a quote that is not closed": (HEADER + 'a.jpg,cat,"[[1, 2', r"line 2: not CSV: .*; quote the cell"),

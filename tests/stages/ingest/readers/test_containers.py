@@ -120,3 +120,36 @@ class TestTables:
         (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
         with pytest.raises(UserError, match=r"t\.parquet cannot be read as a table: "):
             list(HuggingfaceReader(DatasetSettings("huggingface", str(tmp_path))).records())
+
+    def test_a_table_whose_pages_are_damaged_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.parquet"
+        pq.write_table(embedded(PICTURES).select(["image", "label"]), path, compression="snappy")
+        metadata = pq.read_metadata(path)
+        (place,) = [
+            chunk.data_page_offset
+            for chunk in map(metadata.row_group(0).column, range(metadata.num_columns))
+            if chunk.path_in_schema == "label"
+        ]
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"t\.parquet is a damaged table: .*thrift"):
+            list(HuggingfaceReader(DatasetSettings("huggingface", str(tmp_path))).records())
+
+    @pytest.mark.parametrize("stored", [b"no JSON", b"[]", b'{"info": 1}', b'{"info": {"features": [1]}}'])
+    def test_metadata_that_say_nothing_of_features(self, tmp_path: Path, stored: bytes) -> None:
+        table = pa.table({"image": [{"bytes": JPEG}], "label": ["cat"]}).replace_schema_metadata(
+            {"huggingface": stored}
+        )
+        (record,) = tables(tmp_path, table)
+        assert record.label == "cat"
+
+    def test_objects_of_other_shapes_are_noted(self, tmp_path: Path) -> None:
+        objects = [{"bbox": [[1.0, 2, 3, 4], [5.0, 6, 7, 8]], "label": ["cat"]}, {"bbox": None, "label": ["cat"]}]
+        first, second = tables(tmp_path, pa.table({"image": [{"bytes": JPEG}] * 2, "objects": objects}))
+        assert first.boxes == (Box(1, 2, 4, 6, "cat"), Box(5, 6, 12, 14, None))
+        assert (second.boxes, second.notes) == ((), ())
+        (other,) = tables(
+            tmp_path, pa.table({"image": [{"bytes": JPEG}], "objects": [{"bbox": 7.0, "label": ["cat"]}]})
+        )
+        assert (other.boxes, other.notes) == ((), ("objects.bbox is no list of boxes: 7.0",))
