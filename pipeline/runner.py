@@ -44,8 +44,9 @@ from stages.score.score import unscored, write_metrics
 from storage import Run
 from storage.damage import discard, find_unreadable
 from storage.errors import UserError
+from storage.info import Explained, RunInfo
 from storage.lock import only_writer
-from storage.run import Explained, Part, RunInfo, default_method
+from storage.run import Part, default_method
 from storage.samples import truth_of
 
 STAGES = ("load", "ingest", "check", "plan", "workers", "explain", "score", "audit")

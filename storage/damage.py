@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.errors import DamagedFile, UserError, said
+from storage.info import RunInfo
 from storage.maps import OUTSIDE
-from storage.run import ROWS_DIGEST, Part, Run, RunInfo, remedy, rows_digest, vouched_by
+from storage.run import ROWS_DIGEST, Part, Run, remedy, rows_digest, vouched_by
 from storage.tables import NO_TABLE, PARTED, SCHEMAS
 
 KEPT = ("reviews.parquet", "cue_names.parquet")

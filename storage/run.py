@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +17,7 @@ import pyarrow.parquet as pq
 
 from storage.errors import DamagedFile, SightlineError, UserError, said
 from storage.files import Directory, answering
+from storage.info import RunInfo
 from storage.maps import CHUNK_ROWS, MapAttributes, MapStore, combined_checksum, outside_maps_of
 from storage.tables import CHECKED, PARTED, SCHEMAS, decode, encode
 
@@ -47,71 +46,6 @@ class Part:
     def path(self) -> str:
         """Path relative to the run."""
         return f"{self.table}/{self.method}/part-{self.index:05d}.parquet"
-
-
-@dataclass(frozen=True)
-class Explained:
-    """The last explain stage of a run that computed something; the summary takes images a second from it."""
-
-    images: int = 0
-    seconds: float = 0.0
-    device: str = ""
-    workers: int | None = None
-    """Worker processes on this machine; None where they run elsewhere."""
-    made_with: Mapping[str, str] = field(default_factory=dict)
-    """What the bytes of maps can depend on beside settings and images: versions, a digest of the code, the device and
-    the threads, by name."""
-    spent: Mapping[str, float] = field(default_factory=dict)
-    """Seconds of all tasks together, by what they did: ``ShardTimes`` of stages/explain."""
-    commit: str | None = None
-    """The commit of the git checkout that the code came from; None where it came from none."""
-    commit_changed: bool | None = None
-    """Whether files of the code differed from that commit, or were not in it; None without a commit."""
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """Content of run.json: what the run was made with, and on what. Fields are empty before a run has finished."""
-
-    config: Mapping[str, Any] = field(default_factory=dict)
-    """The whole ``pipeline.yaml``, defaults filled in, by section."""
-    versions: Mapping[str, str | None] = field(default_factory=dict)
-    """Version by package; None for one that is not installed."""
-    weights_digest: str = ""
-    layer: str = ""
-    optimizer: str | None = None
-    """How the method's maps are optimised, in words; None for a method that does not."""
-    dataset_digest: str = ""
-    timings: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by stage, of the last run."""
-    explained: Explained = Explained()
-    misfed: str = ""
-    """What passes on a few images, before the first map, found wrong with how the classifier is fed, in a sentence."""
-    finished: str = ""
-    """When the last run ended, ISO 8601, UTC."""
-
-    def section(self, name: str) -> dict[str, Any]:
-        """Settings of a section of the config; empty where the config has none."""
-        return dict(self.config.get(name) or {})
-
-    @classmethod
-    def of_json(cls, text: str | bytes) -> RunInfo:
-        """The inverse of :meth:`to_json`; keys of another version are left out.
-
-        Raises ValueError for what is no JSON, or holds a value of another kind than a field has.
-        """
-        from pydantic import TypeAdapter, ValidationError
-
-        try:
-            return TypeAdapter(cls).validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
-
-    def to_json(self) -> str:
-        """As run.json has it."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
 
 MADE_FROM = "made_from"

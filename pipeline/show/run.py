@@ -17,7 +17,7 @@ from stages.score.suggestion import suggested_by
 from stages.words import interval, number, percent, with_interval
 from storage import Run
 from storage.columns import columns_of
-from storage.run import Explained, RunInfo
+from storage.info import Explained, RunInfo
 
 SHOWN_CUES = 10
 """Cues that the summary prints; `sightline query RUN --name cues` shows all."""

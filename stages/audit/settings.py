@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import ClassVar, Literal
 
 from storage.errors import UserError
-from storage.run import RunInfo
+from storage.info import RunInfo
 
 THRESHOLD = re.compile(r"\{(\w+)\}")
 """A threshold in the SQL of a rule or of a canned query."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from storage.errors import UserError
-from storage.run import Run, RunInfo
+from storage.info import RunInfo
+from storage.run import Run
 
 
 @dataclass(frozen=True)

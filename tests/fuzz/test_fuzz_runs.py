@@ -14,8 +14,9 @@ from stages.review.settings import review_settings
 from storage import Run
 from storage.damage import find_damage, find_unreadable
 from storage.errors import SightlineError
+from storage.info import Explained, RunInfo
 from storage.maps import combined_checksum
-from storage.run import Explained, Part, RunInfo
+from storage.run import Part
 from storage.sql import run_query
 from storage.tables import encode
 from tests.fuzz.outcome import said_or_done

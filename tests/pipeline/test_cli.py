@@ -5,7 +5,7 @@ from importlib.metadata import version
 import pytest
 
 from storage import Run
-from storage.run import RunInfo
+from storage.info import RunInfo
 from tests.pipeline.datasets import ROOT, sightline, write_config, write_images, write_manifest
 
 

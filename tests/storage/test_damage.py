@@ -13,8 +13,9 @@ import pytest
 from storage import Run
 from storage.damage import discard, find_damage, find_unreadable
 from storage.errors import DamagedFile, SightlineError, UserError
+from storage.info import RunInfo
 from storage.maps import MapAttributes, combined_checksum
-from storage.run import ROWS_DIGEST, Part, RunInfo
+from storage.run import ROWS_DIGEST, Part
 from storage.sql import run_query
 from storage.tables import CLASSES, EXPLAIN, SAMPLES, SCORES, encode
 

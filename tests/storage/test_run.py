@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from storage import Run
 from storage.errors import SightlineError, UserError
+from storage.info import Explained, RunInfo
 from storage.maps import MapAttributes
-from storage.run import Explained, Part, RunInfo, default_method
+from storage.run import Part, default_method
 from storage.tables import EXPLAIN, REVIEWS, SAMPLES
 
 GRID = (2, 2)

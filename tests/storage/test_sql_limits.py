@@ -14,7 +14,7 @@ import pytest
 
 from storage import Run
 from storage.errors import UserError
-from storage.run import RunInfo
+from storage.info import RunInfo
 from storage.sql import Limits, run_query
 
 ENDLESS = "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range * b.range % 7 = 3"

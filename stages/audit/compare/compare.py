@@ -29,7 +29,7 @@ from storage.sql import connect
 
 if TYPE_CHECKING:
     from storage import MapStore, Run
-    from storage.run import RunInfo
+    from storage.info import RunInfo
 
 MUST_AGREE = {
     "geometry": "view",

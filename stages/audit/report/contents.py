@@ -23,7 +23,8 @@ from storage.samples import edges
 from storage.sql import connect
 
 if TYPE_CHECKING:
-    from storage.run import Run, RunInfo
+    from storage.info import RunInfo
+    from storage.run import Run
 
 MOST_CUES = 10
 """Cues with a gallery, the costliest first."""

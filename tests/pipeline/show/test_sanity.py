@@ -14,7 +14,7 @@ from pipeline.show.sanity import print_sanity
 from stages.explain.sanity.check import Check, SanityReport, SanitySettings, Similarity
 from storage import Run
 from storage.errors import UserError
-from storage.run import RunInfo
+from storage.info import RunInfo
 from tests.stages.explain import shards
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.show.run import where_time_went
-from storage.run import Explained
+from storage.info import Explained
 
 
 def spent(**seconds: float) -> Explained:

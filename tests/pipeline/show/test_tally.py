@@ -10,7 +10,8 @@ import pytest
 from pipeline.selection import select_samples
 from stages.review.settings import Selection
 from storage.errors import UserError
-from storage.run import Run, RunInfo
+from storage.info import RunInfo
+from storage.run import Run
 from tests.stages.review.synthetic import Planted, make_run
 
 ONE = Planted("one.png", rules=(("misses_box", "description", 0.5), ("border_energy", "description", 0.5)))

@@ -13,7 +13,8 @@ from stages.audit.audit import audit
 from stages.audit.canned import list_queries, load_query
 from stages.audit.settings import AuditSettings
 from storage.errors import UserError
-from storage.run import Run, RunInfo
+from storage.info import RunInfo
+from storage.run import Run
 from storage.sql import run_query
 from storage.tables import CUES
 from tests.stages.audit.conftest import fill, measured

@@ -13,7 +13,8 @@ from PIL import Image
 
 from stages.review.settings import ReviewSettings, RuleText
 from storage.errors import UserError
-from storage.run import Run, RunInfo
+from storage.info import RunInfo
+from storage.run import Run
 from tests.stages.review.synthetic import Planted, make_run, object_box, write_cues
 
 pytestmark = pytest.mark.usefixtures("mongo")

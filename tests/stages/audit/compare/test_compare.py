@@ -11,8 +11,8 @@ import pytest
 from stages.audit.compare.compare import Comparison, compare, compared_scores
 from storage import Run
 from storage.errors import UserError
+from storage.info import RunInfo
 from storage.maps import MapAttributes
-from storage.run import RunInfo
 
 RIGHTWARDS = [[0, 1], [0, 1]]
 DOWNWARDS = [[0, 0], [1, 1]]

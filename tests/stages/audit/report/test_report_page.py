@@ -19,8 +19,8 @@ from stages.audit.settings import AuditSettings, CustomRule
 from stages.audit.summary.terms import CLASSES, FAITHFULNESS, FINDINGS
 from storage import Run
 from storage.errors import UserError
+from storage.info import RunInfo
 from storage.maps import checksum
-from storage.run import RunInfo
 from storage.sql import run_query
 from storage.tables import CUES, SANITY
 from tests.stages.audit.conftest import fill, measured

@@ -10,8 +10,9 @@ import pytest
 from stages.audit.audit import audit
 from stages.audit.settings import AuditSettings
 from stages.audit.summary.doubts import doubts
+from storage.info import RunInfo
 from storage.maps import MapAttributes
-from storage.run import Run, RunInfo
+from storage.run import Run
 from tests.stages.audit.conftest import Build
 
 CAT = {"label": "cat", "class_index": 1, "pred_index": 1}

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HUB = "10.77.1.1"
 """Address of the machine of the driver, the scheduler and the store. Nothing outside the namespaces can reach it."""
 

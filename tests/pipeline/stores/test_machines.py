@@ -6,7 +6,7 @@ import io
 import pytest
 
 from tests.pipeline.datasets import write_config, write_images, write_manifest
-from tests.pipeline.machines import HUB, network, wait_for, why_not
+from tests.pipeline.stores.machines import HUB, network, wait_for, why_not
 
 pytest.importorskip("s3fs", reason="needs the extra `s3`")
 pytest.importorskip("moto.server", reason="needs moto")
