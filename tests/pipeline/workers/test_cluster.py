@@ -7,10 +7,14 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import psutil
 import pytest
+from distributed import LocalCluster
 from distributed.comm import CommClosedError
 from distributed.nanny import WorkerProcess
 
@@ -274,3 +278,20 @@ def test_gpus_without_their_package_get_the_remedy(monkeypatch):
 def test_settings_that_do_not_go_together_are_refused(settings):
     with pytest.raises(ValueError, match=r"go together|at least 1"):
         ClusterSettings(**settings)
+
+
+def meet(folder, number):
+    """Ends when another call of it is under way in the same process."""
+    Path(folder, f"{os.getpid()}-{number}").touch()
+    while not list(Path(folder).glob(f"{os.getpid()}-{1 - number}")):
+        time.sleep(0.01)
+    return number
+
+
+def test_the_worker_of_a_gpu_has_two_tasks_at_a_time(monkeypatch, tmp_path):
+    """By the arguments that dask-cuda gets: its cluster is Dask's, with one worker for each GPU."""
+    stand_in = SimpleNamespace(LocalCUDACluster=lambda **arguments: LocalCluster(n_workers=1, **arguments))
+    monkeypatch.setitem(sys.modules, "dask_cuda", stand_in)
+    with connect(ClusterSettings(kind="cuda"), print) as client:
+        tasks = ((number, (str(tmp_path), number)) for number in range(2))
+        assert sorted(bounded_map(client, meet, tasks, say=print)) == [(0, 0), (1, 1)]
