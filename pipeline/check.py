@@ -121,7 +121,8 @@ def try_images(classifier: Classifier, config: Config, shown: list[Shown], conso
     device = pick_device(config.cluster.device)
     with Progress(console, "check", "images") as progress:
         try:
-            return try_readings(classifier.to(device), config.view, shown, progress.update)
+            told = config.model.outputs != "auto"
+            return try_readings(classifier.to(device), config.view, shown, progress.update, outputs_are_set=told)
         finally:
             classifier.to("cpu")
 

@@ -137,6 +137,8 @@ def _check(
     rows = samples.select(["uri", "digest", "status", "class_index"]).to_pylist()
     with timings.measure("check"):
         trial = try_images(classifier, config, choose_images(rows, _TRIED, config.dataset.seed), console)
+    if trial is not None and trial.hint is not None:
+        console.print(styled("[green]check[/]    {}", trial.hint))
     if trial is None or trial.warning is None:
         return ""
     if trial.cannot_be_right and not force:

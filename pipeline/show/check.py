@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 from rich.console import Console
@@ -12,10 +13,11 @@ from rich.table import Table
 from pipeline.check import Checked
 from pipeline.show.console import styled
 from pipeline.workers.cluster import ClusterSettings
+from stages.audit.ranking import rank
 from stages.audit.report import environment_of_pages
 from stages.audit.report.pictures import compose, encode
 from stages.explain.trial.trial import Trial
-from stages.words import percent
+from stages.words import number, percent
 from storage.media.images import ImageError
 from storage.samples import own_boxes, own_mask, read_unchanged
 
@@ -57,7 +59,7 @@ def sections(found: Checked, cluster: ClusterSettings) -> Iterator[Section]:
             for name, index, count in known[:SHOWN_CLASSES]
         ],
     )
-    yield _accuracy(found.trial)
+    yield _accuracy(found.trial, found.classifier.class_names)
     if (boxes := found.boxes) is not None:
         cut = "cuts" if found.view.geometry == "resize_crop" else "would cut"
         yield Section(
@@ -94,7 +96,7 @@ def check_page(title: str, found: Sequence[Section], checked: Checked) -> str:
     return template.render(title=title, sections=found, pictures=list(_pictures(checked)))
 
 
-def _accuracy(trial: Trial | None) -> Section:
+def _accuracy(trial: Trial | None, names: Sequence[str]) -> Section:
     if trial is None:
         return Section("Accuracy", ["no image of the sample has a class of the model"])
     whole = trial.configured
@@ -103,6 +105,9 @@ def _accuracy(trial: Trial | None) -> Section:
         lines.append(f"the same predictions, dealt to the images at random, would be right on {percent(whole.chance)}")
     if whole.chance is not None and whole.chance > SAYS_LITTLE:
         lines.append("most images have most of the classes, so this accuracy says little of the classifier")
+    lines += _ranking(trial, names)
+    if trial.hint is not None:
+        lines.append(trial.hint)
     if not trial.others:
         lines.append("too few are wrong for another normalisation, view or class order to be clearly better")
     return Section(
@@ -120,6 +125,21 @@ def _accuracy(trial: Trial | None) -> Section:
             for outcome in sorted(trial.others, key=lambda outcome: -outcome.right)
         ],
     )
+
+
+def _ranking(trial: Trial, names: Sequence[str]) -> list[str]:
+    """How each class is told from the others, where classes do not exclude each other."""
+    if trial.logits is None or trial.truth is None or not (found := rank(trial.truth, trial.logits)):
+        return []
+    auroc = mean(one.auroc for one in found.values())
+    precision = mean(one.average_precision for one in found.values())
+    named = sorted(found.items(), key=lambda item: item[1].auroc)[:SHOWN_CLASSES]
+    each = ", ".join(f"{names[index]} {number(one.auroc, 3)}" for index, one in named)
+    return [
+        f"AUROC {number(auroc, 3)}, average precision {number(precision, 3)}: means over {len(found)} classes that "
+        "some of the images have",
+        f"AUROC of each, the lowest first: {each}",
+    ]
 
 
 def _cost(found: Checked, cluster: ClusterSettings) -> Section:

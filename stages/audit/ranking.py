@@ -54,6 +54,14 @@ def rank_classes(run: Run, method: str) -> dict[int, Ranking]:
     truth = np.zeros(values.shape, dtype=bool)
     for place, (_, classes) in enumerate(found.values()):
         truth[place, list(classes)] = True
+    return rank(truth, values)
+
+
+def rank(truth: NDArray[np.bool_], values: NDArray[np.floating[Any]]) -> dict[int, Ranking]:
+    """The ranking of each class that some images have and others have not, by its place.
+
+    ``truth`` (N, C) says which image has which class, ``values`` (N, C) is p, or anything that rises with it.
+    """
     counts = truth.sum(axis=0)
     return {
         index: Ranking(

@@ -44,11 +44,11 @@ class Reading:
 
     @torch.no_grad()
     def outputs(self, classifier: Classifier, images: Tensor) -> Tensor:
-        """Highest output (N,) of images (N, 3, H, W) in [0, 1]."""
+        """Logits (N, C), by output, of images (N, 3, H, W) in [0, 1]."""
         mean, std = (torch.tensor(numbers).view(1, 3, 1, 1).to(images) for numbers in (self.mean, self.std))
         inputs = (images - mean) / std
-        highest: Tensor = classifier.network(inputs.flip(1) if self.bgr else inputs).argmax(1)
-        return highest
+        logits: Tensor = classifier.network(inputs.flip(1) if self.bgr else inputs)
+        return logits
 
 
 def configured(classifier: Classifier, view: ViewSettings) -> Reading:

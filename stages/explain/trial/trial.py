@@ -91,6 +91,23 @@ class Trial:
     """Predicted class, as configured, by the image's place; of images that can be shown."""
     others: tuple[Outcome, ...] = ()
     """The alternatives; none where the configured reading has too few wrong for one to be clearly better."""
+    logits: NDArray[np.float32] | None = None
+    """(N, C), of the images in ``predicted``; of a classifier whose classes do not exclude each other."""
+    truth: NDArray[np.bool_] | None = None
+    """Which of these images has which class, (N, C)."""
+    untold: int = 0
+    """Images of several classes, where nobody has said that a network of logits gives one class an image."""
+
+    @property
+    def hint(self) -> str | None:
+        """A sentence on what may be missing in the config; None where nothing is."""
+        if not self.untold:
+            return None
+        return (
+            f"{self.untold} of {self.configured.n} images have several classes: if the network was trained class by "
+            "class (multi-label, sigmoid), set model.outputs: sigmoid; if it gives one class an image, set "
+            "model.outputs: logits"
+        )
 
     @property
     def better(self) -> Outcome | None:
@@ -135,10 +152,13 @@ def try_readings(
     view: ViewSettings,
     images: Sequence[Shown],
     progress: Callable[[int, int], object] | None = None,
+    *,
+    outputs_are_set: bool = False,
 ) -> Trial | None:
     """Run ``classifier`` on ``images`` as configured and, where that has enough wrong, under the alternatives.
 
-    ``progress`` takes the forward passes done and their number. None without images.
+    ``progress`` takes the forward passes done and their number, ``outputs_are_set`` says that ``model.outputs`` is not
+    ``auto``. None without images.
     """
     usual = configured(classifier, view)
     made = _Passes(classifier, images, progress)
@@ -159,7 +179,15 @@ def try_readings(
             gained, lost = pairs[False, True], pairs[True, False]
             both = pairs[True, True]
             others.append(Outcome(reading, both + gained, pairs.total(), gained, lost, _chance(images, guessed)))
-    return Trial(whole, predicted, tuple(others))
+    sigmoid, plain = classifier.outputs.sigmoid, classifier.outputs.form == "logits" and not outputs_are_set
+    logits = np.stack([made.logits[place] for place in predicted]) if sigmoid else None
+    truth = None
+    if logits is not None:
+        truth = np.zeros(logits.shape, dtype=bool)
+        for row, place in enumerate(predicted):
+            truth[row, list(images[place].classes)] = True
+    several = sum(len(images[place].classes) > 1 for place in predicted)
+    return Trial(whole, predicted, tuple(others), logits, truth, 0 if sigmoid or not plain else several)
 
 
 class _Passes:
@@ -173,6 +201,8 @@ class _Passes:
         self._views: dict[ViewSettings, dict[int, NDArray[np.uint8]]] = {}
         self._made: dict[object, dict[int, int]] = {}
         self.done, self.total = 0, len(images)
+        self.logits: dict[int, NDArray[np.float32]] = {}
+        """By place, those of the first reading."""
 
     def predict(self, reading: Reading) -> dict[int, int]:
         """The class that a reading gives to each image that its view can show, by place."""
@@ -185,7 +215,10 @@ class _Passes:
             for start in range(0, len(places), BATCH):
                 some = places[start : start + BATCH]
                 pixels = torch.from_numpy(np.stack([views[place] for place in some])).to(self._device)
-                highest.update(zip(some, reading.outputs(self._classifier, pixels.float() / 255).tolist(), strict=True))
+                logits = reading.outputs(self._classifier, pixels.float() / 255)
+                highest.update(zip(some, logits.argmax(1).tolist(), strict=True))
+                if not self._made:
+                    self.logits.update(zip(some, logits.float().cpu().numpy(), strict=True))
                 self.done += len(some)
                 if self._progress is not None:
                     self._progress(self.done, max(self.total, self.done))

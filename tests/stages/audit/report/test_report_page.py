@@ -337,3 +337,26 @@ def test_the_page_opens_with_what_makes_the_rest_doubtful(build) -> None:
     audit(run, AuditSettings())
     page = render(gather(run))
     assert page.index("A map has 2x2 cells") < page.index('<h1 id="summary">')
+
+
+def test_a_multi_label_network_has_auroc_and_average_precision_beside_accuracy(build, various: Run) -> None:
+    plain = page_of(various)
+    assert not any("AUROC" in said for said in (*plain.text("dt"), *plain.text("th")))
+    # cat: p .9 and .4 with it, .6 and .1 without: 3 of 4 pairs, precision 1 and 2/3. dog the other way round: .5 and 1.
+    p = {"a": [0.9, 0.9], "b": [0.4, 0.1], "c": [0.6, 0.8], "d": [0.1, 0.4]}
+    run = build(
+        *(
+            {
+                "sample_id": f"{name}.jpg", "uri": f"{name}.jpg", "label": ("cat", "dog")[name > "b"],
+                "class_index": int(name > "b"), "pred_index": 0, "class_probabilities": both,
+            }
+            for name, both in p.items()
+        )
+    )  # fmt: skip
+    audit(run, AuditSettings(min_class_size=2))
+    page = page_of(run)
+    assert page.text("dd", class_="value")[1] == f"{(3 / 4 + 2 / 4) / 2:.3f}"
+    found = {name: page.row(name) for name in ("cat", "dog")}
+    assert found["cat"][5:7] == ["0.750", f"{5 / 6:.3f}"]
+    # dog: .8 and .4 with it, .9 and .1 without: 2 of 4 pairs; precision 1/2 and 2/3.
+    assert found["dog"][5:7] == ["0.500", f"{(1 / 2 + 2 / 3) / 2:.3f}"]

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from stages.explain.network.model import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from stages.explain.network.outputs import Outputs
 from stages.explain.network.view import ViewSettings
 from stages.explain.trial.trial import Outcome, Trial, choose_images, try_readings
 from tests.stages.explain.trial.pictures import COLOURS, GRAYS, BlueFirst, Brightness, colours, grays, sample
@@ -162,3 +163,41 @@ def test_the_choice_is_seeded_and_does_not_depend_on_the_order(tmp_path: Path) -
     chosen = [shown.sample["uri"] for shown in choose_images(samples, 7)]
     assert [shown.sample["uri"] for shown in choose_images(samples[::-1], 7)] == chosen
     assert [shown.sample["uri"] for shown in choose_images(samples, 7, seed=1)] != chosen
+
+
+def shared(tmp_path: Path) -> list[dict[str, Any]]:
+    """The gray pictures, each fifth of them also of the next class, as ``labels: each`` makes them."""
+    rows = grays(tmp_path)
+    more = [row | {"class_index": (row["class_index"] + 1) % 4} for row in rows[::5]]
+    return [*rows, *more]
+
+
+def test_images_of_several_classes_ask_whether_a_network_of_logits_was_trained_class_by_class(tmp_path: Path) -> None:
+    rows = shared(tmp_path)
+    hint = tried(rows).hint
+    assert hint is not None
+    assert hint.startswith(
+        "8 of 40 images have several classes: if the network was trained class by class (multi-label"
+    )
+    assert "model.outputs: sigmoid" in hint
+    assert tried(grays(tmp_path)).hint is None
+    classifier = Classifier(Brightness(), tuple(GRAYS), *CENTRED)
+    told = try_readings(classifier, SQUASH, choose_images(rows, 200), outputs_are_set=True)
+    assert told is not None
+    assert told.hint is None
+
+
+def test_a_classifier_of_sigmoids_gives_its_logits_beside_the_classes_of_each_image(tmp_path: Path) -> None:
+    images = choose_images(shared(tmp_path), 200)
+    classifier = Classifier(Brightness(), tuple(GRAYS), *CENTRED, outputs=Outputs(sigmoid=True))
+    trial = try_readings(classifier, SQUASH, images)
+    assert trial is not None
+    assert trial.hint is None
+    assert trial.logits is not None
+    assert trial.truth is not None
+    assert [set(row.nonzero()[0]) for row in trial.truth] == [set(image.classes) for image in images]
+    assert trial.truth.sum() == 48
+    for row, image in zip(trial.logits, images, strict=True):
+        level = 2 * Image.open(image.sample["uri"]).getpixel((0, 0))[0] / 255 - 1
+        centres = [2 * value / 255 - 1 for value in GRAYS.values()]
+        assert row.tolist() == pytest.approx([2 * c * level - c * c for c in centres], abs=1e-4)
