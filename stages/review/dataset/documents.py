@@ -51,7 +51,6 @@ def encode(kind: Kind, value: Any, size: tuple[int, int]) -> Any:
             {
                 **_POLYLINE,
                 "_id": ObjectId(),
-                "label": one.label,
                 "points": [list(map(list, ring)) for ring in one.rings],
             }
             for one in value

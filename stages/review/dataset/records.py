@@ -40,9 +40,8 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Outline:
-    """The lines around an object's pixels."""
+    """The lines around an object's pixels, without its label, which stands at its box."""
 
-    label: str
     rings: tuple[tuple[tuple[float, float], ...], ...]
     """Corners x, y of each closed line, fractions of the image."""
 
@@ -144,20 +143,20 @@ def _regions(
         "saliency_outside": str(outside) if outside else None,
         "saliency_predicted": str(predicted) if predicted else None,
         "ground_truth": [Box(box["label"] or label, *edges(box)) for box in values["boxes"] or ()],
-        OUTLINES: _outlines(values, label) or None,
+        OUTLINES: _outlines(values) or None,
         "hidden_box": [Box(HIDDEN, **main["hidden_box"])] if main.get("hidden_box") else None,
         "view_box": None if is_whole(view) else [Box(VIEW, *view.view_box)],
     }
 
 
-def _outlines(values: dict[str, Any], label: str) -> list[Outline]:
+def _outlines(values: dict[str, Any]) -> list[Outline]:
     """Around the objects of a sample that have masks."""
     if values["mask"] is None:
         return []
     size = np.array([values["width"], values["height"]])
     return [
-        Outline(box["label"] or label, tuple(tuple(map(tuple, (ring / size).tolist())) for ring in outlines(mask)))
-        for box, mask in zip(values["boxes"] or (), object_masks(values), strict=True)
+        Outline(tuple(tuple(map(tuple, (ring / size).tolist())) for ring in outlines(mask)))
+        for mask in object_masks(values)
         if mask is not None and mask.any()
     ]
 

@@ -139,7 +139,7 @@ def test_the_outline_of_a_mask_is_drawn_as_lines_in_shares_of_the_image(tmp_path
     dataset = load_run(run)
     masked, other = (dataset.one(fo.ViewField("sample_key") == key) for key in ("a.png", "b.png"))
     (line,) = masked[OUTLINES].polylines
-    assert (line.label, line.closed, line.filled) == ("cat", True, False)
+    assert (line.label, line.closed, line.filled) == (None, True, False)
     ends = [np.array(ring) * [FIRST.width, FIRST.height] for ring in line.points]
     assert sorted([*ring.min(axis=0), *ring.max(axis=0)] for ring in ends) == [
         pytest.approx([150, 160, 170, 200]),
@@ -149,7 +149,7 @@ def test_the_outline_of_a_mask_is_drawn_as_lines_in_shares_of_the_image(tmp_path
     assert OUTLINES in dataset.app_config.active_fields.paths
     # What FiftyOne stores of the same line, and draws: what its own code makes of it has the mask's pixels.
     stored = dataset._sample_collection.find_one({"sample_key": "a.png"})[OUTLINES]["polylines"][0]
-    theirs = fo.Polyline(label="cat", points=line.points, closed=True, filled=False).to_dict()
+    theirs = fo.Polyline(points=line.points, closed=True, filled=False).to_dict()
     assert {name: stored[name] for name in theirs if name != "_id"} == {k: v for k, v in theirs.items() if k != "_id"}
     drawn = fo.Polyline(points=[line.points[0]], closed=True, filled=True).to_segmentation(frame_size=(400, 300)).mask
     solid = np.zeros_like(mask)
