@@ -20,7 +20,7 @@ from stages.ingest.settings import DatasetSettings
 from stages.review.settings import ReviewSettings
 from stages.score.settings import ScoreSettings
 from storage import Run
-from storage.errors import UserError, quoted
+from storage.errors import UserError, first_problem, quoted
 from storage.files import is_url, parse_yaml
 
 
@@ -78,11 +78,8 @@ def stored_config(run: Run) -> Config:
     try:
         return Config.model_validate(run.info.config)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"{run.url}/run.json: {key}: {first['msg']}; run the pipeline again with this version"
-        ) from None
+        what = first_problem([dict(problem) for problem in error.errors()])
+        raise UserError(f"{run.url}/run.json: {what}; run the pipeline again with this version") from None
 
 
 def _override(content: dict[str, Any], override: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 QUOTED = 60
 """Characters of a user's data that a message quotes, at most."""
@@ -44,6 +46,14 @@ def said(error: Exception) -> str:
     """What an error of a library says, on one line, cut after ``LONGEST`` characters."""
     text = " ".join(str(error).split()).removeprefix("Could not open Parquet input source '<Buffer>': ")
     return shortened(text or type(error).__name__)
+
+
+def first_problem(problems: Sequence[Mapping[str, Any]]) -> str:
+    """The first of pydantic's problems on one line: the key, and what is wrong with its value."""
+    first = problems[0]
+    names = (name if isinstance(name, str) and name.isidentifier() else quoted(name) for name in first["loc"])
+    what = shortened(" ".join(str(first["msg"]).split()).removeprefix("Value error, "))
+    return ": ".join(filter(None, (".".join(names), what)))
 
 
 def shortened(text: str) -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+from storage.errors import UserError, first_problem
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,23 @@ class RunInfo:
 
     def section(self, name: str) -> dict[str, Any]:
         """Settings of a section of the config; empty where the config has none."""
-        return dict(self.config.get(name) or {})
+        found = self.config.get(name)
+        return dict(found) if isinstance(found, Mapping) else {}
+
+    def settings(self, name: str, kind: type[S]) -> S:
+        """A section of the config as settings of a stage; its defaults where the config does not say.
+
+        Raises UserError for keys and values that this version does not take.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(kind).validate_python(self.config.get(name) or {})
+        except ValidationError as error:
+            what = first_problem(error.errors())
+            raise UserError(
+                f"run.json: config.{name}: {what}; it is of another version, run the pipeline again"
+            ) from None
 
     @classmethod
     def of_json(cls, text: str | bytes) -> RunInfo:
@@ -64,9 +84,7 @@ class RunInfo:
         try:
             return TypeAdapter(cls).validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
+            raise ValueError(first_problem(error.errors())) from None
 
     def to_json(self) -> str:
         """As run.json has it."""

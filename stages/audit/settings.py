@@ -93,14 +93,9 @@ class AuditSettings:
 def audit_settings(info: RunInfo) -> AuditSettings:
     """The audit settings that a run was made with; the defaults where it does not say.
 
-    Raises UserError for keys that this version does not know.
+    Raises UserError for keys and values that this version does not take.
     """
-    stored = info.section("audit")
-    try:
-        rules = tuple(CustomRule(**rule) for rule in stored.pop("rules", ()))
-        return AuditSettings(**stored, rules=rules)
-    except TypeError as error:
-        raise UserError(f"run.json: {error}; it is of another version, run the pipeline again") from None
+    return info.settings("audit", AuditSettings)
 
 
 def fill_thresholds(expression: str, thresholds: Mapping[str, float], where: str) -> str:

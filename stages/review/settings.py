@@ -80,12 +80,9 @@ class ReviewSettings:
 def review_settings(info: RunInfo) -> ReviewSettings:
     """The review settings that a run was made with; the defaults where it does not say.
 
-    Raises UserError for keys that this version does not know.
+    Raises UserError for keys and values that this version does not take.
     """
-    try:
-        return ReviewSettings(**info.section("review"))
-    except TypeError as error:
-        raise UserError(f"run.json: {error}; it is of another version, run the pipeline again") from None
+    return info.settings("review", ReviewSettings)
 
 
 def shown_method(run: Run, settings: ReviewSettings) -> str:

@@ -1,8 +1,12 @@
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config import load_config, stored_config
+from stages.audit.settings import AuditSettings, CustomRule, audit_settings
 from stages.explain import OptiCamSettings
+from stages.review.settings import review_settings
+from storage import Run
 from storage.errors import UserError
+from storage.info import RunInfo
 
 MINIMAL = "run: runs/mine\ndataset: {reader: manifest, path: data/audit.csv}\n"
 
@@ -179,3 +183,41 @@ def test_the_project_s_own_pipeline_yaml_is_valid():
     root = Path(__file__).parents[2]
     config = load_config(root / "pipeline.yaml")
     assert config.run == str(root / "runs/demo")
+
+
+@pytest.mark.parametrize(
+    ("section", "stored", "told"),
+    [
+        ("audit", {"drop": 0.5}, r"config\.audit: drop: Unexpected keyword argument"),
+        ("audit", {"a\rb": 0.5}, r"config\.audit: 'a\\rb': Unexpected keyword argument"),
+        ("audit", {"cue_min_size": 0}, r"config\.audit: cue_min_size is 0; take at least 2, or leave it out"),
+        ("audit", {"rules": 7}, r"config\.audit: rules: Input should be a valid tuple"),
+        ("audit", 7, r"config\.audit: Input should be a dictionary or an instance of AuditSettings"),
+        ("review", {"heatmap_opacity": -1}, r"config\.review: heatmap_opacity is -1\.0; give a fraction from 0 to 1"),
+    ],
+)
+def test_settings_that_a_run_keeps_and_no_stage_takes_are_told_in_one_line(section, stored, told):
+    read = {"audit": audit_settings, "review": review_settings}[section]
+    with pytest.raises(UserError, match=rf"^run\.json: {told}") as caught:
+        read(RunInfo(config={section: stored}))
+    assert str(caught.value).endswith("; it is of another version, run the pipeline again")
+    assert str(caught.value).isprintable()
+
+
+def test_settings_that_a_run_keeps_are_read_as_they_were_written():
+    rule = {"id": "own", "title": "Own", "when": "entropy > 0.5"}
+    info = RunInfo(config={"audit": {"drop_outside": 0.25, "rules": [rule]}, "review": {"threads": 3}})
+    audit = audit_settings(info)
+    assert (audit.drop_outside, audit.rules) == (0.25, (CustomRule(**rule),))
+    assert review_settings(info).threads == 3
+    assert audit_settings(RunInfo()) == AuditSettings()
+
+
+def test_a_stored_config_that_no_version_takes_is_told_in_one_line(tmp_path):
+    run = Run.create(str(tmp_path / "run"))
+    run.write_info(RunInfo(config={"run": "r", "dataset": {"path": "d"}, "a\rb": 1}))
+    with pytest.raises(
+        UserError, match=r"run/run\.json: 'a\\rb': Extra inputs are not permitted; run the pipeline"
+    ) as it:
+        stored_config(run)
+    assert str(it.value).isprintable()
