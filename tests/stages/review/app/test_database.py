@@ -168,7 +168,11 @@ def test_a_given_server_is_used_and_left_running(tmp_path: Path, monkeypatch: py
         assert not (tmp_path / "unused").exists()
 
 
-@pytest.mark.parametrize("uri", [f"mongodb://127.0.0.1:{free_port()}", "mongodb://", "no such scheme"])
+@pytest.mark.parametrize(
+    "uri",
+    [f"mongodb://127.0.0.1:{free_port()}", "mongodb://", "no such scheme"],
+    ids=["a port of nobody", "no host", "no such scheme"],  # two processes collect the same names
+)
 def test_a_given_server_that_does_not_answer_is_the_users_mistake(uri: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FIFTYONE_DATABASE_URI", uri)
     with (
