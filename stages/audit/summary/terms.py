@@ -31,6 +31,11 @@ CLASSES: Terms = (
     ("flags", "how often an image got a flag: for its label, or for a wrong prediction"),
 )
 
+RANKING: Terms = (
+    ("AUROC", "share of pairs of an image of the class and one without it in which the first has the higher p"),
+    ("AP", "average precision: mean, over the images of the class, of its share among those of as high a p"),
+)
+
 UNMEASURED = {
     "no_box": "without a box of their label",
     "box_outside_view": "with no box in the view",

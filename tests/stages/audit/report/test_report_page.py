@@ -16,7 +16,7 @@ from stages.audit.report import gather, render
 from stages.audit.report.charts import effect_chart, energy_chart
 from stages.audit.report.contents import Point
 from stages.audit.settings import AuditSettings, CustomRule
-from stages.audit.summary.terms import CLASSES, FAITHFULNESS, FINDINGS
+from stages.audit.summary.terms import CLASSES, FAITHFULNESS, FINDINGS, RANKING
 from storage import Run
 from storage.errors import UserError
 from storage.info import RunInfo
@@ -356,6 +356,8 @@ def test_a_multi_label_network_has_auroc_and_average_precision_beside_accuracy(b
     audit(run, AuditSettings(min_class_size=2))
     page = page_of(run)
     assert page.text("dd", class_="value")[1] == f"{(3 / 4 + 2 / 4) / 2:.3f}"
+    assert {term for term, _ in RANKING} <= set(page.text("th", scope="col"))
+    assert {f"{term}{meaning}" for term, meaning in RANKING} <= set(page.text("div"))
     found = {name: page.row(name) for name in ("cat", "dog")}
     assert found["cat"][5:7] == ["0.750", f"{5 / 6:.3f}"]
     # dog: .8 and .4 with it, .9 and .1 without: 2 of 4 pairs; precision 1/2 and 2/3.
