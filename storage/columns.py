@@ -130,8 +130,8 @@ _EXPLAIN = (
     Column("p_transplant", "Mean p with objects of other classes in the place of the boxes' content: of up to 4 "
         "donors, of the classes that are most taken for this one.", needs=_BOXES,
         caption="another object in the boxes"),
-    Column("p_transplant_null", "Mean p of the class on those objects alone; the rest is in the mean colour of the "
-        "training set.", needs=_BOXES, caption="that object alone"),
+    Column("p_transplant_null", "Mean p of the class on those objects alone; the rest, but for other classes' objects, "
+        "is in the mean colour of the training set.", needs=_BOXES, caption="that object alone"),
     Column("p_blank", "p of the class on a view of the mean colour of the training set, which shows nothing."),
     Column("p_crop", "p on the crop of the largest component of S > mean(S), resized to the view.",
         needs=_PLACE),

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import approximate_polygon, find_contours
 
+from stages.geometry import bounding_window
 from storage.media.object_masks import ObjectMask
 
 Polygon = NDArray[np.float64]
@@ -17,11 +18,13 @@ TOLERANCE = 0.35
 
 
 def outlines(mask: ObjectMask) -> list[Polygon]:
-    """The polygons around the parts of a mask (height, width), and those around its holes."""
+    """The polygons around the parts of a mask (height, width) that covers a pixel, and those around its holes."""
+    rows, columns = bounding_window(mask)  # most of an image is none of its objects
     # A frame of zeros, so that a part that reaches the edge is closed there.
-    found = find_contours(np.pad(mask, 1).astype(np.float32), 0.5, fully_connected="high")
+    found = find_contours(np.pad(mask[rows, columns], 1).astype(np.float32), 0.5, fully_connected="high")
     # Index i of the framed mask is the centre of pixel i - 1, which lies at i - .5.
-    return [_opened(approximate_polygon(line, TOLERANCE), line)[:, ::-1] - 0.5 for line in found]
+    corner = np.array([columns.start, rows.start]) - 0.5
+    return [_opened(approximate_polygon(line, TOLERANCE), line)[:, ::-1] + corner for line in found]
 
 
 def one_polygon(mask: ObjectMask) -> Polygon:
@@ -30,7 +33,7 @@ def one_polygon(mask: ObjectMask) -> Polygon:
     Of several parts, which touch not even by corners, the polygon runs from one to the next and back along one line
     between their nearest corners, which covers nothing.
     """
-    joined, *others = sorted(outlines(ndimage.binary_fill_holes(mask)), key=_extent, reverse=True)
+    joined, *others = sorted(outlines(_filled(mask)), key=_extent, reverse=True)
     for part in others:
         apart = np.linalg.norm(joined[:, None] - part[None], axis=2)
         here, there = np.unravel_index(int(apart.argmin()), apart.shape)
@@ -41,7 +44,14 @@ def one_polygon(mask: ObjectMask) -> Polygon:
 
 def has_hole(mask: ObjectMask) -> bool:
     """Whether a polygon around the mask covers more than it does."""
-    return bool((ndimage.binary_fill_holes(mask) & ~mask).any())
+    return bool((_filled(mask) & ~mask).any())
+
+
+def _filled(mask: ObjectMask) -> ObjectMask:
+    window = bounding_window(mask)
+    filled = mask.copy()
+    filled[window] = ndimage.binary_fill_holes(mask[window])
+    return filled
 
 
 def _opened(polygon: Polygon, line: Polygon) -> Polygon:
