@@ -75,8 +75,9 @@ class ExportReport:
                 "coco": "as run lengths",
                 "yolo": f"as a polygon each{filled}",
                 "voc": "left out: VOC has boxes alone here",
+                "fiftyone": "as instance masks",
             }
-            lines.append(f"{len(masks)} boxes have a mask, {how.get(self.format, 'beside them')}")
+            lines.append(f"{len(masks)} boxes have a mask, {how[self.format]}")
         if found.source is not None:
             lines.append(f"{found.boxed} samples without a box were given one: {suggested_by(found.source)}")
         if not found.verdicts:
