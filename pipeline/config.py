@@ -20,7 +20,7 @@ from stages.ingest.settings import DatasetSettings
 from stages.review.settings import ReviewSettings
 from stages.score.settings import ScoreSettings
 from storage import Run
-from storage.errors import UserError, first_problem, quoted
+from storage.errors import UserError, dotted, first_problem, quoted
 from storage.files import is_url, parse_yaml
 
 
@@ -40,6 +40,9 @@ class Config(BaseModel):
     review: ReviewSettings = Field(default_factory=ReviewSettings)
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
 
+
+_TOLD = 20
+"""Problems of a config that are told, a line each."""
 
 _PATHS = {
     "dataset": ("path", "images", "mapping", "synsets", "truth"),
@@ -67,7 +70,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(path, content, dict(problem)) for problem in error.errors())) from None
+        problems = error.errors()
+        told = [_explain(path, content, dict(problem)) for problem in problems[:_TOLD]]
+        more = [f"{path}: ... and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
+        raise UserError("\n".join([*told, *more])) from None
     return _resolve_paths(config, path.resolve().parent)
 
 
@@ -102,7 +108,7 @@ def _override(content: dict[str, Any], override: str) -> None:
 def _explain(path: Path, content: dict[str, Any], problem: dict[str, Any]) -> str:
     """One line for one of pydantic's problems."""
     location = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
-    key = ".".join(part if isinstance(part, str) and part.isidentifier() else quoted(part) for part in location)
+    key = dotted(location)
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument", "dataclass_extra", "invalid_key"):
         known = _known_keys(str(location[0]) if len(location) > 1 else None)
         name = str(location[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 QUOTED = 60
@@ -51,9 +51,16 @@ def said(error: Exception) -> str:
 def first_problem(problems: Sequence[Mapping[str, Any]]) -> str:
     """The first of pydantic's problems on one line: the key, and what is wrong with its value."""
     first = problems[0]
-    names = (name if isinstance(name, str) and name.isidentifier() else quoted(name) for name in first["loc"])
     what = shortened(" ".join(str(first["msg"]).split()).removeprefix("Value error, "))
-    return ": ".join(filter(None, (".".join(names), what)))
+    return ": ".join(filter(None, (dotted(first["loc"]), what)))
+
+
+def dotted(location: Iterable[object]) -> str:
+    """A key below others as a message names it, ``explain.steps``; what is no word, or too long, is quoted."""
+    return ".".join(
+        part if isinstance(part, str) and part.isidentifier() and len(part) <= QUOTED else quoted(part)
+        for part in location
+    )
 
 
 def shortened(text: str) -> str:

@@ -93,6 +93,7 @@ def test_a_config_is_frozen(write):
         ("audit: {scan: true}", r"unknown key audit\.scan; did you mean explain\.scan\?"),
         ("steps: 4", r"unknown key steps; did you mean explain\.steps\?"),
         ("zzz: 1", r"unknown key zzz; keys here are run, dataset, model"),
+        (f"? {'z' * 5000}\n: 1", r"unknown key 'z{57}'\.\.\.; keys here are run, dataset, model"),
         ("explain: {steps: many}", r"explain\.steps: .*integer.* \(it is 'many'\)"),
         ("explain: {steps: 0}", r"explain: steps .*[^)]$"),
         ("explain: {shard_size: 50}", r"shard_size is 50; take a multiple of 32"),
@@ -221,3 +222,14 @@ def test_a_stored_config_that_no_version_takes_is_told_in_one_line(tmp_path):
     ) as it:
         stored_config(run)
     assert str(it.value).isprintable()
+
+
+def test_of_a_thousand_problems_twenty_are_told(tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_text("".join(f"z{number}: 1\n" for number in range(1000)))
+    with pytest.raises(UserError) as caught:
+        load_config(path)
+    lines = str(caught.value).split("\n")
+    missing = 2  # dataset and model
+    assert len(lines) == 21
+    assert lines[-1] == f"{path}: ... and {1000 + missing - 20} more"
