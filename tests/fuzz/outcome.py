@@ -8,12 +8,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from stages.ingest.ingest import ingest
-from stages.ingest.places import _real_folder
 from stages.ingest.recognise import open_dataset
 from stages.ingest.settings import DatasetSettings
 from storage import Run
@@ -66,9 +65,6 @@ class Base:
 
     def take(self, changes: Mapping[str, bytes | None], **settings: Any) -> Rows | str:
         """The samples of the dataset with these changes, or what is said instead; both are checked."""
-        from dataclasses import replace
-
-        _real_folder.cache_clear()
         place = Path(tempfile.mkdtemp(prefix="fuzz-"))
         try:
             with self.having(changes), ending():

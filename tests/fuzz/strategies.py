@@ -76,7 +76,9 @@ def altered(draw: st.DrawFn, document: Any, most: int = 3) -> Any:
         key = path[-1]
         what = draw(st.sampled_from(["value", "value", "value", "gone", "again", "key"]))
         if what == "value":
-            holder[key] = draw(VALUES)
+            # A number is mostly another number: anything else ends the reading before what is done with it.
+            number = isinstance(holder[key], int | float) and draw(st.integers(0, 3))
+            holder[key] = draw(NUMBERS if number else VALUES)
         elif what == "gone":
             del holder[key]
         elif isinstance(holder, list):

@@ -41,6 +41,7 @@ def test_a_minimal_config_has_the_fast_profile_and_the_design_s_defaults(write):
     [
         ("run: a\x0b\n", "unacceptable character #x000b"),
         ('"\\r": 1\n', r"unknown key '\\r'; "),
+        (f"? {'x' * 5000}\n: 1\n", r"unknown key 'x{57}'\.\.\.; "),
         ('dataset: {path: d, "a\\nb": 1}\nrun: r\n', r"unknown key dataset\.'a\\nb'; "),
     ],
 )
@@ -191,6 +192,7 @@ def test_the_project_s_own_pipeline_yaml_is_valid():
     [
         ("audit", {"drop": 0.5}, r"config\.audit: drop: Unexpected keyword argument"),
         ("audit", {"a\rb": 0.5}, r"config\.audit: 'a\\rb': Unexpected keyword argument"),
+        ("audit", {"x" * 5000: 0.5}, r"config\.audit: 'x{57}'\.\.\.: Unexpected keyword argument"),
         ("audit", {"cue_min_size": 0}, r"config\.audit: cue_min_size is 0; take at least 2, or leave it out"),
         ("audit", {"rules": 7}, r"config\.audit: rules: Input should be a valid tuple"),
         ("audit", 7, r"config\.audit: Input should be a dictionary or an instance of AuditSettings"),
