@@ -124,7 +124,7 @@ REFUSED = {
     "lazy": ": 4 (LazyLinear) has no weights before its first input; pass an image through it in the factory, and load "
     "its weights then",
     "on_meta": ": 0 (Conv2d) is on the device meta, without data; build it on the CPU",
-    "one_size": " fails on an image of 32 x 32 px (RuntimeError: addmm: mat1 and mat2 shapes cannot be multiplied "
+    "one_size": " fails on an image of 32 x 32 px (RuntimeError: mat1 and mat2 shapes cannot be multiplied "
     "(1x2048 and 8192x4)); set view.size to 64, which it takes",
     "raising": " fails on an image of 32 x 32 px (ValueError: the tokenizer is missing); it takes no other usual size "
     "either",
@@ -135,7 +135,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("factory", "message"), REFUSED.items(), ids=REFUSED)
 def test_a_network_that_cannot_be_explained_is_refused_with_the_module_and_the_remedy(factory, message):
-    assert message_of(factory) == message
+    assert message_of(factory).replace("addmm: ", "") == message  # which a newer torch than 2.11 says first
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:torch.quantize_per_tensor:UserWarning")
