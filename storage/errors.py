@@ -63,6 +63,11 @@ def dotted(location: Iterable[object]) -> str:
     )
 
 
+def on_one_line(text: str) -> str:
+    """``text`` with line breaks and other characters that no terminal shows escaped, as in ``a\\nb``."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def shortened(text: str) -> str:
     """``text`` cut after ``LONGEST`` characters: for names and reasons that are a user's data in part."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

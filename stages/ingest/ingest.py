@@ -24,7 +24,7 @@ from stages.ingest.readers.shapes import file_of, mask_of
 from stages.ingest.recognise import Dataset
 from stages.ingest.record import Box, Record
 from stages.ingest.settings import DatasetSettings
-from storage.errors import UserError, quoted, shortened
+from storage.errors import UserError, on_one_line, quoted, shortened
 from storage.media.object_masks import ObjectMask, encode_mask
 from storage.run import Run
 from storage.tables import SAMPLES
@@ -88,7 +88,7 @@ def ingest(
     if all(found.size_bytes is None for found in facts):
         raise UserError(
             f"none of the {len(images)} images of {settings.path} can be found; the first, {images[0].place}: "
-            f"{shortened(str(facts[0].problem))}; check dataset.path and dataset.images"
+            f"{on_one_line(shortened(str(facts[0].problem)))}; check dataset.path and dataset.images"
         )
     for line in (*check_boxes(images, facts, insisted=settings.boxes is not None), *_duplicates(images, facts)):
         tell(line)
@@ -280,7 +280,8 @@ def _crops(samples: list[Record], facts: ImageFacts, context: float) -> list[Rec
 
 def _joined(reasons: Sequence[str], most: int = 10) -> str | None:
     more = [f"... and {len(reasons) - most} more"] if len(reasons) > most else []
-    return "; ".join([*map(shortened, reasons[:most]), *more]) or None
+    # A path may hold a line break.
+    return on_one_line("; ".join([*map(shortened, reasons[:most]), *more])) or None
 
 
 def _box_label(name: str | None, sample: ResolvedLabel, labels: LabelResolver) -> str | None:

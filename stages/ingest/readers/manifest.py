@@ -170,12 +170,11 @@ def _parquet(path: str, content: bytes, columns: Sequence[str]) -> Iterator[Row]
     try:
         table = pq.read_table(io.BytesIO(content))
         found = table.column_names
+        _check_columns(path, found, columns)
+        rows = table.select([*columns, *(name for name in ("split", "mask") if name in found)]).to_pylist()
     except NO_TABLE as error:
         raise UserError(f"{path} is damaged Parquet: {quoted(str(error))}; write it again") from None
-    _check_columns(path, found, columns)
-    for number, row in enumerate(
-        table.select([*columns, *(name for name in ("split", "mask") if name in found)]).to_pylist(), 1
-    ):
+    for number, row in enumerate(rows, 1):
         yield f"{path}, row {number}", row
 
 

@@ -190,7 +190,10 @@ class YoloReader:
         why = "leads nowhere"
         for place in places:
             if exists(place):
-                if problem := self._bounds.problem(place):
+                problem = self._bounds.problem(place)
+                if problem is None and f"{self._root}/".startswith(place.rstrip("/") + "/") and place != self._root:
+                    problem = f"is a folder around the dataset, all of which would be read: {place}"
+                if problem:
                     why = self._outside = problem
                     continue
                 if place != meant[0]:

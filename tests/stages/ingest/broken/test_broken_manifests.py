@@ -41,6 +41,10 @@ MANIFESTS: dict[str, tuple[str | bytes, str]] = {
         parquet(path=["a.jpg"], label=["cat"], boxes=["[]"]).replace(b"PAR1\x15\x04", b"PAR1\x14\x04"),
         r"is damaged Parquet: .*thrift",
     ),
+    "Parquet with a cell that is no UTF-8": (
+        parquet(path=["a.jpg"], label=["cat"], boxes=["[]"]).replace(b"cat", b"\xffat"),
+        r"is damaged Parquet: .*utf-8",
+    ),
     "Parquet with a column that is no text": (
         parquet(path=["a.jpg"], label=["cat"], boxes=["[]"]).replace(b"boxes", b"\xefoxes"),
         r"is damaged Parquet: ",
@@ -117,3 +121,12 @@ def test_an_odd_manifest_is_read(data: Path, name: str) -> None:
     (row,) = take(data, path="m.csv", reader="manifest")
     assert (row["sample_id"], row["label"], row["class_index"], row["status"]) == ("a.jpg", "cat", 0, "ok")
     assert row["boxes"][0] == {"x0": 0, "y0": 0, "x1": 20, "y1": 20, "label": None}
+
+
+def test_a_line_break_in_a_path_is_escaped_in_the_reason(data: Path) -> None:
+    (data / "m.jsonl").write_text(
+        '{"path": "a.jpg", "label": "cat", "boxes": [[0, 0, 20, 20]]}\n'
+        '{"path": "b\\nc.jpg", "label": "cat", "boxes": [[0, 0, 20, 20]]}\n'
+    )
+    _, lost = take(data, path="m.jsonl")
+    assert (lost["status"], lost["reason"]) == ("unreadable", f"no such file: {data}/b\\nc.jpg")

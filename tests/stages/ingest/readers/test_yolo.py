@@ -93,6 +93,15 @@ def test_a_line_of_another_shape_is_noted_and_the_rest_is_read(tmp_path: Path, l
 
 
 class TestPaths:
+    @pytest.mark.parametrize("around", ["/", ".."])
+    def test_a_folder_around_the_dataset_is_not_read(self, tmp_path: Path, around: str) -> None:
+        place = around if around == "/" else str(tmp_path.parent)
+        reader = write(tmp_path, BOX, f"names: [cat, dog]\ntrain: images\nval: {place}\n")
+        assert self.ids(reader) == [("images/a.jpg", "train")]
+        assert reader.remarks()[0].startswith(
+            f"val: '{place}' is a folder around the dataset, all of which would be read"
+        )
+
     def ids(self, reader: YoloReader) -> list[tuple[str, str | None]]:
         return [(record.sample_id, record.split) for record in reader.records()]
 
