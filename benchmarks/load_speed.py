@@ -184,6 +184,7 @@ def measured_columns(
         "hidden_box": region,
         "scan_box": region,
         "crop_outside_box": region,
+        "class_probabilities": pa.nulls(count, EXPLAIN.field("class_probabilities").type),
     }
     for field in (*EXPLAIN, *SCORES):
         if field.name in columns or pa.types.is_list(field.type) or field.name == "target":

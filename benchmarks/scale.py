@@ -40,7 +40,6 @@ from stages.explain import Classifier, ModelSettings, load_classifier
 from stages.explain.network.view import ViewSettings
 from stages.explain.plan import (
     ExplainPlan,
-    combined_checksum,
     create_map_arrays,
     make_plan,
     pending_shards,
@@ -90,14 +89,19 @@ class Stages:
     def explain(self) -> None:
         """Synthetic parts and maps of every pending shard."""
         plan, samples = self._plan(), self.run.table("samples")
-        stores = {target: self.run.maps(target, plan.explain.method, mode="r+") for target in plan.explain.targets}
+        method, targets = plan.explain.method, plan.explain.targets
+        stores = {target: self.run.maps(target, method, mode="r+") for target in targets}
+        outside_stores = {target: self.run.outside_maps(target, method, mode="r+") for target in targets}
         for index in pending_shards(self.run, plan, samples):
             generator = np.random.default_rng(index)
             own, rows = shard_samples(plan, samples, index), plan.shard(index)
             sizes = np.stack([own["width"].to_numpy(), own["height"].to_numpy()], axis=1)
             label = own["class_index"].to_numpy()
             predicted = np.where(generator.random(len(rows)) < 0.8, label, (label + 1) % CLASSES).astype(np.int32)
-            maps = {target: generator.random((len(rows), GRID, GRID), dtype=np.float32) ** 3 for target in stores}
+            maps, outside = (
+                {target: generator.random((len(rows), GRID, GRID), dtype=np.float32) ** 3 for target in targets}
+                for _ in range(2)
+            )
             tables = []
             for target, classes in (("label", label), ("predicted", predicted)):
                 columns = measured_columns(
@@ -107,7 +111,8 @@ class Stages:
                 columns["target"] = pa.array([target] * len(rows))
                 tables.append(pa.table({name: columns[name] for name in EXPLAIN.names}, schema=EXPLAIN))
                 stores[target].write(rows.start, maps[target])
-            vouched = plan.fingerprints(own).metadata(rows, maps, combined_checksum(maps.values()))
+                outside_stores[target].write(rows.start, outside[target])
+            vouched = plan.fingerprints(own).metadata(rows, maps, outside)
             self.run.write_part(plan.part(index), pa.concat_tables(tables), vouched)
 
     def score(self) -> None:

@@ -88,7 +88,7 @@ def check(config: Config, console: Console) -> Checked:
         classifier.class_names = name_outputs(few, classifier.class_names)
         samples = ingest(few, classifier.class_names, run, tell=remarks.append)
         rows: list[dict[str, Any]] = samples.to_pylist()
-        shown = choose_images(rows, SAMPLE, config.dataset.seed)
+        shown = choose_images(samples, SAMPLE, config.dataset.seed)
         trial = try_images(classifier, config, shown, console)
         with console.status("explaining a few images"):
             cost = measure_cost(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import time
 from collections import Counter
@@ -53,6 +54,8 @@ STAGES = ("load", "ingest", "check", "plan", "workers", "explain", "score", "aud
 """What a run takes its time for, in order: ``workers`` is the start of the cluster."""
 
 _FAILED = ("unreadable", "non_finite")
+_AT_ONCE = 10_000
+"""Samples that are Python objects at a time."""
 _TRIED = 64
 """Images of the trial before a run's first map: at most 6 forward passes each, as many as a few maps take."""
 _PACKAGES = ("torch", "torchvision", "numpy", "zarr", "pyarrow", "distributed", "fiftyone", "sightline")
@@ -123,7 +126,7 @@ def _discard_unreadable(run: Run, console: Console) -> None:
 def _ingest(dataset: Dataset, run: Run, classifier: Classifier, console: Console, timings: Timings) -> pa.Table:
     with timings.measure("ingest"), Progress(console, "ingest", "images") as progress:
         samples = ingest(dataset, classifier.class_names, run, progress.update, partial(_tell, console))
-    console.print(styled("[green]ingest[/]   {}", _statuses(samples["status"].to_pylist())))
+    console.print(styled("[green]ingest[/]   {}", _statuses(samples["status"])))
     return samples
 
 
@@ -134,9 +137,8 @@ def _check(
 
     Returns what is doubtful, empty where nothing is. Raises UserError for what cannot be right, unless ``force``.
     """
-    rows = samples.select(["uri", "digest", "status", "class_index"]).to_pylist()
     with timings.measure("check"):
-        trial = try_images(classifier, config, choose_images(rows, _TRIED, config.dataset.seed), console)
+        trial = try_images(classifier, config, choose_images(samples, _TRIED, config.dataset.seed), console)
     if trial is not None and trial.hint is not None:
         console.print(styled("[green]check[/]    {}", trial.hint))
     if trial is None or trial.warning is None:
@@ -282,8 +284,8 @@ def _forget_failures(run: Run, plan: ExplainPlan, samples: pa.Table) -> None:
             run.discard_part(part)
 
 
-def _statuses(statuses: list[str]) -> str:
-    counts = Counter(statuses)
+def _statuses(statuses: pa.ChunkedArray) -> str:
+    counts = Counter({str(found["values"]): found["counts"].as_py() for found in statuses.value_counts()})
     rest = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != "ok")
     return f"{len(statuses)} samples" + (f" ({counts['ok']} ok, {rest})" if rest else ", all ok")
 
@@ -367,7 +369,11 @@ def _info(
 
 
 def _dataset_digest(samples: pa.Table) -> str:
-    import hashlib
-
-    columns = truth_of(samples, ["sample_id", "digest", "label", "boxes"])
-    return hashlib.sha256(repr(columns).encode()).hexdigest()
+    # The digest of the text of one list, a few thousand rows of it at a time.
+    digest, before = hashlib.sha256(b"["), ""
+    for start in range(0, samples.num_rows, _AT_ONCE):
+        for row in truth_of(samples.slice(start, _AT_ONCE), ["sample_id", "digest", "label", "boxes"]):
+            digest.update(f"{before}{row!r}".encode())
+            before = ", "
+    digest.update(b"]")
+    return digest.hexdigest()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.ingest.record import Record
+from stages.ingest.record import AT_ONCE, Record, Records
 from storage.media.images import EXIF_DAMAGED, FileStamp, ImageError, examine_image, read_bytes, stamp_file
 
 THREADS = 8
-_AT_ONCE = 1024  # images handed to the threads in one go: bounds the memory, not the speed
+_HANDED = 1024  # images handed to the threads in one go: bounds the memory, not the speed
 
 Row = dict[str, Any]
 
@@ -38,22 +39,61 @@ class ImageFacts:
     """What is wrong with the file, though the image can be used."""
 
 
-def read_all(
-    records: Sequence[Record],
-    known: pa.Table,
-    progress: Callable[[int, int], object] | None,
-) -> Iterator[ImageFacts]:
+_PACKED = pa.schema(
+    [
+        ("digest", pa.string()),
+        *((name, pa.int64()) for name in ("size_bytes", "mtime_ns", "width", "height")),
+        ("problem", pa.string()),
+        ("note", pa.string()),
+    ]
+)
+
+
+class Facts:
+    """Facts of images, in the order of their records, as rows of Arrow. Iterating makes objects of some at a time."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    @classmethod
+    def of(cls, facts: Iterable[ImageFacts]) -> Facts:
+        """The facts, each read once."""
+        given, batches = iter(facts), []
+        while some := list(islice(given, AT_ONCE)):
+            columns = [pa.array([getattr(one, field.name) for one in some], field.type) for field in _PACKED]
+            batches.append(pa.RecordBatch.from_arrays(columns, schema=_PACKED))
+        return cls(pa.Table.from_batches(batches, _PACKED))
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __iter__(self) -> Iterator[ImageFacts]:
+        for batch in self._table.to_batches(max_chunksize=AT_ONCE):
+            yield from map(ImageFacts, *(batch[name].to_pylist() for name in _PACKED.names))
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One fact of each image."""
+        return self._table[name]
+
+
+def read_all(records: Records, known: pa.Table, progress: Callable[[int, int], object] | None) -> Facts:
     """Facts of each record's image, in order, read by threads. ``known`` are the samples of the previous run."""
-    places = pc.index_in(pa.array([record.uri for record in records], pa.string()), value_set=known["uri"])
+    return Facts.of(_read(records, known, progress))
+
+
+def _read(records: Records, known: pa.Table, progress: Callable[[int, int], object] | None) -> Iterator[ImageFacts]:
+    places = pc.index_in(records.column("uri"), value_set=known["uri"])
+    given, start = iter(records), 0
     with ThreadPoolExecutor(THREADS, thread_name_prefix="ingest") as pool:
-        for start in range(0, len(records), _AT_ONCE):
-            some, own = records[start : start + _AT_ONCE], places.slice(start, _AT_ONCE)
+        while some := list(islice(given, _HANDED)):
+            own = places.slice(start, len(some))
             before = iter(known.select(_REUSED).take(own.drop_null()).to_pylist())
             befores = [next(before) if place.is_valid else None for place in own]
             for done, facts in enumerate(pool.map(read_facts, some, befores), start + 1):
                 if progress is not None:
                     progress(done, len(records))
                 yield facts
+            start += len(some)
 
 
 def read_facts(record: Record, before: Row | None = None) -> ImageFacts:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import count, islice
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.geometry import bounding_window
 from stages.ingest.boxes import place_boxes, scaled
-from stages.ingest.facts import ImageFacts, read_all
+from stages.ingest.facts import Facts, ImageFacts, read_all
 from stages.ingest.labels import LabelResolver, ResolvedLabel, check_labels, left_over
 from stages.ingest.mapping import read_mapping
 from stages.ingest.objects import choose_labels, cut_out, samples_of, used_labels
@@ -22,16 +24,14 @@ from stages.ingest.places import Bounds
 from stages.ingest.plausibility import check_boxes
 from stages.ingest.readers.shapes import file_of, mask_of
 from stages.ingest.recognise import Dataset
-from stages.ingest.record import Box, Record
-from stages.ingest.settings import DatasetSettings
+from stages.ingest.record import AT_ONCE, Box, Record, Records
+from stages.ingest.settings import DatasetSettings, Labels
 from storage.errors import UserError, on_one_line, quoted, shortened
 from storage.media.object_masks import ObjectMask, encode_mask
 from storage.run import Run
 from storage.tables import SAMPLES
 
 Row = dict[str, Any]
-
-_AT_ONCE = 10_000
 
 _TOLD = {
     "each": "each class that an image has boxes of is a sample, named path#class (dataset.labels: each)",
@@ -66,48 +66,61 @@ def ingest(
     settings = dataset.settings
     tell = tell or (lambda line: None)
     bounds = Bounds.of(settings)
-    images = _choose(settings, [_within(bounds, record) for record in dataset.reader.records()])
+    images = _choose(settings, Records.of(_within(bounds, record) for record in dataset.reader.records()))
     for line in dataset.reader.remarks():
         tell(line)
     how = choose_labels(settings.labels, images, of_objects=dataset.of_objects)
     mapping = read_mapping(settings.mapping) if settings.mapping else None
     labels = LabelResolver(class_names, dataset.classes(), mapping, used_labels(images))
-    samples = [samples_of(image, how, labels) for image in images]
-    records = [record for several in samples for record in several]
-    check_labels((labels.resolve(record.label) for record in records), class_names)
-    names = [record.label for record in records if record.label is not None]
-    told = [_TOLD[how].format(context=settings.crop_context)] if how in _TOLD else []
-    shared = sum(len(several) > 1 for several in samples)
-    if how == "each" and shared:
-        told.append(_SHARED.format(shared=shared, images=len(images)))
-    for line in (*told, *labels.remarks(), *left_over(names, labels)):
+    for line in _check_classes(images, how, labels, class_names, settings):
         tell(line)
 
     known = run.table("samples") if run.has_table("samples") else SAMPLES.empty_table()
-    facts = list(read_all(images, known, progress))
-    if all(found.size_bytes is None for found in facts):
+    facts = read_all(images, known, progress)
+    if facts.column("size_bytes").null_count == len(images):
+        problem = on_one_line(shortened(str(facts.column("problem")[0])))
         raise UserError(
             f"none of the {len(images)} images of {settings.path} can be found; the first, {images[0].place}: "
-            f"{on_one_line(shortened(str(facts[0].problem)))}; check dataset.path and dataset.images"
+            f"{problem}; check dataset.path and dataset.images"
         )
     for line in (*check_boxes(images, facts, insisted=settings.boxes is not None), *_duplicates(images, facts)):
         tell(line)
     if how == "crop":
-        records = [
+        pairs = zip(images, facts, strict=True)
+        images = Records.of(
             crop
-            for several, found in zip(samples, facts, strict=True)
-            for crop in _crops(several, found, settings.crop_context)
-        ]
-        samples = [[crop] for crop in records]
-        facts = list(read_all(records, known, progress))
+            for image, found in pairs
+            for crop in _crops(samples_of(image, how, labels), found, settings.crop_context)
+        )
+        facts = read_all(images, known, progress)
+    samples = ([image] if how == "crop" else samples_of(image, how, labels) for image in images)
     faults: list[str] = []
-    rows = _rows(samples, facts, labels, _row_numbers(records, known), faults, of_objects=how != "image")
-    current = pa.concat_tables(_tables(rows))
-    for line in _masks(records, current, faults):
+    current = _numbered(
+        pa.concat_tables(_tables(_rows(samples, facts, labels, faults, of_objects=how != "image"))), known
+    )
+    for line in _masks(images, current, faults):
         tell(line)
-    table = _with_duplicates(pa.concat_tables([current, _removed(records, known)]).sort_by("row"))
+    del images, facts  # a million of them are half a gigabyte, and what follows takes as much
+    table = _with_duplicates(_sorted(pa.concat_tables([current, _removed(current, known)])))
     run.write_table("samples", table)
     return table
+
+
+def _check_classes(
+    images: Records, how: Labels, labels: LabelResolver, class_names: Sequence[str], settings: DatasetSettings
+) -> list[str]:
+    """Lines about what the samples are and which classes they have; raises UserError if the model knows none."""
+    names: Counter[str] = Counter()
+    shared = 0
+    for image in images:
+        several = samples_of(image, how, labels)
+        names.update(record.label for record in several if record.label is not None)
+        shared += len(several) > 1
+    check_labels(map(labels.resolve, names), class_names)
+    told = [_TOLD[how].format(context=settings.crop_context)] if how in _TOLD else []
+    if how == "each" and shared:
+        told.append(_SHARED.format(shared=shared, images=len(images)))
+    return [*told, *labels.remarks(), *left_over(names, labels)]
 
 
 def _within(bounds: Bounds, record: Record) -> Record:
@@ -123,48 +136,46 @@ def _within(bounds: Bounds, record: Record) -> Record:
 
 
 def _rows(
-    samples: Iterable[list[Record]],
-    facts: Iterable[ImageFacts],
-    labels: LabelResolver,
-    numbers: Iterator[int],
-    faults: list[str],
-    *,
-    of_objects: bool,
+    samples: Iterable[list[Record]], facts: Facts, labels: LabelResolver, faults: list[str], *, of_objects: bool
 ) -> Iterator[Row]:
-    """The rows of the samples, which are given image by image; ``faults`` gets those of masks."""
+    """The rows of the samples, given image by image, without their numbers; ``faults`` gets those of masks."""
     for several, found in zip(samples, facts, strict=True):
         indices = (labels.resolve(record.label).class_index for record in several)
         classes = {index for index in indices if index is not None}
         for record in several:
-            row = sample_row(record, next(numbers), found, labels, faults, of_objects=of_objects)
+            row = sample_row(record, found, labels, faults, of_objects=of_objects)
             yield row | {"other_classes": sorted(classes - {row["class_index"]})}
-
-
-def _row_numbers(records: Sequence[Record], known: pa.Table) -> Iterator[int]:
-    """The rows of the samples: those that they have among ``known``, and the next ones for new samples."""
-    places = pc.index_in(_ids(records), value_set=known["sample_id"])
-    new = count(pc.max(known["row"]).as_py() + 1 if known.num_rows else 0)
-    for row in known["row"].take(places):
-        yield row.as_py() if row.is_valid else next(new)
-
-
-def _removed(records: Sequence[Record], known: pa.Table) -> pa.Table:
-    """The rows of ``known`` samples that are not among the records."""
-    gone = known.filter(pc.invert(pc.is_in(known["sample_id"], value_set=_ids(records))))
-    for name, value in (("status", "removed"), ("reason", "not in the chosen part of the dataset any more")):
-        place = SAMPLES.get_field_index(name)
-        gone = gone.set_column(place, SAMPLES.field(name), pa.repeat(pa.scalar(value), gone.num_rows))
-    return gone.cast(SAMPLES)
-
-
-def _ids(records: Sequence[Record]) -> pa.Array:
-    return pa.array([record.sample_id for record in records], pa.string())
 
 
 def _tables(rows: Iterator[Row]) -> Iterator[pa.Table]:
     """The rows as tables of a few thousand, so that no more of them are Python objects at a time."""
-    while some := list(islice(rows, _AT_ONCE)):
+    while some := list(islice(rows, AT_ONCE)):
         yield pa.Table.from_pylist(some, schema=SAMPLES)
+
+
+def _numbered(samples: pa.Table, known: pa.Table) -> pa.Table:
+    """The samples with their rows: those that they have among ``known``, and the next ones for new samples."""
+    places = pc.index_in(samples["sample_id"], value_set=known["sample_id"])
+    new = np.array(places.is_null())
+    first = pc.max(known["row"]).as_py() + 1 if known.num_rows else 0
+    numbers = np.cumsum(new) - 1 + first
+    numbers[~new] = known["row"].take(places.drop_null())
+    return samples.set_column(SAMPLES.get_field_index("row"), SAMPLES.field("row"), pa.array(numbers, pa.int64()))
+
+
+def _sorted(samples: pa.Table) -> pa.Table:
+    """The samples by row; the same table, not a copy, where they are so already."""
+    rows = np.array(samples["row"])
+    return samples if (rows[1:] > rows[:-1]).all() else samples.sort_by("row")
+
+
+def _removed(current: pa.Table, known: pa.Table) -> pa.Table:
+    """The rows of ``known`` samples that are not among the ``current`` ones."""
+    gone = known.filter(pc.invert(pc.is_in(known["sample_id"], value_set=current["sample_id"])))
+    for name, value in (("status", "removed"), ("reason", "not in the chosen part of the dataset any more")):
+        place = SAMPLES.get_field_index(name)
+        gone = gone.set_column(place, SAMPLES.field(name), pa.repeat(pa.scalar(value), gone.num_rows))
+    return gone.cast(SAMPLES)
 
 
 def name_outputs(dataset: Dataset, class_names: Sequence[str]) -> tuple[str, ...]:
@@ -178,14 +189,13 @@ def name_outputs(dataset: Dataset, class_names: Sequence[str]) -> tuple[str, ...
 
 def sample_row(
     record: Record,
-    row: int,
     facts: ImageFacts,
     labels: LabelResolver,
     mask_faults: list[str] | None = None,
     *,
     of_objects: bool = False,
 ) -> Row:
-    """One row of the samples table. Of several faults the gravest is the status; the reason names all.
+    """One row of the samples table, but its number. Of several faults the gravest is the status; the reason names all.
 
     ``mask_faults`` gets what is wrong with masks, and where. ``of_objects``: the class is that of the image's objects,
     so that an image without any has no box, not no label.
@@ -230,7 +240,6 @@ def sample_row(
             reasons = [f"no box bears the label {quoted(label.name)}, only {shown}", *left_out]
     return {
         "sample_id": record.sample_id,
-        "row": row,
         "uri": record.uri,
         "digest": facts.digest,
         "size_bytes": facts.size_bytes,
@@ -254,13 +263,13 @@ def _around(mask: ObjectMask) -> Box:
     return Box(columns.start, rows.start, columns.stop, rows.stop)
 
 
-def _masks(records: Sequence[Record], table: pa.Table, faults: Sequence[str]) -> list[str]:
+def _masks(records: Records, table: pa.Table, faults: Sequence[str]) -> list[str]:
     """Lines about the masks of the samples and what is wrong with others.
 
     Raises UserError where masks of whole images were given, and none can be used.
     """
     made = table.num_rows - table["mask"].null_count
-    if faults and not made and any(record.shape is not None for record in records):
+    if faults and not made and records.has_shapes():
         raise UserError(
             f"none of the {len(faults)} masks can be used; {shortened(faults[0])}; correct the column mask, or "
             "rename it if it names no masks"
@@ -279,6 +288,8 @@ def _crops(samples: list[Record], facts: ImageFacts, context: float) -> list[Rec
 
 
 def _joined(reasons: Sequence[str], most: int = 10) -> str | None:
+    if not reasons:
+        return None
     more = [f"... and {len(reasons) - most} more"] if len(reasons) > most else []
     # A path may hold a line break.
     return on_one_line("; ".join([*map(shortened, reasons[:most]), *more])) or None
@@ -292,17 +303,37 @@ def _box_label(name: str | None, sample: ResolvedLabel, labels: LabelResolver) -
     return None if resolved == sample.name else resolved
 
 
-def _choose(settings: DatasetSettings, records: list[Record]) -> list[Record]:
+def _choose(settings: DatasetSettings, records: Records) -> Records:
     """The records of the chosen split, at most ``limit`` of them, in their order; each image once."""
-    if not records:
+    if not len(records):
         raise UserError(f"dataset.path: {settings.path} lists no image; add at least one row")
     if settings.split is not None:
-        splits = sorted({record.split for record in records if record.split is not None})
-        records = [record for record in records if record.split == settings.split]
-        if not records:
-            raise UserError(
-                f"dataset.split: {settings.path} has no split {settings.split!r}; it has {', '.join(splits) or 'none'}"
-            )
+        splits = records.column("split")
+        records = records.filter(pc.fill_null(pc.equal(splits, settings.split), False))
+        if not len(records):
+            found = ", ".join(sorted(pc.unique(splits.drop_null()).to_pylist()))
+            raise UserError(f"dataset.split: {settings.path} has no split {settings.split!r}; it has {found or 'none'}")
+    names = records.column("sample_id")
+    counts = names.value_counts()
+    if len(counts) < len(names):
+        twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+        _refuse_second(records.filter(pc.is_in(names, value_set=twice)))
+    if settings.limit is None or settings.limit >= len(records):
+        return records
+    # Each image gets a random number from its name, so the choice does not depend on the order, and a higher limit only
+    # adds images.
+    drawn = heapq.nsmallest(
+        settings.limit, ((_lot(settings.seed, name.as_py()), place) for place, name in enumerate(names))
+    )
+    return records.take(sorted(place for _, place in drawn))
+
+
+def _lot(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+
+def _refuse_second(records: Records) -> None:
+    """Raise UserError for the first of the records whose image is that of one before it."""
     seen: dict[str, Record] = {}
     for record in records:
         first = seen.setdefault(record.sample_id, record)
@@ -311,13 +342,6 @@ def _choose(settings: DatasetSettings, records: list[Record]) -> list[Record]:
                 f"{record.place}: the image {shortened(record.sample_id)} is listed a second time (first: "
                 f"{first.place}); give each image one row, with all of its boxes"
             )
-    if settings.limit is None or settings.limit >= len(records):
-        return records
-    # Each image gets a random number from its name, so the choice does not depend on the order, and a higher limit only
-    # adds images.
-    lots = sorted(seen, key=lambda name: hashlib.sha256(f"{settings.seed}:{name}".encode()).digest())
-    chosen = set(lots[: settings.limit])
-    return [record for record in records if record.sample_id in chosen]
 
 
 def _with_duplicates(table: pa.Table) -> pa.Table:
@@ -343,13 +367,16 @@ def _with_duplicates(table: pa.Table) -> pa.Table:
     return table.set_column(SAMPLES.get_field_index("duplicate_of"), SAMPLES.field("duplicate_of"), column)
 
 
-def _duplicates(images: Sequence[Record], facts: Sequence[ImageFacts]) -> list[str]:
+def _duplicates(images: Records, facts: Facts) -> list[str]:
     """A line about image files with the same bytes, each of which counts in every rate."""
-    counts = Counter(found.digest for found in facts if found.digest is not None)
-    repeats = sum(count - 1 for count in counts.values())
+    digests = facts.column("digest")
+    counts = digests.drop_null().value_counts()
+    repeats = pc.sum(counts.field("counts")).as_py() - len(counts) if len(counts) else 0
     if not repeats:
         return []
-    digest = next(digest for digest, count in counts.items() if count > 1)
-    first, second = [image.sample_id for image, found in zip(images, facts, strict=True) if found.digest == digest][:2]
-    pair = f"such as {second} and {first}"
-    return [f"{repeats} images are the same file as another, {pair}; each counts (samples.duplicate_of)"]
+    digest = next(entry["values"] for entry in counts if entry["counts"].as_py() > 1)
+    first, second = images.column("sample_id").filter(pc.equal(digests, digest))[:2].to_pylist()
+    return [
+        f"{repeats} images are the same file as another, such as {second} and {first}; each counts "
+        "(samples.duplicate_of)"
+    ]

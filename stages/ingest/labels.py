@@ -228,9 +228,12 @@ def check_labels(labels: Iterable[ResolvedLabel], class_names: Sequence[str]) ->
     )
 
 
-def left_over(labels: Sequence[str], resolver: LabelResolver, shown: int = 5) -> list[str]:
-    """A line for the labels of samples that are no class of the model: the most frequent, and their nearest names."""
-    unknown = Counter(label for label in labels if resolver.resolve(label).class_index is None)
+def left_over(labels: Mapping[str, int], resolver: LabelResolver, shown: int = 5) -> list[str]:
+    """A line for the labels of samples that are no class of the model: the most frequent, and their nearest names.
+
+    ``labels`` are the samples of each label.
+    """
+    unknown = Counter({label: n for label, n in labels.items() if resolver.resolve(label).class_index is None})
     if not unknown:
         return []
     told = []

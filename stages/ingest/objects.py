@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from stages.ingest.boxes import place_boxes, scaled
 from stages.ingest.labels import LabelResolver
 from stages.ingest.readers.shapes import CutOut
-from stages.ingest.record import Box, Record, Shape
+from stages.ingest.record import Box, Record, Records, Shape
 from stages.ingest.settings import Labels
 from storage.media.containers import Crop
 
 
-def choose_labels(asked: Labels, records: Sequence[Record], *, of_objects: bool = False) -> Labels:
+def choose_labels(asked: Labels, records: Records, *, of_objects: bool = False) -> Labels:
     """What ``auto`` means for a dataset: ``each`` where objects have classes and no image has one, else ``image``.
 
     ``of_objects``: the format has no classes of images, so that this holds even where no object is left.
     """
     if asked != "auto":
         return asked
-    if any(record.label is not None for record in records):
+    if _any(records.column("label")):
         return "image"
-    named = any(box.label is not None for record in records for box in record.boxes)
-    return "each" if named or of_objects else "image"
+    return "each" if _any(records.box_labels()) or of_objects else "image"
+
+
+def _any(column: pa.ChunkedArray) -> bool:
+    return bool(column.null_count < len(column))
 
 
 def samples_of(record: Record, how: Labels, labels: LabelResolver) -> list[Record]:
@@ -94,14 +100,10 @@ def _around(box: Box, width: int, height: int, context: float) -> tuple[int, int
     return left, top, math.ceil(min(width, box.x1 + x)), math.ceil(min(height, box.y1 + y))
 
 
-def used_labels(records: Iterable[Record]) -> list[str]:
-    """Every label of samples and boxes, once for each time it is used."""
-    return [
-        label
-        for record in records
-        for label in (record.label, *(box.label for box in record.boxes))
-        if label is not None
-    ]
+def used_labels(records: Records) -> list[str]:
+    """Every label of images and boxes, once."""
+    labels = pa.chunked_array([*records.column("label").chunks, *records.box_labels().chunks], pa.string())
+    return [str(label) for label in pc.unique(labels.drop_null()).to_pylist()]
 
 
 def _area(box: Box) -> float:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from scipy import stats
@@ -135,16 +138,17 @@ class Trial:
         return None
 
 
-def choose_images(samples: Sequence[Mapping[str, Any]], count: int, seed: int = 0) -> list[Shown]:
+def choose_images(samples: pa.Table, count: int, seed: int = 0) -> list[Shown]:
     """At most ``count`` images with a class of the model, a seeded choice; several samples of one are one."""
-    by_image: dict[str, list[Mapping[str, Any]]] = {}
-    for sample in samples:
-        if sample["status"] in ("ok", "no_box") and sample["class_index"] is not None:
-            by_image.setdefault(sample["uri"], []).append(sample)
-    lots = sorted(by_image, key=lambda uri: hashlib.sha256(f"{seed}:{uri}".encode()).digest())
-    return [
-        Shown(by_image[uri][0], frozenset(sample["class_index"] for sample in by_image[uri])) for uri in lots[:count]
-    ]
+    usable = pc.and_(pc.is_in(samples["status"], pa.array(["ok", "no_box"])), samples["class_index"].is_valid())
+    uris = pc.unique(samples["uri"].filter(usable))
+    lots = heapq.nsmallest(count, ((hashlib.sha256(f"{seed}:{uri}".encode()).digest(), str(uri)) for uri in uris))
+    by_image: dict[str, list[dict[str, Any]]] = {uri: [] for _, uri in lots}
+    for sample in samples.filter(
+        pc.and_(usable, pc.is_in(samples["uri"], pa.array(by_image, pa.string())))
+    ).to_pylist():
+        by_image[sample["uri"]].append(sample)
+    return [Shown(its[0], frozenset(sample["class_index"] for sample in its)) for its in by_image.values()]
 
 
 def try_readings(

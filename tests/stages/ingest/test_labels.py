@@ -234,9 +234,9 @@ class TestMapping:
 
 def test_what_is_left_over_is_listed_with_counts_and_the_nearest() -> None:
     labels = LabelResolver(("starfish", "cat"))
-    (line,) = left_over(["cat", "star-fish", "star-fish", "oak"], labels)
+    (line,) = left_over({"cat": 1, "star-fish": 2, "oak": 1}, labels)
     assert line == (
         "2 labels, of 3 samples, are no class of the model: 'star-fish' (2), near 'starfish'; 'oak' (1); "
         "dataset.mapping says which they are"
     )
-    assert left_over(["cat"], labels) == []
+    assert left_over({"cat": 1}, labels) == []

@@ -6,7 +6,7 @@ import pytest
 
 from stages.ingest.labels import LabelResolver
 from stages.ingest.objects import choose_labels, samples_of
-from stages.ingest.record import Box, Record
+from stages.ingest.record import Box, Record, Records
 
 LABELS = LabelResolver(("cat", "dog"))
 
@@ -64,5 +64,5 @@ def test_the_largest_box_gives_the_class() -> None:
     ],
 )
 def test_where_only_boxes_have_classes_each_is_a_sample(images: list[Record], how: str) -> None:
-    assert choose_labels("auto", images) == how
-    assert choose_labels("largest_box", images) == "largest_box"
+    assert choose_labels("auto", Records.of(images)) == how
+    assert choose_labels("largest_box", Records.of(images)) == "largest_box"

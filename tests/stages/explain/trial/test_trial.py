@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -10,12 +11,17 @@ from PIL import Image
 from stages.explain.network.model import IMAGENET_MEAN, IMAGENET_STD, Classifier
 from stages.explain.network.outputs import Outputs
 from stages.explain.network.view import ViewSettings
-from stages.explain.trial.trial import Outcome, Trial, choose_images, try_readings
+from stages.explain.trial.trial import Outcome, Shown, Trial, try_readings
+from stages.explain.trial.trial import choose_images as choose_of_table
 from tests.stages.explain.trial.pictures import COLOURS, GRAYS, BlueFirst, Brightness, colours, grays, sample
 
 SQUASH = ViewSettings(size=32)
 CENTRED = ((0.5,) * 3, (0.5,) * 3)
 IMAGENET = (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def choose_images(samples: list[dict[str, Any]], count: int, seed: int = 0) -> list[Shown]:
+    return choose_of_table(pa.Table.from_pylist(samples), count, seed)
 
 
 def tried(

@@ -13,7 +13,7 @@ from stages.ingest.boxes import scaled
 from stages.ingest.labels import LabelResolver
 from stages.ingest.objects import choose_labels, samples_of
 from stages.ingest.recognise import READERS, open_dataset
-from stages.ingest.record import Record
+from stages.ingest.record import Record, Records
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError
 from storage.media.containers import Member
@@ -39,7 +39,7 @@ def read(settings: DatasetSettings) -> list[Record]:
 def samples(settings: DatasetSettings) -> list[Record]:
     """Records as samples: those of detection datasets have no label of their own."""
     records = read(settings)
-    how = choose_labels("auto", records)
+    how = choose_labels("auto", Records.of(records))
     labels = LabelResolver(("n01", "n02", "n03"), open_dataset(settings).reader.classes())
     found = [sample for record in records for sample in samples_of(record, how, labels)]
     names = [Path(picture.name).stem for picture in PICTURES]  # class folders have an order of their own
@@ -49,6 +49,15 @@ def samples(settings: DatasetSettings) -> list[Record]:
 
 def test_every_reader_is_under_the_contract(tmp_path: Path) -> None:
     assert {write(tmp_path / name.replace(" ", "_")).reader for name, write in ALL.items()} == set(READERS)
+
+
+def test_records_come_back_from_arrow_as_they_were(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.ingest.record.AT_ONCE", 2)
+    given = read(make(tmp_path / "data"))
+    held = Records.of(given)
+    assert list(held) == given == list(held)
+    assert list(held.take([2, 0])) == [given[2], given[0]]
+    assert held[1] == given[1]
 
 
 def test_a_dataset_is_recognised_by_its_files(make: Make, tmp_path: Path) -> None:
