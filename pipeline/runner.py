@@ -23,6 +23,7 @@ from pipeline.progress import Progress
 from pipeline.show.console import styled
 from pipeline.workers.cluster import connect
 from pipeline.workers.environment import checkout, circumstances, version
+from pipeline.workers.files import look_on_workers
 from pipeline.workers.shards import Outcomes, make_shards, score_shards
 from stages.audit.audit import audit
 from stages.audit.truth import read_truth
@@ -39,6 +40,7 @@ from stages.explain.plan import (
     pending_shards,
 )
 from stages.explain.trial.trial import choose_images
+from stages.ingest.facts import look_here
 from stages.ingest.ingest import ingest, name_outputs
 from stages.ingest.recognise import Dataset, open_dataset
 from stages.score.score import unscored, write_metrics
@@ -54,6 +56,8 @@ STAGES = ("load", "ingest", "check", "plan", "workers", "explain", "score", "aud
 """What a run takes its time for, in order: ``workers`` is the start of the cluster."""
 
 _FAILED = ("unreadable", "non_finite")
+_FOR_WORKERS = 2_000
+"""New images from which on the workers look at them: their start takes as long as a few thousand files here."""
 _AT_ONCE = 10_000
 """Samples that are Python objects at a time."""
 _TRIED = 64
@@ -63,18 +67,22 @@ _PACKAGES = ("torch", "torchvision", "numpy", "zarr", "pyarrow", "distributed", 
 
 @dataclass
 class Timings:
-    """Seconds of each stage, in order."""
+    """Seconds of each stage, in order; those of a stage that begins within another count there alone."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    _within: float = 0.0
+    """Seconds of what ended within the stage that is measured now."""
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
         """Time a stage, or a part of it."""
-        began = time.perf_counter()
+        began, before, self._within = time.perf_counter(), self._within, 0.0
         try:
             yield
         finally:
-            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - began, 3)
+            took = time.perf_counter() - began
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + took - self._within, 3)
+            self._within = before + took
 
 
 def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False, force: bool = False) -> Run:
@@ -98,19 +106,19 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     run = Run.create(config.run)  # not before the config has proved to be a sound one
     classifier.class_names = name_outputs(dataset, classifier.class_names)
 
-    with only_writer(run.directory, partial(_tell, console)):
+    with only_writer(run.directory, partial(_tell, console)), ExitStack() as stack:
+        workers = cache(partial(_start_workers, config, stack, console, timings))  # where there is work for them
         _discard_unreadable(run, console)
-        samples = _ingest(dataset, run, classifier, console, timings)
+        samples = _ingest(config, dataset, run, classifier, workers, console, timings)
         if run.methods():
             misfed = _misfed_before(run, config, classifier)
         else:
             misfed = _check(config, classifier, samples, force, console, timings)
         plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
         made_with = _made_with(config, plan)
-        with ExitStack() as stack:
-            workers = cache(partial(_start_workers, config, stack, console, timings))  # where there is work for them
-            reports = _explain(config, plan, samples, pending, workers, console, timings)
-            _score(config, run, len(reports), workers, console, timings)
+        reports = _explain(config, plan, samples, pending, workers, console, timings)
+        _score(config, run, len(reports), workers, console, timings)
+        stack.close()
         _audit(config, run, console, timings)
         run.write_info(_info(run, config, plan, samples, timings, reports, misfed, made_with))
     return run
@@ -123,9 +131,22 @@ def _discard_unreadable(run: Run, console: Console) -> None:
         console.print(styled("[yellow]damaged[/]  {}: {}; {}", damage.path, damage.what, damage.remedy))
 
 
-def _ingest(dataset: Dataset, run: Run, classifier: Classifier, console: Console, timings: Timings) -> pa.Table:
+def _ingest(
+    config: Config,
+    dataset: Dataset,
+    run: Run,
+    classifier: Classifier,
+    workers: Callable[[], Any],
+    console: Console,
+    timings: Timings,
+) -> pa.Table:
+    def look(asked: Iterator[pa.Table], new: int) -> Iterator[tuple[int, pa.Table]]:
+        if new < _FOR_WORKERS:
+            return look_here(asked, new)
+        return look_on_workers(workers(), asked, retries=config.cluster.retries, say=partial(_tell, console))
+
     with timings.measure("ingest"), Progress(console, "ingest", "images") as progress:
-        samples = ingest(dataset, classifier.class_names, run, progress.update, partial(_tell, console))
+        samples = ingest(dataset, classifier.class_names, run, progress.update, partial(_tell, console), look)
     console.print(styled("[green]ingest[/]   {}", _statuses(samples["status"])))
     return samples
 

@@ -6,22 +6,28 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.ingest.record import AT_ONCE, Record, Records
+from stages.ingest.record import AT_ONCE, Records
 from storage.media.images import EXIF_DAMAGED, FileStamp, ImageError, examine_image, read_bytes, stamp_file
 
 THREADS = 8
-_HANDED = 1024  # images handed to the threads in one go: bounds the memory, not the speed
+HANDED = 128
+"""Images that are looked at in one go: a second of work or less, so that progress is told often."""
 
 Row = dict[str, Any]
+Look = Callable[[Iterator[pa.Table], int], Iterable[tuple[int, pa.Table]]]
+"""Gives the facts that :func:`look_at` finds for each of some tables, with the table's place among them, in any order.
+The number is that of images that no earlier run saw."""
 
-_REUSED = ["uri", "digest", "size_bytes", "mtime_ns", "width", "height", "reason"]
-"""Columns of a sample of the previous run from which its facts are known again."""
+_KNOWN = ["digest", "size_bytes", "mtime_ns", "width", "height", "reason"]
+"""What the previous run has of a sample from which its facts are known again: facts in their order, and its reason."""
+
+
+KNOWN_COLUMNS = ("uri", *_KNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +61,6 @@ class Facts:
     def __init__(self, table: pa.Table) -> None:
         self._table = table
 
-    @classmethod
-    def of(cls, facts: Iterable[ImageFacts]) -> Facts:
-        """The facts, each read once."""
-        given, batches = iter(facts), []
-        while some := list(islice(given, AT_ONCE)):
-            columns = [pa.array([getattr(one, field.name) for one in some], field.type) for field in _PACKED]
-            batches.append(pa.RecordBatch.from_arrays(columns, schema=_PACKED))
-        return cls(pa.Table.from_batches(batches, _PACKED))
-
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
@@ -76,40 +73,59 @@ class Facts:
         return self._table[name]
 
 
-def read_all(records: Records, known: pa.Table, progress: Callable[[int, int], object] | None) -> Facts:
-    """Facts of each record's image, in order, read by threads. ``known`` are the samples of the previous run."""
-    return Facts.of(_read(records, known, progress))
+def look_here(asked: Iterator[pa.Table], new: int) -> Iterator[tuple[int, pa.Table]]:
+    """A :data:`Look` by threads of this process."""
+    yield from enumerate(map(look_at, asked))
 
 
-def _read(records: Records, known: pa.Table, progress: Callable[[int, int], object] | None) -> Iterator[ImageFacts]:
+def read_all(
+    records: Records,
+    known: pa.Table,
+    progress: Callable[[int, int], object] | None,
+    look: Look = look_here,
+) -> Facts:
+    """Facts of each record's image, in order. ``known`` are samples of the previous run, their ``KNOWN_COLUMNS``."""
     places = pc.index_in(records.column("uri"), value_set=known["uri"])
-    given, start = iter(records), 0
+
+    def asked() -> Iterator[pa.Table]:
+        for start in range(0, len(records), HANDED):
+            some = {name: records.column(name).slice(start, HANDED) for name in ("uri", "problem")}
+            before = known.select(_KNOWN).take(places.slice(start, HANDED))
+            yield pa.table({**some, **{f"known_{name}": before[name] for name in _KNOWN}}).combine_chunks()
+
+    found, done = dict[int, pa.Table](), 0
+    for number, facts in look(asked(), places.null_count):
+        found[number] = facts
+        done += facts.num_rows
+        if progress is not None:
+            progress(done, len(records))
+    return Facts(pa.concat_tables([found[number] for number in sorted(found)]).combine_chunks())
+
+
+def look_at(asked: pa.Table) -> pa.Table:
+    """The facts of some images, read by threads.
+
+    ``asked`` has their ``uri``, the ``problem`` that the dataset's reader knows, and as ``known_...`` what a run before
+    has found.
+    """
     with ThreadPoolExecutor(THREADS, thread_name_prefix="ingest") as pool:
-        while some := list(islice(given, _HANDED)):
-            own = places.slice(start, len(some))
-            before = iter(known.select(_REUSED).take(own.drop_null()).to_pylist())
-            befores = [next(before) if place.is_valid else None for place in own]
-            for done, facts in enumerate(pool.map(read_facts, some, befores), start + 1):
-                if progress is not None:
-                    progress(done, len(records))
-                yield facts
-            start += len(some)
+        facts = list(pool.map(_facts_of, asked.to_pylist()))
+    return pa.table(
+        [pa.array([getattr(one, field.name) for one in facts], field.type) for field in _PACKED], schema=_PACKED
+    )
 
 
-def read_facts(record: Record, before: Row | None = None) -> ImageFacts:
-    """Facts of a record's image. ``before``, a row of the previous run, is reused if the file's size and modification
-    time are the same."""
-    if record.problem is not None:
-        return ImageFacts(problem=record.problem)
+def _facts_of(asked: Row) -> ImageFacts:
+    """Facts of an image; what is known is used again if the file's size and modification time are the same."""
+    if asked["problem"] is not None:
+        return ImageFacts(problem=asked["problem"])
     facts = ImageFacts()
     try:
-        stamp = stamp_file(record.uri)
-        if before is not None and before["width"] is not None and _unchanged(record, stamp, before):
-            note = EXIF_DAMAGED if EXIF_DAMAGED in (before["reason"] or "") else None
-            return ImageFacts(
-                before["digest"], stamp.size_bytes, stamp.mtime_ns, before["width"], before["height"], note=note
-            )
-        content = read_bytes(record.uri)
+        stamp = stamp_file(asked["uri"])
+        if _unchanged(stamp, asked):
+            note = EXIF_DAMAGED if EXIF_DAMAGED in (asked["known_reason"] or "") else None
+            return replace(ImageFacts(*(asked[f"known_{name}"] for name in _KNOWN[:-1])), note=note)
+        content = read_bytes(asked["uri"])
         digest = hashlib.sha256(content).hexdigest()
         facts = ImageFacts(digest=digest, size_bytes=stamp.size_bytes, mtime_ns=stamp.mtime_ns)
         examined = examine_image(content)
@@ -118,9 +134,6 @@ def read_facts(record: Record, before: Row | None = None) -> ImageFacts:
     return replace(facts, width=examined.width, height=examined.height, note=examined.note)
 
 
-def _unchanged(record: Record, stamp: FileStamp, before: Row) -> bool:
-    return stamp.mtime_ns is not None and (record.uri, stamp.size_bytes, stamp.mtime_ns) == (
-        before["uri"],
-        before["size_bytes"],
-        before["mtime_ns"],
-    )
+def _unchanged(stamp: FileStamp, asked: Row) -> bool:
+    known = asked["known_size_bytes"], asked["known_mtime_ns"]
+    return asked["known_width"] is not None and None not in known and known == (stamp.size_bytes, stamp.mtime_ns)

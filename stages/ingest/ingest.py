@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from stages.geometry import bounding_window
 from stages.ingest.boxes import place_boxes, scaled
-from stages.ingest.facts import Facts, ImageFacts, read_all
+from stages.ingest.facts import KNOWN_COLUMNS, Facts, ImageFacts, Look, look_here, read_all
 from stages.ingest.labels import LabelResolver, ResolvedLabel, check_labels, left_over
 from stages.ingest.mapping import read_mapping
 from stages.ingest.objects import choose_labels, cut_out, samples_of, used_labels
@@ -51,14 +51,15 @@ def ingest(
     run: Run,
     progress: Callable[[int, int], object] | None = None,
     tell: Callable[[str], object] | None = None,
+    look: Look = look_here,
 ) -> pa.Table:
     """Write the samples table of ``run`` and return it, sorted by row.
 
     ``class_names`` are the model's, in the order of its outputs. ``progress`` is called with the images done and their
-    number, ``tell`` with each line that a person should know of the dataset as a whole. A sample keeps its row for
-    good: new ones get the next rows, and one that is not in the dataset any more (or not in its chosen part) stays with
-    status ``removed``. A file whose URI, size and modification time are those of the last time is not read again. The
-    table is written once, at the end.
+    number, ``tell`` with each line that a person should know of the dataset as a whole. ``look`` says who looks at the
+    images. A sample keeps its row for good: new ones get the next rows, and one that is not in the dataset any more (or
+    not in its chosen part) stays with status ``removed``. A file whose URI, size and modification time are those of the
+    last time is not read again. The table is written once, at the end.
 
     A bad sample gets a status and a reason. Raises UserError if the dataset itself is missing, empty or malformed, if
     no image of it exists, if the model knows none of its labels, or if its boxes cannot be what they are read as.
@@ -75,8 +76,9 @@ def ingest(
     for line in _check_classes(images, how, labels, class_names, settings):
         tell(line)
 
-    known = run.table("samples") if run.has_table("samples") else SAMPLES.empty_table()
-    facts = read_all(images, known, progress)
+    columns = ["sample_id", "row", *KNOWN_COLUMNS]
+    known = run.table("samples", columns) if run.has_table("samples") else SAMPLES.empty_table().select(columns)
+    facts = read_all(images, known, progress, look)
     if facts.column("size_bytes").null_count == len(images):
         problem = on_one_line(shortened(str(facts.column("problem")[0])))
         raise UserError(
@@ -92,7 +94,7 @@ def ingest(
             for image, found in pairs
             for crop in _crops(samples_of(image, how, labels), found, settings.crop_context)
         )
-        facts = read_all(images, known, progress)
+        facts = read_all(images, known, progress, look)
     samples = ([image] if how == "crop" else samples_of(image, how, labels) for image in images)
     faults: list[str] = []
     current = _numbered(
@@ -101,7 +103,7 @@ def ingest(
     for line in _masks(images, current, faults):
         tell(line)
     del images, facts  # a million of them are half a gigabyte, and what follows takes as much
-    table = _with_duplicates(_sorted(pa.concat_tables([current, _removed(current, known)])))
+    table = _with_duplicates(_sorted(pa.concat_tables([current, _removed(current, known, run)])))
     run.write_table("samples", table)
     return table
 
@@ -169,9 +171,12 @@ def _sorted(samples: pa.Table) -> pa.Table:
     return samples if (rows[1:] > rows[:-1]).all() else samples.sort_by("row")
 
 
-def _removed(current: pa.Table, known: pa.Table) -> pa.Table:
-    """The rows of ``known`` samples that are not among the ``current`` ones."""
-    gone = known.filter(pc.invert(pc.is_in(known["sample_id"], value_set=current["sample_id"])))
+def _removed(current: pa.Table, known: pa.Table, run: Run) -> pa.Table:
+    """The rows of the samples that the run knows and that are not among the ``current`` ones."""
+    missing = pc.invert(pc.is_in(known["sample_id"], value_set=current["sample_id"]))
+    if not pc.any(missing).as_py():
+        return SAMPLES.empty_table()
+    gone = run.table("samples").filter(missing)
     for name, value in (("status", "removed"), ("reason", "not in the chosen part of the dataset any more")):
         place = SAMPLES.get_field_index(name)
         gone = gone.set_column(place, SAMPLES.field(name), pa.repeat(pa.scalar(value), gone.num_rows))

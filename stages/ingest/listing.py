@@ -6,6 +6,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from itertools import takewhile
 
 from stages.ingest.places import files_below, join
@@ -29,9 +30,14 @@ class Listing:
         self.root = root
         self.files = files_below(root) if files is None else sorted(files)
         self.images = [path for path in self.files if is_image(path)]
-        self._by_stem: dict[str, list[str]] = {}
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        """The images of each stem; made when an annotation first names one, since a million take .4 GB."""
+        found: dict[str, list[str]] = {}
         for path in self.images:
-            self._by_stem.setdefault(stem(_folded(path)), []).append(path)
+            found.setdefault(stem(_folded(path)), []).append(path)
+        return found
 
     def named(self, pattern: str) -> list[str]:
         """Files whose whole relative path matches a regular expression, capitals or not."""

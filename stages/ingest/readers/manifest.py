@@ -121,7 +121,8 @@ def _csv(path: str, text: str, columns: Sequence[str]) -> Iterator[Row]:
     header = text.lstrip().partition("\n")[0]
     delimiter = max(_DELIMITERS, key=lambda mark: len({*columns} & {cell.strip(' "\r') for cell in header.split(mark)}))
     csv.field_size_limit(LONGEST_CELL)
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    lines = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")  # StringIO takes 4 bytes a letter
+    reader = csv.DictReader(lines, strict=True, delimiter=delimiter)
     try:
         names = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
         _check_columns(path, names, columns)

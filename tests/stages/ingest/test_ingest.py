@@ -94,7 +94,8 @@ class TestTable:
         assert (row["size_bytes"], row["mtime_ns"]) == (len(content), 1_234_567_891)
         assert row["uri"] == str(tmp_path / "first.JPEG")
 
-    def test_progress_counts_to_the_end(self, tmp_path: Path, run: Run) -> None:
+    def test_progress_counts_to_the_end(self, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("stages.ingest.facts.HANDED", 1)
         said: list[tuple[int, int]] = []
         take(as_csv(tmp_path), NAMES, run, lambda done, total: said.append((done, total)))
         assert said == [(1, 3), (2, 3), (3, 3)]
