@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import socket
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from stages.review.app import server
 from stages.review.app.collect import collect_from
 from stages.review.app.database import database, free_port
 from stages.review.app.door import TOKEN
+from stages.review.app.process import ADDRESS, start_server
 from stages.review.settings import ReviewSettings, RuleText, Selection
 from storage.errors import SightlineError, UserError
 from storage.run import Run
@@ -30,7 +30,6 @@ from storage.run import Run
 if TYPE_CHECKING:
     from stages.review.review import LoadReport
 
-ADDRESS = "127.0.0.1"
 PLUGIN = Path(__file__).parents[1] / "plugin"
 
 GRACE_S = 4.0
@@ -67,7 +66,7 @@ def open_app(
     """Load a run, or a selection of it, and serve the App on 127.0.0.1 while the context lasts.
 
     ``port`` None takes a free one. When the context ends, new verdicts are stored in the run. Raises UserError for a
-    port in use, a run that cannot be shown, or no MongoDB.
+    port in use, a run that cannot be shown, or no MongoDB, and SightlineError for a server that ends before it answers.
     """
     settings = settings or ReviewSettings()
     # FiftyOne attaches to any App that answers on its port, of whatever database: so never to a port in use.
@@ -75,7 +74,6 @@ def open_app(
     with database(settings.database_directory):
         # Imported here, when the database is known: FiftyOne takes seconds to import and reads its environment then.
         import fiftyone as fo
-        from fiftyone.core.service import ServiceListenTimeout
 
         from stages.review.dataset.views import WORKSPACE, first_view
         from stages.review.review import load
@@ -85,20 +83,17 @@ def open_app(
         for name, level in QUIET.items():
             logging.getLogger(name).setLevel(level)
         token = secrets.token_urlsafe(32)
-        with plugins(fo.config.plugins_dir), _server_is_waited_for(), _behind_the_door(token):
-            try:
-                # Both: the colours are the dataset's, the order is the view's.
-                session = fo.launch_app(
-                    dataset,
-                    view=first_view(dataset),
-                    spaces=dataset.load_workspace(WORKSPACE),
-                    port=port,
-                    address=ADDRESS,
-                    remote=True,
-                    auto=False,
-                )
-            except ServiceListenTimeout:
-                raise SightlineError(f"FiftyOne's server ended before it answered on port {port}") from None
+        with plugins(fo.config.plugins_dir), _behind_the_door(token):
+            # Both: the colours are the dataset's, the order is the view's.
+            session = fo.launch_app(
+                dataset,
+                view=first_view(dataset),
+                spaces=dataset.load_workspace(WORKSPACE),
+                port=port,
+                address=ADDRESS,
+                remote=True,
+                auto=False,
+            )
             # Found now, so that on Ctrl-C the session closes before it notices that its server, told too, is ending.
             processes = _server_of(port)
             try:
@@ -149,44 +144,16 @@ def _behind_the_door(token: str) -> Iterator[None]:
     from fiftyone.core.service import ServerService
     from fiftyone.core.session import client
 
-    command = ServerService.command
-
-    def ours(service: ServerService) -> list[str]:
-        return [sys.executable, *server.COMMAND, "--port", str(service.port), "--address", ADDRESS]
-
+    start = ServerService.start
     with client.requests.Session() as session, _environment({server.TOKEN_VARIABLE: token}):
         session.headers["Authorization"] = f"Bearer {token}"
         # Its functions get and post are all that the client calls, by the module's name.
         client.requests, plain = session, client.requests
-        ServerService.command = property(ours)
+        ServerService.start = start_server
         try:
             yield
         finally:
-            client.requests, ServerService.command = plain, command
-
-
-@contextmanager
-def _server_is_waited_for() -> Iterator[None]:
-    """Let FiftyOne wait for its server as long as the server's process lives: it gives up after a minute by itself,
-    and on a slow machine the imports alone take longer.
-    """
-    from fiftyone.core.service import ServerService, ServiceListenTimeout
-
-    wait_once = ServerService._wait_for_child_port
-
-    def wait(service: ServerService, port: int) -> int:
-        while True:
-            try:
-                return int(wait_once(service, port=port, timeout=5))
-            except ServiceListenTimeout:
-                if service.child.poll() is not None:
-                    raise
-
-    ServerService._wait_for_child_port = wait
-    try:
-        yield
-    finally:
-        ServerService._wait_for_child_port = wait_once
+            client.requests, ServerService.start = plain, start
 
 
 def _server_of(port: int) -> list[psutil.Process]:
