@@ -78,7 +78,7 @@ def _torchvision(name: str, settings: ModelSettings, classes: int | None) -> Bui
     if settings.weights not in {"DEFAULT", *choices.__members__}:
         raise UserError(
             f"model.weights: torchvision has no weights {settings.weights!r} for {name}; "
-            f"it has {', '.join(choices.__members__)}"
+            f"it has {', '.join(choices.__members__)}; a file is named by model.checkpoint"
         )
     weights = choices[settings.weights]
     network = torchvision.models.get_model(name, weights=None, **extra)
