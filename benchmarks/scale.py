@@ -1,6 +1,7 @@
 """What a run costs by its number of samples: seconds, memory of the driver, files and bytes, stage by stage.
 
     python -m benchmarks.scale [--samples 10000 100000] [--shard 64] [--channels 1280] [--out scale.md]
+    python -m benchmarks.scale --plot scale.svg --table scale.md
 
 Every stage runs in a process of its own, as the driver runs it; its imports are not timed. Real: the image files (each
 a hard link to one of 64 photo-sized JPEGs), ingest, plan, score, audit, the queries, and how parts and maps are
@@ -9,6 +10,9 @@ sample, vectors of ``--channels`` numbers and 7 x 7 maps, with the fingerprints 
 done: it is the cost of storing, not of explaining. ``query`` is the slowest of the canned queries. ``restart`` is the
 same command again on the finished run: ingest looks at the files, plan and score at the footers, and audit is done
 again. ``memory`` is the peak of the resident size of the process; what `plan` shows are its imports.
+
+``--plot`` draws the first table of a page: seconds and memory by the number of samples, on logarithmic axes, on which
+what is proportional to the number is a straight line of slope 1.
 """
 
 from __future__ import annotations
@@ -160,6 +164,7 @@ STAGES: dict[str, Callable[[Stages], object]] = {
     "restart": Stages.restart,
 }
 """In the order in which they are measured."""
+HEAD = "| samples | stage | seconds | driver's memory, GB | files after it | GB after it |"
 
 
 def write_dataset(folder: Path, samples: int) -> None:
@@ -206,15 +211,47 @@ def measured(samples: int, options: argparse.Namespace) -> list[str]:
     return lines
 
 
+def plot(table: str, path: Path) -> None:
+    """Draw the first table of a page: seconds of each stage, and memory, by the number of samples."""
+    from matplotlib.figure import Figure
+
+    found: dict[str, list[tuple[int, float, float]]] = {}
+    for line in table.partition(HEAD)[2].splitlines()[2:]:
+        if not line.startswith("| "):
+            break
+        samples, stage, seconds, memory, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        found.setdefault(stage, []).append((int(samples.replace(",", "")), float(seconds), float(memory)))
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for place, (stage, rows) in enumerate(found.items()):
+        samples, seconds, memories = zip(*sorted(rows), strict=True)
+        marker = "os^vD<>pPX"[place % 10]
+        axes[0].loglog(samples, [max(value, 0.1) for value in seconds], marker=marker, label=stage)
+        axes[1].semilogx(samples, memories, marker=marker)
+    for axis, name in zip(
+        axes, ("seconds (0.1 and less as 0.1)", "driver's memory, GB, imports included"), strict=True
+    ):
+        axis.set(xlabel="samples", ylabel=name)
+        axis.grid(alpha=0.3)
+    axes[1].set_ylim(bottom=0)
+    figure.legend(loc="outside right upper")
+    figure.savefig(path)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--shard", type=int, default=64)
     parser.add_argument("--channels", type=int, default=1280)
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file too")
+    parser.add_argument("--plot", type=Path, help="draw the table of --table to this SVG file, and measure nothing")
+    parser.add_argument("--table", type=Path, help="a page with the table")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--stage", choices=list(STAGES), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.plot:
+        plot(options.table.read_text(encoding="utf-8"), options.plot)
+        return 0
     if options.stage:
         print(json.dumps(measure(options.stage, options)))
         return 0
@@ -224,7 +261,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"{datetime.date.today()}, cores: {cores}, Python {platform.python_version()}; load average "
         f"{os.getloadavg()[0]:.1f} at the start. What is real and what is synthetic stands in `benchmarks/scale.py`.\n",
         f"    python -m benchmarks.scale --samples {' '.join(map(str, options.samples))} --shard {options.shard}\n",
-        "| samples | stage | seconds | driver's memory, GB | files after it | GB after it |",
+        HEAD,
         "|---:|---|---:|---:|---:|---:|",
     ]
     for samples in options.samples:

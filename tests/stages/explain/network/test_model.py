@@ -109,7 +109,8 @@ def test_a_detector_of_torchvision_is_no_classifier():
 
 def test_unknown_weights_are_told_with_those_there_are():
     refused(
-        r"no weights 'IMAGENET1K_V9' for mobilenet_v2; it has IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT; a file is named by model.checkpoint",
+        r"no weights 'IMAGENET1K_V9' for mobilenet_v2; it has IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT; a file is named "
+        "by model.checkpoint",
         source="torchvision:mobilenet_v2",
         weights="IMAGENET1K_V9",
     )
