@@ -14,6 +14,8 @@ Columns = NDArray[np.float64]
 _RESAMPLES = 1000
 _BLOCK = 100_000
 _ROWS = 64
+_DRAWN = 10_000_000
+"""Draws of a bootstrap in memory at a time, at most 80 MB, however many rows there are."""
 
 
 def wilson(successes: int, n: int) -> tuple[float, float] | None:
@@ -115,8 +117,9 @@ def ratio_intervals(sums: Columns, counts: Columns) -> tuple[Columns, Columns]:
     n = len(sums)
     generator = np.random.default_rng(0)
     drawn = []
-    for start in range(0, _RESAMPLES, _ROWS):
-        draws = generator.integers(0, n, (min(_ROWS, _RESAMPLES - start), n))
+    rows = max(1, min(_ROWS, _DRAWN // n)) if n else _ROWS
+    for start in range(0, _RESAMPLES, rows):
+        draws = generator.integers(0, n, (min(rows, _RESAMPLES - start), n))
         # How often each row was drawn, so that a resample is a product and not a copy of the rows.
         times = np.stack([np.bincount(draw, minlength=n) for draw in draws]).astype(np.float64)
         drawn.append(_ratio(times @ sums, times @ counts))

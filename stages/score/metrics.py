@@ -40,19 +40,18 @@ def metrics_table(run: Run) -> pa.Table:
     The metrics of one threshold for the dataset have none: their threshold was chosen on the same samples.
     """
     averaged = {name: tuple(one for one in columns_of(name) if one.averaged) for name in ("scores", "explain")}
-    tables = {
-        name: run.table(name, ["method", "target", *(column.name for column in columns)])
-        for name, columns in averaged.items()
-    }
-    scores = tables["scores"]
-    counts = {method: _counts_of(run, method) for method in set(scores["method"].to_pylist())}
     rows = []
-    for key in scores.group_by(["method", "target"]).aggregate([]).sort_by("method").to_pylist():
-        own = (pc.field("method") == key["method"]) & (pc.field("target") == key["target"])
-        means = [row for name, table in tables.items() for row in _means(table.filter(own), averaged[name])]
-        boxes = _box_accuracies(counts[key["method"]].get(key["target"], {}))
-        rows += [key | row for row in (*means, *boxes)]
-    rows.sort(key=lambda row: (row["method"], row["target"]))
+    for method in sorted({part.method for part in run.parts("scores")}):
+        counts = _counts_of(run, method)
+        its = pc.field("method") == method
+        for target in sorted(pc.unique(run.table("scores", ["target"], its)["target"]).to_pylist()):
+            # One method and target at a time: a million rows of all columns are a gigabyte.
+            own = its & (pc.field("target") == target)
+            for name, columns in averaged.items():
+                table = run.table(name, [column.name for column in columns], own)
+                rows += [{"method": method, "target": target} | row for row in _means(table, columns)]
+            boxes = _box_accuracies(counts.get(target, {}))
+            rows += [{"method": method, "target": target} | row for row in boxes]
     return pa.Table.from_pylist(rows, schema=METRICS)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from stages import statistics
 from stages.statistics import (
     benjamini_hochberg,
     bootstrap,
@@ -197,3 +198,14 @@ def test_no_images_have_no_share_and_a_test_that_tells_nothing_is_an_error() -> 
     assert corrected_share(0, 0, 90, 100, 5, 100) is None
     with pytest.raises(ValueError, match="tells nothing"):
         corrected_share(3, 10, 5, 10, 5, 10)
+
+
+@pytest.mark.parametrize("drawn", [1, 999, 50_000])
+def test_an_interval_does_not_depend_on_how_many_draws_are_in_memory(
+    monkeypatch: pytest.MonkeyPatch, drawn: int
+) -> None:
+    values = np.random.default_rng(3).normal(size=(41, 3))
+    values[::5, 1] = np.nan
+    whole = statistics.mean_intervals(values)
+    monkeypatch.setattr(statistics, "_DRAWN", drawn)
+    np.testing.assert_allclose(statistics.mean_intervals(values), whole, rtol=1e-12)
