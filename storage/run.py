@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -348,7 +348,12 @@ def _runs_near(path: str) -> list[str]:
     """The local runs in a folder and beside it, as a shell takes them."""
     folders = (PurePosixPath(path), PurePosixPath(path).parent)
     found = (str(folder / name) for folder in folders for name in Directory(str(folder)).names(""))
-    return [shlex.quote(run) for run in found if _holds_run(Directory(run))]
+    return [shlex.quote(run) for run in found if holds_run(run)]
+
+
+def holds_run(path: str | PurePath) -> bool:
+    """Whether a local folder is that of a run."""
+    return _holds_run(Directory(str(path)))
 
 
 def _reach(directory: Directory) -> None:

@@ -132,6 +132,12 @@ def apply(
             }
 
 
+def samples_of_cues(run: Run, connection: duckdb.DuckDBPyConnection, method: str, settings: AuditSettings) -> set[str]:
+    """Samples in those cues of a method that are not weak: rules with ``unless_cue`` leave them out."""
+    cues = find_cues(run, connection, method, settings)
+    return _members_of_strong(cues, cue_table(cues, method, settings))
+
+
 def _members_of_strong(cues: Iterable[Cue], table: pa.Table) -> set[str]:
     """Samples in the cues that ``table``, of the same cues, does not call weak."""
     strong = {row["cue_id"] for row in table.select(["cue_id", "weak"]).to_pylist() if row["weak"] is None}

@@ -19,11 +19,11 @@ from stages.review.dataset.fields import DIGEST, KEY, PRIORITY, Field, declare, 
 from stages.review.dataset.records import Record, records
 from stages.review.dataset.select import selected
 from stages.review.dataset.verdict_fields import bring_back, declare_verdicts, find_reviews
-from stages.review.dataset.views import lay_out, save_views, save_workspace
+from stages.review.dataset.views import drop_comparisons, lay_out, save_views, save_workspace
 from stages.review.settings import ReviewSettings, RuleText, Selection
 from stages.review.verdicts.table import append_reviews, last_words, read_reviews
 from storage.errors import UserError
-from storage.run import Run
+from storage.run import Run, holds_run
 
 RUN = "run"
 """Key of a dataset's info: where its run is."""
@@ -98,6 +98,8 @@ def load(
     if PRIORITY not in dataset.get_index_information():
         dataset.create_index(PRIORITY)
     report = _bring_up_to_date(dataset, fields, contents, records(contents, heatmaps))
+    if report.added or report.updated or report.removed:
+        drop_comparisons(dataset)  # of findings that are no more
     declare_verdicts(dataset, contents.class_names)
     bring_back(dataset, last_words(read_reviews(run)))
     save_embeddings(dataset, run, contents)
@@ -132,6 +134,19 @@ def loaded_runs(dataset: Any) -> dict[str, str]:
     place = f"info.{RUN}"
     found = get_db_conn().datasets.find({place: {"$exists": True}}, ["name", place])
     return {one["name"]: str(one["info"][RUN]) for one in found if one["name"] != dataset.name}
+
+
+def runs_to_compare(dataset: Any) -> dict[str, str]:
+    """What a page of the App offers beside the run of its dataset: name to place of the runs in the same folder, and of
+    those that were loaded from elsewhere.
+    """
+    own = run_of(dataset).local_path()
+    loaded = loaded_runs(dataset)
+    beside = {
+        folder.name: str(folder) for folder in sorted(own.parent.iterdir()) if folder != own and holds_run(folder)
+    }
+    elsewhere = {name: place for name, place in loaded.items() if place not in beside.values()}
+    return beside | {name if name not in beside else f"{name}, {place}": place for name, place in elsewhere.items()}
 
 
 def other_run(dataset: Any, place: str) -> Run:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 
-from stages.audit.audit import apply
+from stages.audit.audit import apply, samples_of_cues
 from stages.audit.compare.paired import (
     AccuracyChange,
     Agreement,
@@ -87,6 +87,14 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class FindingsChange:
+    """What :func:`compare_findings` found: the number of samples that both runs have, and the change of each rule."""
+
+    shared: int
+    rules: tuple[RuleChange, ...]
+
+
+@dataclass(frozen=True)
 class _Source:
     """One of the two: maps of a method and target of a run, and the config the run was made with."""
 
@@ -136,13 +144,8 @@ def compare(
     """
     method = method or run_a.audited_method()
     source_a, source_b = _open(run_a, method, target), _open(run_b, method_b or method, target)
-    _refuse_different_views(source_a, source_b)
-    settings = audit_settings(source_a.info)
-    a, b = _read(source_a, settings), _read(source_b, settings)
-    shared = [name for name, sample in a.samples.items() if _same_file(sample, b.samples.get(name))]
+    a, b, shared = _sides(source_a, source_b)
     common = a.samples.keys() & b.samples.keys()
-    if not shared:
-        raise UserError(f"{run_a.url} and {run_b.url} share no sample {_why_none(a, b, len(common))}")
     paired = [name for name in shared if name in a.rows and name in b.rows]
     pairs = [(a.rows[name], b.rows[name]) for name in paired]
     return Comparison(
@@ -169,9 +172,28 @@ def compare(
             for name, column in compared_scores().items()
             for values in [_defined(column, pairs)]
         ),
-        rules=tuple(rule for key in a.found if (rule := _rule(key, a, b, set(paired))) is not None),
+        rules=_rules(a, b, shared),
         maps=_agreement(source_a.maps, source_b.maps, pairs, len(shared), top, progress),
     )
+
+
+def compare_findings(run_a: Run, run_b: Run, target: str = "label") -> FindingsChange:
+    """What :func:`compare` says of the findings, without a look at the maps. Raises as that does."""
+    method = run_a.audited_method()
+    a, b, shared = _sides(_open(run_a, method, target), _open(run_b, method, target))
+    return FindingsChange(len(shared), _rules(a, b, shared))
+
+
+def _sides(source_a: _Source, source_b: _Source) -> tuple[_Side, _Side, list[str]]:
+    """Both sides by the audit settings of A, and the samples that they share; UserError as :func:`compare` says."""
+    _refuse_different_views(source_a, source_b)
+    settings = audit_settings(source_a.info)
+    a, b = _read(source_a, settings), _read(source_b, settings)
+    shared = [name for name, sample in a.samples.items() if _same_file(sample, b.samples.get(name))]
+    if not shared:
+        common = len(a.samples.keys() & b.samples.keys())
+        raise UserError(f"{source_a.run.url} and {source_b.run.url} share no sample {_why_none(a, b, common)}")
+    return a, b, shared
 
 
 def compared_scores() -> dict[str, Column]:
@@ -201,7 +223,7 @@ def _read(source: _Source, settings: AuditSettings) -> _Side:
         wanted = ["sample_id", "row", "explain_status", "target_label", "correct", "evaluable", *compared_scores()]
         sql = f"SELECT {', '.join(wanted)} FROM audit_targets WHERE method = ? AND target = ?"
         rows = _rows(connection, sql, method, target)
-        found = _findings(connection, columns, method, target, settings)
+        found = _findings(source, connection, columns, settings)
     return _Side(
         samples={sample["sample_id"]: sample for sample in samples if sample["status"] != "removed"},
         rows={row["sample_id"]: row for row in rows},
@@ -276,24 +298,35 @@ def _defined(column: Column, pairs: list[_Pair]) -> list[tuple[float, float]]:
 
 
 def _findings(
-    connection: duckdb.DuckDBPyConnection, columns: tuple[str, ...], method: str, target: str, settings: AuditSettings
+    source: _Source, connection: duckdb.DuckDBPyConnection, columns: tuple[str, ...], settings: AuditSettings
 ) -> dict[tuple[str, str], set[str]]:
-    """Samples that each rule, (id, kind), finds on the target.
+    """Samples that each rule, (id, kind), finds on the target, as an audit with these settings would.
 
     Where two targets explain one class, the audit lets the first speak for both; so it does here.
     """
+    method, target = source.method, source.target
     rows = _rows(
         connection, "SELECT sample_id, target, explain_class_index FROM audit_targets WHERE method = ?", method
     )
     classes = {(row["sample_id"], row["target"]): row["explain_class_index"] for row in rows}
+    rules = rules_of(settings, columns)
     found: dict[tuple[str, str], set[str]] = {}
-    for rule in rules_of(settings, columns):
+    for rule in rules:
         found[rule.id, rule.kind] = {
             finding["sample_id"]
             for finding in apply(rule, connection, method, settings.thresholds())
             if classes[finding["sample_id"], finding["target"]] == classes.get((finding["sample_id"], target))
         }
+    spared = [(rule.id, rule.kind) for rule in rules if rule.unless_cue]
+    if any(found[key] for key in spared):
+        in_cues = samples_of_cues(source.run, connection, method, settings)
+        found |= {key: found[key] - in_cues for key in spared}
     return found
+
+
+def _rules(a: _Side, b: _Side, shared: list[str]) -> tuple[RuleChange, ...]:
+    paired = {name for name in shared if name in a.rows and name in b.rows}
+    return tuple(rule for key in a.found if (rule := _rule(key, a, b, paired)) is not None)
 
 
 def _rule(key: tuple[str, str], a: _Side, b: _Side, names: set[str]) -> RuleChange | None:

@@ -51,6 +51,9 @@ the white names that stand on them."""
 OURS = "views"
 """Key of the dataset's info that lists the saved views made here."""
 
+COMPARED = "compared"
+"""Key of the dataset's info that lists the saved views of comparisons with other runs, and where these are."""
+
 EVERYTHING = "Everything, worst first"
 SELECTED = "Selected, worst first"
 NOT_REVIEWED = "Not reviewed yet"
@@ -273,19 +276,45 @@ def rename_cue(dataset: Any, cue_id: str, name: str) -> None:
     dataset.save()
 
 
-def save_comparison(dataset: Any, before: str, fixed: Collection[str], broken: Collection[str]) -> str:
-    """Save two views against the run named ``before``: of the samples that it flagged and this run does not, and the
-    other way round; those of an earlier comparison with it are replaced. Returns the name of the view to look at.
+def save_comparison(
+    dataset: Any, before: str, place: str, fixed: Collection[str], broken: Collection[str]
+) -> tuple[str, str]:
+    """Save two views against the run named ``before``, which lies at ``place``: of the samples that it flagged and this
+    run does not, and the other way round; those of an earlier comparison with it are replaced.
+
+    Returns the names of both, of what broke first.
     """
-    for name in dataset.list_saved_views():
-        if name.startswith((f"Fixed since {before} (", f"Broken since {before} (")):
-            dataset.delete_saved_view(name)
+    drop_comparisons(dataset, before)
     names = []
-    for word, keys in (("Broken", broken), ("Fixed", fixed)):
+    for word, keys, meaning in (
+        ("Broken", broken, "flagged in this run and not in that one"),
+        ("Fixed", fixed, "flagged in that run and not in this one"),
+    ):
         view = worst_first(dataset.match(ViewField(KEY).is_in(list(keys))))
         names.append(f"{word} since {before} ({len(view)})")
-        dataset.save_view(names[-1], view, description=f"{word}: the flag's findings of one of the two runs alone.")
-    return names[0] if broken else names[1]
+        dataset.save_view(names[-1], view, description=f"{meaning.capitalize()}; the panel shows both runs.")
+    rows = [{"view": name, "before": before, "run": place} for name in names]
+    dataset.info[COMPARED] = [*dataset.info.get(COMPARED, []), *rows]
+    dataset.save()
+    return names[0], names[1]
+
+
+def drop_comparisons(dataset: Any, before: str | None = None) -> None:
+    """Delete the views of comparisons with the run named ``before``, or of all."""
+    kept = []
+    for row in dataset.info.get(COMPARED, []):
+        if before not in (None, row["before"]):
+            kept.append(row)
+        elif dataset.has_saved_view(row["view"]):
+            dataset.delete_saved_view(row["view"])
+    dataset.info[COMPARED] = kept
+    dataset.save()
+
+
+def compared_run(view: Any) -> str | None:
+    """Where the run is that a view of a comparison compares with; None for any other view."""
+    rows = view._dataset.info.get(COMPARED, [])
+    return next((str(row["run"]) for row in rows if row["view"] == view.name), None)
 
 
 def save_workspace(dataset: Any) -> None:

@@ -19,7 +19,7 @@ from stages.audit.canned import list_queries, load_query
 from stages.audit.rules import every_rule
 from stages.audit.settings import audit_settings
 from stages.review.dataset.fields import KEY, targets_of_findings
-from stages.review.dataset.views import of_keys, rule_shown, same_cue
+from stages.review.dataset.views import compared_run, of_keys, rule_shown, same_cue
 from stages.review.panel.judging import (
     as_json,
     findings_to_judge,
@@ -32,7 +32,7 @@ from stages.review.panel.judging import (
     whole_cue,
 )
 from stages.review.panel.portrait import as_shown, choices, findings_of, portray
-from stages.review.review import loaded_runs, other_run, run_of
+from stages.review.review import other_run, run_of, runs_to_compare
 from stages.review.settings import review_settings, shown_method
 from stages.review.verdicts.table import VERDICTS
 from storage.cues import cue_names
@@ -93,7 +93,7 @@ def _panel(dataset: Any, view: Any, params: Mapping[str, Any]) -> dict[str, Any]
         "this": as_shown(portray(run, sample[KEY], method=method, target=target)),
         "name": dataset.name,
         "choices": choices(run),
-        "runs": {dataset.name: run.url, **loaded_runs(dataset)},
+        "runs": {dataset.name: run.url, **runs_to_compare(dataset)},
         "other": None,
         "titles": {rule.id: rule.title for rule in every_rule(audit_settings(run.info))},
         "findings": findings_to_judge(sample, findings_of(run, sample[KEY], reviewed)),
@@ -104,7 +104,9 @@ def _panel(dataset: Any, view: Any, params: Mapping[str, Any]) -> dict[str, Any]
         "reviewer": reviewer_name(),
         "verdicts": list(VERDICTS.items()),
     }
-    other = params.get("other") or {}
+    other = params.get("other")
+    if other is None:  # nothing was chosen: in a view of a comparison, the run that it compares with
+        other = {"run": compared_run(view)}
     if other.get("run"):
         try:
             shown["other"] = _other(other_run(dataset, other["run"]), other, sample[KEY], method, target)

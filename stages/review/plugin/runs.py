@@ -7,12 +7,13 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from stages.audit.compare.compare import compare
+from stages.audit.compare.compare import compare_findings
+from stages.audit.compare.paired import RuleChange
 from stages.audit.rules import FLAG
 from stages.review.dataset.views import rename_cue, save_comparison
 from stages.review.panel.judging import reviewer_name
 from stages.review.plugin.operators import answer, chosen_samples
-from stages.review.review import loaded_runs, other_run, run_of
+from stages.review.review import other_run, run_of, runs_to_compare
 from stages.review.verdicts.cue_names import name_cue
 from storage.cues import cue_names
 from storage.errors import UserError
@@ -67,38 +68,47 @@ class CompareRuns(foo.Operator):
         )
 
     def resolve_input(self, ctx: Any) -> Any:
-        """A run that was loaded, or the path of one."""
+        """A run of the same folder or one that was loaded, or a name."""
         inputs = types.Object()
         offered = types.AutocompleteView()
-        for name, url in loaded_runs(ctx.dataset).items():
-            offered.add_choice(url, label=name)
+        for name, place in runs_to_compare(ctx.dataset).items():
+            offered.add_choice(place, label=name)
         inputs.str(
             "run",
             required=True,
             label="The earlier run",
-            description="One that was loaded, or the name of one beside this",
+            description="A run in the same folder as this one, or one that `sightline app` loaded before",
             view=offered,
         )
         return types.Property(inputs, view=types.View(label="Sightline: compare with an earlier run"))
 
     def execute(self, ctx: Any) -> dict[str, Any] | None:
-        """Save both views, and show what broke, or what was fixed where nothing did."""
+        """Save both views, and show what broke, or what was fixed where nothing did; where nothing changed, say so."""
 
         def work() -> None:
             before = other_run(ctx.dataset, ctx.params["run"])
-            changes = {change.rule: change for change in compare(before, run_of(ctx.dataset)).rules}
-            if FLAG not in changes:
-                raise UserError(f"neither run has a finding {FLAG}: nothing was fixed, nothing broke")
-            change = changes[FLAG]
-            name = save_comparison(ctx.dataset, before.name, change.fixed, change.broken)
-            ctx.ops.set_view(view=ctx.dataset.load_saved_view(name))
-            ctx.ops.notify(
-                f"{len(change.fixed)} fixed and {len(change.broken)} broken since {before.name}, "
-                f"{len(change.unchanged)} flagged in both: the saved views beginning with Fixed and Broken",
-                variant="info",
-            )
+            found = compare_findings(before, run_of(ctx.dataset))
+            change = next((change for change in found.rules if change.rule == FLAG), None)
+            words = in_words(before.name, found.shared, change)
+            if change is not None and (change.fixed or change.broken):
+                views = save_comparison(ctx.dataset, before.name, before.url, change.fixed, change.broken)
+                # By name: the panel knows by it which run to set beside.
+                ctx.ops.set_view(name=views[0] if change.broken else views[1])
+                words += f"; saved views: {views[0]}, {views[1]}"
+            ctx.ops.notify(words, variant="info")
 
         return answer(ctx, work)
+
+
+def in_words(before: str, shared: int, change: RuleChange | None) -> str:
+    """What became of the flag since the run ``before``, on the samples that both runs have."""
+    if change is None:
+        return f"since {before}, of {shared} samples that both runs have: none flagged in either run"
+    counts = (
+        f"{len(change.fixed)} fixed, {len(change.broken)} broken, {len(change.unchanged)} flagged in both",
+        f"{len(change.unjudged)} flagged in one and not to be judged in the other" if change.unjudged else "",
+    )
+    return f"since {before}, of {shared} samples that both runs have: " + ", ".join(filter(None, counts))
 
 
 OPERATORS = (NameCue, CompareRuns)

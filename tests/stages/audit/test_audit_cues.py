@@ -13,6 +13,7 @@ from pipeline.show.run import print_summary
 from stages.audit import cues as module
 from stages.audit.audit import audit
 from stages.audit.canned import load_query
+from stages.audit.compare.compare import compare
 from stages.audit.cues import Hidden, alike, chance_alike, choose, cluster, default_size, enriched, name_cues
 from stages.audit.settings import AuditSettings
 from stages.audit.summary.summary import summarise
@@ -117,6 +118,23 @@ def test_what_is_a_cue_is_neither_a_missing_box_nor_a_box_in_the_wrong_place(bui
     weak = [{**row, "label": "dog", "class_index": 2} for row in cheap]
     findings = audit(build(*STICKERS, *weak, *PLAIN, name="weak"), AuditSettings()).findings.to_pylist()
     assert len({row["sample_id"] for row in findings if row["rule"] == "missing_box"}) == 6
+
+
+def test_a_comparison_counts_the_findings_that_the_audits_of_both_runs_have(build) -> None:
+    outside = {"p_crop_outside": 0.95, "pred_crop_outside": 1, "p_box": 0.1}
+    alone = {**sample("object.jpg", [0.1] * CHANNELS, label="cat", class_index=1), **outside}
+    # In A the stickers are a cue, so that neither misses a box; in B they cost nothing and are no cue.
+    a = build(*({**row, **outside} for row in STICKERS), alone, *PLAIN, name="a")
+    cheap = [{**row, **outside, "drop_outside": 0.0, "outside_effect": 0.0} for row in STICKERS]
+    b = build(*cheap, alone, *PLAIN, name="b")
+    found = [
+        {(row["rule"], row["sample_id"]) for row in audit(run, AuditSettings()).findings.to_pylist()} for run in (a, b)
+    ]
+    rules = compare(a, b).rules
+    assert ("missing_box", "sticker0.jpg") in found[1] - found[0]
+    in_a = {(rule.rule, name) for rule in rules for name in (*rule.fixed, *rule.unchanged)}
+    in_b = {(rule.rule, name) for rule in rules for name in (*rule.broken, *rule.unchanged)}
+    assert [in_a, in_b] == found
 
 
 def test_weak_cues_are_folded_away_in_the_summary(build) -> None:

@@ -19,12 +19,13 @@ function MapSelect({ name, label, choices, value, onChange }) {
 
 function Compare({ content, other, setOther }) {
   const [typing, setTyping] = useState(false);
-  const chosen = other ? other.run : "";
+  // Before a choice, the operator may have set one beside: that of the view, where it is of a comparison.
+  const chosen = (other || content.other || {}).run || "";
   const known = Object.entries(content.runs).map(([name, run]) => [run, name === content.name ? `${name} (this run)` : name]);
   if (chosen && !known.some(([run]) => run === chosen)) known.push([chosen, chosen.split("/").pop()]);
   const pick = (run) => {
     setTyping(run === "path");
-    if (run !== "path") setOther(run ? { run } : null);
+    if (run !== "path") setOther({ run });
   };
   const enter = (event) => {
     if (event.key === "Enter" && event.target.value.trim()) {

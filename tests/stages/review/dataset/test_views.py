@@ -78,15 +78,21 @@ def test_views_that_did_not_change_are_not_saved_again(tmp_path: Path):
 
 
 def test_a_comparison_is_two_views_of_what_was_fixed_and_what_broke(dataset: Any):
-    from stages.review.dataset.views import save_comparison
+    from stages.review.dataset.views import compared_run, drop_comparisons, save_comparison
 
-    assert save_comparison(dataset, "old", fixed={"fine.png"}, broken={"worst.png", "bad.png"}) == (
-        "Broken since old (2)"
-    )
-    assert shown(dataset, "Broken since old (2)") == ["worst.png", "bad.png"]
-    assert shown(dataset, "Fixed since old (1)") == ["fine.png"]
-    assert save_comparison(dataset, "old", fixed={"fine.png"}, broken=()) == "Fixed since old (1)"
-    assert [name for name in dataset.list_saved_views() if "since" in name] == [
+    broken, fixed = save_comparison(dataset, "old", "/runs/old", fixed={"fine.png"}, broken={"worst.png", "bad.png"})
+    assert (broken, fixed) == ("Broken since old (2)", "Fixed since old (1)")
+    assert shown(dataset, broken) == ["worst.png", "bad.png"]
+    assert shown(dataset, fixed) == ["fine.png"]
+    assert compared_run(dataset.load_saved_view(fixed)) == "/runs/old"
+    assert compared_run(dataset.load_saved_view("Misses box (2)")) is None
+    save_comparison(dataset, "older", "/runs/older", fixed={"fine.png"}, broken=())
+    save_comparison(dataset, "old", "/runs/old", fixed={"fine.png"}, broken=())
+    assert sorted(name for name in dataset.list_saved_views() if "since" in name) == [
         "Broken since old (0)",
+        "Broken since older (0)",
         "Fixed since old (1)",
+        "Fixed since older (1)",
     ]
+    drop_comparisons(dataset)
+    assert not [name for name in dataset.list_saved_views() if "since" in name]
