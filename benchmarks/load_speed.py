@@ -157,7 +157,8 @@ def _samples(
         "status": ["ok"] * count,
         "reason": pa.nulls(count, pa.string()),
     }
-    return pa.table(columns, schema=SAMPLES)
+    nulls = {field.name: pa.nulls(count, field.type) for field in SAMPLES if field.name not in columns}
+    return pa.table(columns | nulls, schema=SAMPLES)
 
 
 def measured_columns(

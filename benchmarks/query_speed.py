@@ -29,7 +29,7 @@ from stages.audit.canned import list_queries
 from stages.audit.settings import AuditSettings
 from stages.score.metrics import metrics_table
 from storage import Run, sql
-from storage.tables import PARTED, SCHEMAS, without_vectors
+from storage.tables import CUE_NAMES, PARTED, SCHEMAS, without_vectors
 
 EXTRA = {"count and mean of audit": "SELECT count(*), avg(drop_outside) FROM audit"}
 
@@ -42,6 +42,8 @@ def plain(run: Run) -> duckdb.DuckDBPyConnection:
     for name, wanted in columns.items():
         files = f"{root}/{name}/*/*.parquet" if name in PARTED else f"{root}/{name}.parquet"
         connection.execute(f"CREATE VIEW {name} AS SELECT {', '.join(wanted)} FROM read_parquet('{files}')")
+    if "cue_names" not in columns:
+        connection.register("cue_names", CUE_NAMES.empty_table())
     connection.register("class_names", sql.class_names(run))
     for statement in sql.audit_views(run, {name: columns[name] for name in ("samples", "explain", "scores")}):
         connection.execute(statement)

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storage import seals
 from storage.errors import DamagedFile, UserError, said
 from storage.info import RunInfo
 from storage.maps import OUTSIDE
-from storage.run import ROWS_DIGEST, Part, Run, remedy, rows_digest, vouched_by
+from storage.run import KEPT, ROWS_DIGEST, Part, Run, remedy, rows_digest, vouched_by
 from storage.tables import NO_TABLE, PARTED, SCHEMAS
-
-KEPT = ("reviews.parquet", "cue_names.parquet")
-"""Files that stay when they are damaged: what people said cannot be made again."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Damage:
 
 def find_unreadable(run: Run) -> Iterator[Damage]:
     """What cannot be opened, of the files that other stages read: run.json, whole tables, the arrays of maps, and the
-    footers of parts, where a file that was cut off ends.
+    footers of parts, where a file that was cut off ends; on a local disk also parts that do not hold their CRC32.
     """
     if run.directory.exists("run.json"):
         content = run.directory.read("run.json")
@@ -57,7 +55,7 @@ def find_unreadable(run: Run) -> Iterator[Damage]:
             except DamagedFile as error:
                 yield Damage(f"maps.zarr/{method}/{target}/zarr.json", str(error))
     for table in PARTED:
-        for part in run.damaged_footers(table):
+        for part in run.damaged_parts(table):
             # Read whole, since of a footer pyarrow does not say whether the file or the way to it is at fault.
             if isinstance(what := _read(run, part.path), str):
                 yield Damage(part.path, what)
@@ -128,6 +126,7 @@ def _read(run: Run, path: str) -> pa.Table | str:
     content = run.directory.read(path)
     try:
         # One thread: pyarrow's others once ended the process after a failed read.
-        return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
+        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
     except NO_TABLE as error:
         return f"it cannot be read: {said(error)}"
+    return seals.CHANGED if seals.holds(content) is False else table

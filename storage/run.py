@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
+from storage import seals
 from storage.errors import DamagedFile, SightlineError, UserError, said
 from storage.files import Directory, answering
 from storage.info import RunInfo
@@ -23,6 +24,9 @@ from storage.tables import CHECKED, PARTED, SCHEMAS, decode, encode
 
 DEFAULT_METHOD = "opti_cam"
 """The method that is audited and shown where nobody chose one, if the run has it."""
+
+KEPT = ("reviews.parquet", "cue_names.parquet")
+"""Files that stay when they are damaged: what people said cannot be made again."""
 
 ROWS_DIGEST = "rows_digest"
 """Key of a part's metadata: SHA-256 of its rows, so that its footer tells it from another version of the part."""
@@ -217,12 +221,14 @@ class Run:
             return None
         return vouched_by(stored)
 
-    def damaged_footers(self, table: str) -> list[Part]:
-        """The parts of a table whose footers cannot be read; many are read at a time."""
+    def damaged_parts(self, table: str) -> list[Part]:
+        """The parts of a table whose footers cannot be read, or that were changed, by :meth:`refuse_changed`; many are
+        read at a time."""
 
         def is_damaged(part: Part) -> bool:
             try:
                 self.part_metadata(part)
+                self.refuse_changed([part.path])
             except DamagedFile:
                 return True
             return False
@@ -230,6 +236,25 @@ class Run:
         parts = list(self.parts(table))
         with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="footers") as pool:
             return [part for part, damaged in zip(parts, pool.map(is_damaged, parts), strict=True) if damaged]
+
+    def refuse_changed(self, paths: Iterable[str], stopped: Callable[[], bool] = lambda: False) -> None:
+        """Raise DamagedFile, which names it, for the first of some Parquet files that does not hold its own CRC32.
+
+        For those who read a local disk by other ways than pyarrow; it reads all but the vectors. Of a run elsewhere
+        nothing is read, since there pyarrow reads, and compares pages with theirs. Files of earlier versions have
+        none. It ends early once ``stopped``.
+        """
+        path = seals.changed(self.directory, paths, stopped) if self.directory.is_local else None
+        if path is not None:
+            how = remedy(path) if path in KEPT else f"`sightline verify RUN` removes it, and {remedy(path)}"
+            raise DamagedFile(f"{self.directory.url_of(path)}: {seals.CHANGED}; {how}")
+
+    def files(self, name: str) -> Iterator[str]:
+        """The files of a table that the run has, one or many, by their paths relative to the run."""
+        if name in PARTED:
+            yield from (part.path for part in self.parts(name))
+        elif self.has_table(name):
+            yield f"{name}.parquet"
 
     def footers(self, table: str, method: str | None = None) -> dict[Part, dict[str, str]]:
         """What the committed parts of a table vouch for, of one method or of all: read many at a time."""

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from threading import Event
 
 import duckdb
 import psutil
@@ -28,6 +29,14 @@ JOINED = ("samples", "explain", "scores")
 
 DAMAGED = "damaged"
 """Table of a connection: name and reason of each view that it lacks because a file cannot be read."""
+
+_JOINED = ", ".join(f"'{name}'" for name in JOINED)
+_VERIFY = "`sightline verify RUN` names what is damaged, and a run makes it again"
+_OF_THE_QUERY = (
+    *(duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException),
+    *(duckdb.InterruptException, duckdb.OutOfMemoryException),
+)
+"""What DuckDB raises of a statement, and not of the files that it reads."""
 
 _BATCH = 100_000
 """Rows of an answer that are taken at once."""
@@ -50,7 +59,7 @@ class Limits:
 
 
 @contextmanager
-def connect(run: Run, settings: Mapping[str, str] | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+def connect(run: Run) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection with a view for each table that ``run`` has, and ``audit_targets`` and ``audit``.
 
     ``audit_targets`` has a row a sample, target and method: samples, explain and scores joined, without removed
@@ -62,14 +71,33 @@ def connect(run: Run, settings: Mapping[str, str] | None = None) -> Iterator[duc
     vectors are left out: nobody reads a thousand channels, and DuckDB has no half-precision numbers. ``cue_names`` is
     there wherever ``cues`` is, without rows where no cue has a name.
 
-    ``settings`` are more of DuckDB's. A table that cannot be read has no view, and why stands in the table ``damaged``:
-    queries of others are answered. Raises NoAnswer for what fails because an object store stops giving the run's files.
+    Raises DamagedFile if samples, explain or scores are damaged, by :meth:`Run.refuse_changed` or as DuckDB finds them,
+    and NoAnswer for what fails because an object store stops giving the run's files.
     """
-    with run.directory.answering(), _connection(run, settings) as connection:
-        yield connection
+    with run.directory.answering(), _connection(run) as connection:
+        run.refuse_changed(path for name in JOINED for path in run.files(name))
+        why = connection.execute(f"SELECT reason FROM {DAMAGED} WHERE name IN ('audit', {_JOINED})").fetchone()
+        if why is not None:
+            raise DamagedFile(why[0])
+        try:
+            yield connection
+        except duckdb.Error as error:
+            if isinstance(error, _OF_THE_QUERY):
+                raise
+            raise DamagedFile(
+                f"{run.url}: a table cannot be read: {shortened(_short(str(error)))}; {_VERIFY}"
+            ) from None
 
 
-def _connection(run: Run, settings: Mapping[str, str] | None) -> duckdb.DuckDBPyConnection:
+def tables_in(sql: str) -> list[str]:
+    """The tables whose files a query may read: those that it names, even in a comment, and those of a view of them."""
+    text = sql.lower()
+    return [name for name in SCHEMAS if name in text or (name in JOINED and "audit" in text)]
+
+
+def _connection(run: Run, settings: Mapping[str, str] | None = None) -> duckdb.DuckDBPyConnection:
+    """The connection; a table that cannot be read has no view, and why stands in the table ``damaged``, so that queries
+    of others are answered."""
     connection = duckdb.connect(":memory:", config={"python_enable_replacements": "false", **(settings or {})})
     columns = {name: without_vectors(schema) for name, schema in SCHEMAS.items() if run.has_table(name)}
     if "findings" not in columns:
@@ -124,9 +152,7 @@ def _register(connection: duckdb.DuckDBPyConnection, run: Run, name: str, column
             connection.execute(f"CREATE VIEW {name} AS SELECT {quoted} FROM read_parquet('{path}')")
         except duckdb.Error as error:  # of a footer that pyarrow reads
             why = shortened(re.split(r"\n\s*\n", str(error))[0])
-            raise DamagedFile(
-                f"{why}; `sightline verify RUN` names what is damaged, and a run makes it again"
-            ) from None
+            raise DamagedFile(f"{why}; {_VERIFY}") from None
         return
     fields = pa.schema([SCHEMAS[name].field(column) for column in columns])
     connection.register(name, run.dataset(name, schema=fields) if parted else run.table(name, columns))
@@ -209,23 +235,37 @@ def _names(pairs: Iterable[tuple[int, str]]) -> pa.Table:
 def run_query(run: Run, sql: str, limits: Limits | None = None) -> pa.Table:
     """Rows that ``sql`` answers; raises UserError for a mistake in it, and for one that takes more than its limits.
 
-    Ctrl-C, and its time, end it at once, whatever it is at.
+    Ctrl-C, and its time, end it at once, whatever it is at. Before it is answered the files of the tables that it names
+    are compared with their CRC32, by :meth:`Run.refuse_changed`; raises DamagedFile for one that was changed.
     """
     limits = limits or Limits()
     with tempfile.TemporaryDirectory(prefix="sightline-query-") as folder:
         settings = {"memory_limit": f"{limits.gigabytes * 1000:.0f}MB", "temp_directory": folder}
         # The connection outlives the pool, whose thread may still be at work on it.
-        with connect(run, settings) as connection, ThreadPoolExecutor(1, thread_name_prefix="query") as pool:
-            answer = pool.submit(execute, connection, sql, most_bytes=int(limits.gigabytes * 1e9))
+        with (
+            run.directory.answering(),
+            _connection(run, settings) as connection,
+            ThreadPoolExecutor(1, thread_name_prefix="query") as pool,
+        ):
+            over = Event()
+            answer = pool.submit(_checked, run, connection, sql, int(limits.gigabytes * 1e9), over)
             try:
                 return answer.result(limits.seconds)
             except TimeoutError:
                 raise UserError(f"SQL: stopped after {limits.seconds:g} s; --timeout gives a query more") from None
             finally:
+                over.set()
                 # Again and again: an interrupt before DuckDB has begun is forgotten.
                 while not answer.done():
                     connection.interrupt()
                     wait([answer], timeout=0.05)
+
+
+def _checked(run: Run, connection: duckdb.DuckDBPyConnection, sql: str, most_bytes: int, over: Event) -> pa.Table:
+    run.refuse_changed((path for name in tables_in(sql) for path in run.files(name)), over.is_set)
+    if over.is_set():
+        raise UserError("SQL: stopped")
+    return execute(connection, sql, most_bytes=most_bytes)
 
 
 def execute(
@@ -260,14 +300,17 @@ def _rows(relation: duckdb.DuckDBPyRelation, where: str, most_bytes: int | None)
     return pa.Table.from_batches(batches, reader.schema)
 
 
+def _short(message: str) -> str:
+    return " ".join(re.split(r"\n\s*\n|\nLINE \d+:|\nCandidate bindings|\nDid you mean", message)[0].split())
+
+
 def _mistake(connection: duckdb.DuckDBPyConnection, message: str) -> str:
     """DuckDB's message in one line, with the nearest names that exist."""
-    short = re.split(r"\n\s*\n|\nLINE \d+:|\nCandidate bindings|\nDid you mean", message)[0]
-    short = " ".join(short.split()).removesuffix("!").removeprefix("Catalog Error: ").removeprefix("Binder Error: ")
+    short = _short(message).removesuffix("!").removeprefix("Catalog Error: ").removeprefix("Binder Error: ")
     if "Out of Memory" in short:
         return f"{short}; --memory gives a query more"
-    if ".parquet'" in short:
-        return f"{short}; `sightline verify RUN` names what is damaged, and a run makes it again"
+    if ".parquet'" in short or "reading the stream registered as" in short:
+        return f"{short}; {_VERIFY}"
     if "disabled by configuration" in short:
         return f"{short}. A query sees the run's own tables only"
     unknown = re.search(r'[Cc]olumn "([^"]+)" not found|Table with name "?(\w+)"? does not exist', short)

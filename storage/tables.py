@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
+from storage import seals
 from storage.columns import PROBABILITY, Kind, columns_of
 
 
@@ -361,7 +362,8 @@ CHECKED = pads.ParquetFileFormat(
 def encode(
     table: pa.Table, schema: pa.Schema, metadata: dict[str, str] | None = None, *, checksums: bool = True
 ) -> bytes:
-    """Parquet bytes of ``table`` cast to ``schema``, with a CRC32 a page; the same bytes for the same content.
+    """Parquet bytes of ``table`` cast to ``schema``, with a CRC32 a page and one of the file (``storage/seals.py``);
+    the same bytes for the same content.
 
     Raises ``KeyError`` or ``pyarrow.ArrowInvalid`` if a column is missing or does not fit.
     """
@@ -369,7 +371,11 @@ def encode(
     if metadata:
         table = table.replace_schema_metadata({**(schema.metadata or {}), **metadata})
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=checksums)
+    if checksums:
+        vectors = sorted(set(schema.names) - set(without_vectors(schema)))
+        seals.write_sealed(table, sink, vectors, compression="zstd", write_page_checksum=True)
+    else:
+        pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 
@@ -381,8 +387,11 @@ def decode(
 ) -> pa.Table:
     """The table in Parquet bytes: all of it, or ``columns`` of the rows ``where`` a condition holds.
 
-    With a ``schema``, its columns: those that the bytes of an earlier version lack are null.
+    With a ``schema``, its columns: those that the bytes of an earlier version lack are null. Raises ValueError where
+    the bytes are not those that were written.
     """
+    if seals.holds(content) is False:
+        raise ValueError(seals.CHANGED)
     wanted = None if columns is None else list(columns)
     return pq.read_table(
         io.BytesIO(content), columns=wanted, filters=where, schema=schema, page_checksum_verification=True

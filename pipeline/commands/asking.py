@@ -31,7 +31,11 @@ def query(
     ] = None,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Time after which it is stopped.")] = 600,
 ) -> None:
-    """Ask a run in SQL, or with one of the canned questions."""
+    """Ask a run in SQL, or with one of the canned questions.
+
+    On a local disk the files of the tables that the query names are compared with their checksums first, all but the
+    vectors, which SQL does not have; elsewhere what is read is compared page by page. A damaged file ends it in a line.
+    """
     from pipeline.show.rows import render
     from stages.audit.canned import list_queries, load_query
     from stages.audit.rules import every_rule

@@ -78,7 +78,8 @@ def test_a_column_whose_name_is_no_utf_8_is_damage(run: Run) -> None:
 
 
 def test_a_table_that_duckdb_alone_refuses_is_damaged_and_others_are_answered(run: Run) -> None:
-    run.write_table("classes", CLASSES.empty_table())
+    earlier = encode(CLASSES.empty_table(), CLASSES, checksums=False)  # later versions notice it before DuckDB does
+    run.directory.write("classes.parquet", earlier)
     file = run.local_path("classes.parquet")
     whole = file.read_bytes()
     assert whole.count(b"\x16\x00\x19") == 1  # the number of rows, then the list of row groups
