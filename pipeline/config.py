@@ -73,7 +73,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         problems = error.errors()
         told = [_explain(path, content, dict(problem)) for problem in problems[:_TOLD]]
         more = [f"{path}: ... and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
-        raise UserError("\n".join([*told, *more])) from None
+        raise UserError(*told, *more) from None
     return _resolve_paths(config, path.resolve().parent)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,14 @@ LONGEST = 300
 
 
 class SightlineError(Exception):
-    """A fault of Sightline or of the machine, not of the user's input; the message names the place."""
+    """A fault of Sightline or of the machine, not of the user's input; the message names the place.
+
+    Each argument is one line of the message, whatever names of files, labels or foreign errors stand in it: their line
+    breaks and control characters are written out, by :func:`on_one_line`.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(on_one_line(str(line)) for line in self.args)
 
 
 class UserError(SightlineError):
@@ -64,8 +72,14 @@ def dotted(location: Iterable[object]) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """``text`` with line breaks and other characters that no terminal shows escaped, as in ``a\\nb``."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    """``text`` with line breaks and other characters that no terminal shows escaped, as in ``a\\nb``: it would obey
+    them, or turn the direction of what follows. Spaces of every width stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else repr(letter)[1:-1]
+        for letter in text
+    )
 
 
 def shortened(text: str) -> str:

@@ -53,7 +53,8 @@ def query(
         for rule in every_rule(settings):
             console.print(styled("[bold]{}[/] ({})  {}", rule.id, rule.kind, rule.title))
             console.print(f"    {rule.meaning}")
-            console.print(styled("    [dim]{}[/]", rule.condition(settings.thresholds())))
+            for line in rule.condition(settings.thresholds()).splitlines():
+                console.print(styled("    [dim]{}[/]", line))
         return
     if (sql is None) == (name is None):
         raise UserError('give SQL or --name: sightline query RUN "SELECT ..."; --list shows the canned queries')

@@ -35,7 +35,7 @@ def app(
     settings = review_settings(opened.info)
     rules = {rule.id: RuleText(rule.title, rule.meaning) for rule in every_rule(audit_settings(opened.info))}
     selection = select_samples(opened, settings.select if select is None else select, rules)
-    serve(opened, settings, port=port, rules=rules, selection=selection)
+    serve(opened, settings, port=port, rules=rules, selection=selection, tell=console.print)
 
 
 def reviews(

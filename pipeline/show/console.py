@@ -1,4 +1,5 @@
-"""The one kind of console that is printed on: what comes from users, files and errors is printed as it is."""
+"""The one kind of console that is printed on: what comes from users, files and errors is printed as it is, but for
+characters that a terminal obeys, which are written out."""
 
 from __future__ import annotations
 
@@ -9,23 +10,39 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but tab and line feed, and those that turn the direction of what follows."""
+from storage.errors import SightlineError, on_one_line
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and line feed, those that turn the direction of what follows, and halves of characters."""
+
+
+class _OneLine(Console):
+    """A console on which a string, also a cell of a table, is one line, after the empty lines that it begins with."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """``text`` as it is printed."""
+        words = text.lstrip("\n")
+        return super().render_str(text[: len(text) - len(words)] + on_one_line(words), **options)
 
 
 def plain_console(file: IO[Any] | None = None, *, stderr: bool = False, width: int | None = None) -> Console:
-    """A console that takes no string for markup: brackets and ``:words:`` of paths and messages stay what they are.
+    """A console that takes no string for markup: brackets and ``:words:`` of paths and messages stay what they are, and
+    a line break or another control character within a string is written out.
 
     Lines are never broken by us: a terminal wraps them itself, and in a file they stay whole. What has a style is
     given as :func:`styled` text.
     """
-    return Console(file=file, stderr=stderr, width=width, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    return _OneLine(file=file, stderr=stderr, width=width, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def styled(template: str, *values: object) -> Text:
-    """Text of a ``template`` of ours in rich's markup; each ``{}`` is one of ``values``, printed as it is but for
-    its control characters."""
-    return Text.from_markup(template.format(*(escape(visible(str(value))) for value in values)), emoji=False)
+    """Text of a ``template`` of ours in rich's markup; each ``{}`` is one of ``values``, printed as it is but for its
+    line breaks and control characters. An error of ours has its own lines."""
+    return Text.from_markup(template.format(*(escape(_shown(value)) for value in values)), emoji=False)
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, SightlineError) else on_one_line(str(value))
 
 
 def visible(text: str) -> str:

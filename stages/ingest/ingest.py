@@ -65,16 +65,20 @@ def ingest(
     no image of it exists, if the model knows none of its labels, or if its boxes cannot be what they are read as.
     """
     settings = dataset.settings
-    tell = tell or (lambda line: None)
+
+    def say(line: str) -> None:
+        if tell is not None:
+            tell(on_one_line(line))
+
     bounds = Bounds.of(settings)
     images = _choose(settings, Records.of(_within(bounds, record) for record in dataset.reader.records()))
     for line in dataset.reader.remarks():
-        tell(line)
+        say(line)
     how = choose_labels(settings.labels, images, of_objects=dataset.of_objects)
     mapping = read_mapping(settings.mapping) if settings.mapping else None
     labels = LabelResolver(class_names, dataset.classes(), mapping, used_labels(images))
     for line in _check_classes(images, how, labels, class_names, settings):
-        tell(line)
+        say(line)
 
     columns = ["sample_id", "row", *KNOWN_COLUMNS]
     known = run.table("samples", columns) if run.has_table("samples") else SAMPLES.empty_table().select(columns)
@@ -86,7 +90,7 @@ def ingest(
             f"{problem}; check dataset.path and dataset.images"
         )
     for line in (*check_boxes(images, facts, insisted=settings.boxes is not None), *_duplicates(images, facts)):
-        tell(line)
+        say(line)
     if how == "crop":
         pairs = zip(images, facts, strict=True)
         images = Records.of(
@@ -101,7 +105,7 @@ def ingest(
         pa.concat_tables(_tables(_rows(samples, facts, labels, faults, of_objects=how != "image"))), known
     )
     for line in _masks(images, current, faults):
-        tell(line)
+        say(line)
     del images, facts  # a million of them are half a gigabyte, and what follows takes as much
     table = _with_duplicates(_sorted(pa.concat_tables([current, _removed(current, known, run)])))
     run.write_table("samples", table)

@@ -28,7 +28,7 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
-from storage.errors import SightlineError, UserError
+from storage.errors import SightlineError, UserError, on_one_line
 from storage.files import file_system, is_of_the_way, is_url, kind_of_no_file
 from storage.media.containers import Crop, Member
 
@@ -75,7 +75,7 @@ class ImageError(SightlineError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return self.reason
+        return on_one_line(self.reason)
 
 
 class ImageNotGiven(ImageError):

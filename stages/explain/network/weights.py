@@ -59,10 +59,10 @@ def resolve_weights(architecture: str, weights: str = "DEFAULT", path: str | Non
         except _Unavailable as reason:
             reasons.append(f"{place}: {reason}")
     raise UserError(
-        f"no weights for {architecture} ({weights}, file {name}). Four places were tried:\n  "
-        + "\n  ".join(reasons)
-        + f"\nPut {name} into {_cache_folder()}, or give your own file as model.checkpoint (the demo: `sightline demo "
-        f"--weights FILE`). Other weights (model.weights): {', '.join(_others(architecture, weights)) or 'none'}."
+        f"no weights for {architecture} ({weights}, file {name}). Four places were tried:",
+        *(f"  {reason}" for reason in reasons),
+        f"Put {name} into {_cache_folder()}, or give your own file as model.checkpoint (the demo: `sightline demo "
+        f"--weights FILE`). Other weights (model.weights): {', '.join(_others(architecture, weights)) or 'none'}.",
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import pickle
 
 from rich.table import Table
 
 from pipeline.show.console import plain_console, styled, visible
+from storage.errors import UserError
+from storage.media.images import ImageError
 
 
 def printed(*what: object) -> str:
@@ -33,8 +36,32 @@ def test_cells_and_headings_of_a_table_are_printed_as_they_are() -> None:
     assert printed(table).split() == ["[label]", "[red]star[/]"]
 
 
+TEXT = "\x1b]0;title\x07\x9b31m red\u202e dlrow\r\x00\tnext\nline\u2028\ud800"
+SHOWN = "\\x1b]0;title\\x07\\x9b31m red\\u202e dlrow\\r\\x00\\tnext\\nline\\u2028\\ud800"
+
+
 def test_control_characters_are_written_out_and_not_obeyed() -> None:
-    text = "\x1b]0;title\x07\x9b31m red\u202e dlrow\r\x00\tnext\nline"
-    shown = "\\x1b]0;title\\x07\\x9b31m red\\u202e dlrow\\r\\x00\tnext\nline"
-    assert visible(text) == shown
-    assert printed(styled("{}", text.replace("\t", " "))) == shown.replace("\t", " ") + "\n"
+    assert printed(styled("{}", TEXT)) == SHOWN + "\n"
+    assert printed(f"\nsample {TEXT}") == f"\nsample {SHOWN}\n"  # an empty line before what is said is ours
+    assert visible(TEXT) == SHOWN.replace("\\t", "\t").replace("\\n", "\n")  # of an answer, whose cells have lines
+
+
+def test_control_characters_of_a_cell_or_a_heading_are_written_out() -> None:
+    table = Table(TEXT.strip(), box=None, pad_edge=False)
+    table.add_row(TEXT)
+    heading, cell = printed(table).splitlines()
+    assert heading.rstrip() == SHOWN
+    assert cell.rstrip() == SHOWN
+
+
+def test_spaces_of_other_scripts_and_their_letters_are_printed_as_they_are() -> None:
+    name = "\u732b\u3000\u72ac/d\xe9j\xe0\xa0vu/\U0001f44d.png"
+    assert printed(name) == f"{name}\n"
+
+
+def test_each_argument_of_an_error_is_one_line_whatever_stands_in_it() -> None:
+    error = UserError(f"{TEXT} is missing", "give another")
+    assert str(error) == f"{SHOWN} is missing\ngive another"
+    assert printed(styled("[red]error:[/] {}", error)) == f"error: {SHOWN} is missing\ngive another\n"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # as Dask sends it
+    assert str(ImageError("unreadable", TEXT)) == SHOWN
