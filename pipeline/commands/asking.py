@@ -17,7 +17,7 @@ from storage.errors import SightlineError, UserError
 def query(
     run: RunPath,
     sql: Annotated[
-        str | None, typer.Argument(help="DuckDB SQL over the run's tables; `audit` has a row a sample.")
+        str | None, typer.Argument(metavar="SQL", help="DuckDB SQL over the run's tables; `audit` has a row a sample.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Run a canned query.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the canned queries.")] = False,

@@ -12,7 +12,7 @@ from pipeline.commands.terminal import console
 
 
 def demo(
-    directory: Annotated[Path, typer.Argument(help="Where to write the dataset.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write the dataset.")],
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     weights: Annotated[
         Path | None, typer.Option(help="torchvision's IMAGENET1K_V1 weights of mobilenet_v2; by default looked for.")

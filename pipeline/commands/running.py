@@ -14,7 +14,8 @@ from storage.errors import SightlineError, UserError
 
 def run(
     config: Annotated[
-        Path | None, typer.Argument(help="The pipeline's YAML file; by default pipeline.yaml, or that of --data.")
+        Path | None,
+        typer.Argument(metavar="CONFIG", help="The pipeline's YAML file; by default pipeline.yaml, or that of --data."),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="A dataset's folder, file or URL: runs it with the config runs/RUN.yaml.")
@@ -71,7 +72,7 @@ def _config_of(config: Path | None, data: str | None, model: str | None, name: s
 
 
 def init(
-    data: Annotated[str, typer.Argument(help="A dataset's folder, file or URL.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset's folder, file or URL.")],
     model: Annotated[
         str, typer.Option(metavar="SOURCE", help="torchvision:NAME, timm:NAME, huggingface:NAME, python:FILE:FACTORY.")
     ] = "torchvision:mobilenet_v2",
@@ -83,7 +84,7 @@ def init(
 
 
 def check(
-    config: Annotated[Path, typer.Argument(help="The pipeline's YAML file.")] = Path("pipeline.yaml"),
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The pipeline's YAML file.")] = Path("pipeline.yaml"),
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of the config; repeatable.")
     ] = None,

@@ -127,7 +127,10 @@ def recognise(path: str) -> tuple[ReaderName, str]:
     found = {name: why for name, kind in _BY_FILES.items() if (why := kind.recognise(listing))}
     if len(found) > 1:
         told = "; ".join(f"{name}: {why}" for name, why in found.items())
-        raise UserError(f"dataset.reader: {path} may be {told}; set dataset.reader to one of {', '.join(found)}")
+        raise UserError(
+            f"dataset.reader: {path} may be {told}; give one of its folders where these are several datasets, or set "
+            f"dataset.reader to one of {', '.join(found)}"
+        )
     if not found and (why := FolderReader.recognise(listing)):  # class folders have no file that tells
         return "folder", why
     if not found:

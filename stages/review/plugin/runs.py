@@ -103,12 +103,12 @@ class CompareRuns(foo.Operator):
 def in_words(before: str, shared: int, change: RuleChange | None) -> str:
     """What became of the flag since the run ``before``, on the samples that both runs have."""
     if change is None:
-        return f"since {before}, of {shared} samples that both runs have: none flagged in either run"
+        return f"Since {before}, of {shared} samples that both runs have: none flagged in either run"
     counts = (
         f"{len(change.fixed)} fixed, {len(change.broken)} broken, {len(change.unchanged)} flagged in both",
         f"{len(change.unjudged)} flagged in one and not to be judged in the other" if change.unjudged else "",
     )
-    return f"since {before}, of {shared} samples that both runs have: " + ", ".join(filter(None, counts))
+    return f"Since {before}, of {shared} samples that both runs have: " + ", ".join(filter(None, counts))
 
 
 OPERATORS = (NameCue, CompareRuns)

@@ -80,7 +80,7 @@ def test_the_views_of_a_comparison_hold_what_the_command_counts(before: Run, aft
     assert app.keys(broken) == list(flag.broken) == ["new.png"]
     assert app.view.name == broken
     assert app.told == [
-        f"info: since {before.name}, of 4 samples that both runs have: 1 fixed, 1 broken, 1 flagged in both; "
+        f"info: Since {before.name}, of 4 samples that both runs have: 1 fixed, 1 broken, 1 flagged in both; "
         f"saved views: {broken}, {fixed}"
     ]
 
@@ -104,7 +104,7 @@ def test_where_nothing_changed_no_empty_view_is_shown(after: Run, tmp_path: Path
     same = run_with(tmp_path, "same", dict(zip(NAMES, (0.2, 0.7, 0.6, 0.0), strict=True)))
     app = compared(load(after), same.name)
     assert app.told == [
-        f"info: since {same.name}, of 4 samples that both runs have: 0 fixed, 0 broken, 2 flagged in both"
+        f"info: Since {same.name}, of 4 samples that both runs have: 0 fixed, 0 broken, 2 flagged in both"
     ]
     assert app.view.name is None
     assert not [name for name in app.dataset.list_saved_views() if "since" in name]

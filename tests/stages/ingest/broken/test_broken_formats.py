@@ -174,7 +174,9 @@ def test_a_folder_of_two_formats_lists_both(data: Path) -> None:
     (data / "labels.json").write_text(edited())
     (data / "data.yaml").write_text("names: [cat]\ntrain: .\n")
     with pytest.raises(
-        UserError, match=r"may be coco: .*labels\.json; yolo: data\.yaml .*set dataset\.reader to one of coco"
+        UserError,
+        match=r"may be coco: .*labels\.json; yolo: data\.yaml .*; give one of its folders where these are several "
+        "datasets, or set dataset.reader to one of coco",
     ):
         take(data)
 
