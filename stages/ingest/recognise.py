@@ -133,6 +133,12 @@ def recognise(path: str) -> tuple[ReaderName, str]:
         )
     if not found and (why := FolderReader.recognise(listing)):  # class folders have no file that tells
         return "folder", why
+    if not found and (why := FolderReader.almost(listing)):
+        raise UserError(
+            f"dataset.reader: {path} is of no format that is known by its files: {why}; for class folders move those "
+            f"away or set dataset.reader to folder, else to one of {', '.join(READERS)}, or write a manifest: a CSV of "
+            "path,label,boxes"
+        )
     if not found:
         kinds = sorted({posixpath.splitext(name)[1].lower() or name for name in listing.files})
         raise UserError(

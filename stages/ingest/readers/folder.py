@@ -12,7 +12,7 @@ from stages.ingest.readers.imagenet import read_synsets
 from stages.ingest.readers.manifest import EXTENSIONS, as_text, parse_boxes, read_rows
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
-from storage.errors import UserError
+from storage.errors import UserError, quoted
 
 _SYNSETS = "LOC_synset_mapping.txt"
 BOXES = "boxes"
@@ -47,8 +47,17 @@ class FolderReader:
             return None
         boxes = _boxes_file(listing)
         parts = "<split>/<class>/" if depth == 2 else "<class>/"
-        named = ", ".join(sorted(classes)[:3])
-        return f"images in {len(classes)} folders {parts} ({named} ...)" + (f" and {boxes}" if boxes else "")
+        named = ", ".join(sorted(classes)[:3]) + (" ..." if len(classes) > 3 else "")
+        return f"images in {len(classes)} folders {parts} ({named})" + (f" and {boxes}" if boxes else "")
+
+    @staticmethod
+    def almost(listing: Listing) -> str | None:
+        """Why class folders are not taken for such: images that lie in none of them; None if that is not the reason."""
+        depth = 2 if _are_splits(listing) else 1
+        bare = [path for path in listing.images if path.count("/") < depth]
+        if not bare or len(bare) == len(listing.images):
+            return None
+        return f"{len(listing.images) - len(bare)} images lie in folders and {len(bare)} in none ({quoted(bare[0])})"
 
     def classes(self) -> tuple[DatasetClass, ...]:
         """Folders by name, as torchvision orders them; of WordNet ids, those of the mapping if there is one."""

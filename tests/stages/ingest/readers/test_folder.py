@@ -8,6 +8,7 @@ from PIL import Image
 from stages.ingest.labels import LabelResolver
 from stages.ingest.listing import Listing
 from stages.ingest.readers.folder import FolderReader
+from stages.ingest.recognise import recognise
 from stages.ingest.record import Box
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError
@@ -58,8 +59,10 @@ def test_two_rows_of_boxes_for_an_image_are_refused(tmp_path: Path) -> None:
 
 
 def test_images_outside_of_folders_are_no_class_folders(tmp_path: Path) -> None:
-    write(tmp_path, "cat/1.jpg", "2.jpg")
+    write(tmp_path, "cat/1.jpg", "dog/1.jpg", "2.jpg")
     assert FolderReader.recognise(Listing(str(tmp_path))) is None
+    with pytest.raises(UserError, match=r"2 images lie in folders and 1 in none \('2\.jpg'\); for class folders move"):
+        recognise(str(tmp_path))
 
 
 class TestWordnet:
