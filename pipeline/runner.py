@@ -143,6 +143,7 @@ def _ingest(
     def look(asked: Iterator[pa.Table], new: int) -> Iterator[tuple[int, pa.Table]]:
         if new < _FOR_WORKERS:
             return look_here(asked, new)
+        _tell(console, f"the workers look at the {new} new images")
         return look_on_workers(workers(), asked, retries=config.cluster.retries, say=partial(_tell, console))
 
     with timings.measure("ingest"), Progress(console, "ingest", "images") as progress:

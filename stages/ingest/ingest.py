@@ -106,7 +106,7 @@ def ingest(
     )
     for line in _masks(images, current, faults):
         say(line)
-    del images, facts  # a million of them are half a gigabyte, and what follows takes as much
+    del images, facts  # a million of them are .3 GB, which what follows may need
     table = _with_duplicates(_sorted(pa.concat_tables([current, _removed(current, known, run)])))
     run.write_table("samples", table)
     return table

@@ -33,7 +33,7 @@ class Listing:
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
-        """The images of each stem; made when an annotation first names one, since a million take .4 GB."""
+        """The images of each stem; made when an annotation first names one, since a million take .2 GB."""
         found: dict[str, list[str]] = {}
         for path in self.images:
             found.setdefault(stem(_folded(path)), []).append(path)

@@ -45,7 +45,7 @@ def metrics_table(run: Run) -> pa.Table:
         counts = _counts_of(run, method)
         its = pc.field("method") == method
         for target in sorted(pc.unique(run.table("scores", ["target"], its)["target"]).to_pylist()):
-            # One method and target at a time: a million rows of all columns are a gigabyte.
+            # One method and target at a time, so that no more rows than theirs are in memory.
             own = its & (pc.field("target") == target)
             for name, columns in averaged.items():
                 table = run.table(name, [column.name for column in columns], own)

@@ -36,17 +36,20 @@ def test_the_workers_find_what_this_process_finds_and_a_later_run_reads_nothing_
     monkeypatch.setattr(facts, "HANDED", 3)
     monkeypatch.setattr(runner, "_FOR_WORKERS", 1)
     monkeypatch.setattr(facts, "read_bytes", lambda uri: pytest.fail(f"{uri} was read in this process"))
-    run = runner.run_pipeline(load_config(config, []), plain_console(io.StringIO()))
+    console = plain_console(io.StringIO())
+    run = runner.run_pipeline(load_config(config, []), console)
+    assert "the workers look at the 29 new images" in console.file.getvalue()
     assert contents(tmp_path / "run") == here
     assert 0 < run.info.timings["ingest"] < sum(run.info.timings.values())
-    files = [row for row in run.table("samples").to_pylist() if row["status"] == "ok"]
+    bad = {row["uri"] for row in run.table("samples").to_pylist() if row["status"] == "unreadable"}
 
     # Bad files alone are read again.
     monkeypatch.undo()
     read = []
     monkeypatch.setattr(facts, "read_bytes", lambda uri: read.append(uri) or b"")
     runner.run_pipeline(load_config(config, []), plain_console(io.StringIO()))
-    assert not {row["uri"] for row in files} & set(read)
+    assert len(bad) == 5
+    assert set(read) == {uri for uri in bad if not uri.endswith("missing.jpg")}
 
 
 def fail_on_the_second(asked):
