@@ -1,13 +1,19 @@
-from threading import Event
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError, Event
 
 import numpy as np
 import pytest
 import torch
 
 from stages.explain import decoding
+from stages.explain import explain as explain_module
 from stages.explain.decoding import Decoder, decode, decode_threads
+from stages.explain.explain import explain_shard
+from stages.explain.plan import shard_samples
 from storage.media.images import ImageError
-from tests.stages.explain.shards import VIEW, samples_of
+from tests.stages.explain.networks import TinyNet
+from tests.stages.explain.shards import COUNT, VIEW, maps_by_key, planned, rows_by_key, samples_of
 
 CPU = torch.device("cpu")
 
@@ -79,3 +85,53 @@ def test_a_gpu_is_fed_by_its_share_of_the_cores(monkeypatch, cores, gpus, thread
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     assert decode_threads(torch.device("cuda")) == threads
     assert decode_threads(CPU) == 2
+
+
+def test_shards_in_threads_of_one_worker_get_the_bytes_that_they_get_alone(images, tmp_path, monkeypatch, whole):
+    samples = samples_of(images, range(COUNT))
+    run, plan = planned(str(tmp_path), samples)
+    shards = [(plan, index, shard_samples(plan, samples, index)) for index in range(3)]
+    loaded = []
+    load = explain_module.load_plan_classifier
+    monkeypatch.setattr(explain_module, "load_plan_classifier", lambda *plan: loaded.append(1) or load(*plan))
+    explain_module._load_worker.cache_clear()
+    meeting = Barrier(2)
+
+    def forward(self, x):
+        """Wait for the other thread after the layer that is hooked, unless it does not come."""
+        features = self.features(x)
+        with suppress(BrokenBarrierError):
+            meeting.wait(1)
+        return self.head(self.pool(features).flatten(1))
+
+    monkeypatch.setattr(TinyNet, "forward", forward)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(explain_shard, *zip(*shards[:2], strict=True)))
+    assert loaded == [1]
+    explain_shard(*shards[2])
+    assert maps_by_key(run) == maps_by_key(whole)
+    assert rows_by_key(run) == rows_by_key(whole)
+
+
+def test_a_task_decodes_its_images_while_another_has_the_device(images, tmp_path, whole):
+    samples = samples_of(images, range(COUNT))
+    run, plan = planned(str(tmp_path), samples)
+    worker = explain_module._worker(plan, torch.device("cpu"))
+    decoded, read = Barrier(2, timeout=60), explain_module.Decoder._submit
+
+    def submit(self, sample):
+        future = read(self, sample)
+        if sample["row"] == plan.shard(1).start:
+            future.add_done_callback(lambda _: decoded.wait())
+        return future
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        patch.setattr(explain_module.Decoder, "_submit", submit)
+        with worker.lock:  # as another task holds it
+            ended = pool.submit(explain_shard, plan, 1, shard_samples(plan, samples, 1))
+            decoded.wait()
+            assert not ended.done()
+        report = ended.result(timeout=60)
+    assert report.times.turn > 0
+    own = set(shard_samples(plan, samples, 1)["sample_id"].to_pylist())
+    assert rows_by_key(run) == {key: row for key, row in rows_by_key(whole).items() if key[0] in own}
