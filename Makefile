@@ -85,8 +85,8 @@ report: setup  ## write RUN=runs/demo as one HTML page, RUN/report.html
 compare: setup  ## compare RUN with RUN_B; of one run ARGS="--method-b grad_cam" compares two methods
 	@$(SIGHTLINE) compare $(RUN) $(RUN_B) $(ARGS)
 
-test: setup-dev  ## run the tests, two at a time; the browser test needs Chromium and says so if there is none
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+test: setup-dev  ## run the tests, two files at a time; the browser test needs Chromium and says so if there is none
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup-dev  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
