@@ -77,6 +77,7 @@ class Run:
 
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
+        self._held: set[seals.Version] = set()
 
     @classmethod
     def create(cls, url: str) -> Run:
@@ -240,11 +241,11 @@ class Run:
     def refuse_changed(self, paths: Iterable[str], stopped: Callable[[], bool] = lambda: False) -> None:
         """Raise DamagedFile, which names it, for the first of some Parquet files that does not hold its own CRC32.
 
-        For those who read a local disk by other ways than pyarrow; it reads all but the vectors. Of a run elsewhere
-        nothing is read, since there pyarrow reads, and compares pages with theirs. Files of earlier versions have
-        none. It ends early once ``stopped``.
+        For those who read a local disk by other ways than pyarrow; it reads all but the vectors, of each file once for
+        each time that the file is written. Of a run elsewhere nothing is read, since there pyarrow reads, and compares
+        pages with theirs. Files of earlier versions have none. It ends early once ``stopped``.
         """
-        path = seals.changed(self.directory, paths, stopped) if self.directory.is_local else None
+        path = seals.changed(self.directory, paths, self._held, stopped) if self.directory.is_local else None
         if path is not None:
             how = remedy(path) if path in KEPT else f"`sightline verify RUN` removes it, and {remedy(path)}"
             raise DamagedFile(f"{self.directory.url_of(path)}: {seals.CHANGED}; {how}")

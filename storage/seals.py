@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from itertools import pairwise
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +39,16 @@ _TAIL = 65_536
 """Bytes from the end that are read first; the footer of a part is less."""
 _AT_ONCE = 1 << 24
 """Bytes in memory at a time."""
+
+
+class Version(NamedTuple):
+    """A file as it was looked at; who writes it anew makes another inode, or another time."""
+
+    path: str
+    inode: int
+    size: int
+    modified_ns: int
+
 
 Read = Callable[[int, int], bytes | memoryview]
 """The bytes of a file from one place to another."""
@@ -74,9 +84,12 @@ def holds(content: bytes) -> bool | None:
     return _holds(lambda start, stop: view[start:stop], len(content))
 
 
-def changed(directory: Directory, paths: Iterable[str], stopped: Callable[[], bool] = lambda: False) -> str | None:
+def changed(
+    directory: Directory, paths: Iterable[str], held: set[Version], stopped: Callable[[], bool] = lambda: False
+) -> str | None:
     """The first of some files of a local directory that is not what was written; None where there is none, or once
-    ``stopped``. A file that is gone, or has no CRC32 of its own, counts as unchanged.
+    ``stopped``. A file that is gone, or has no CRC32 of its own, counts as unchanged. Of the files in ``held`` nothing
+    is read, and it gets those that were read and were what was written.
     """
     for path in paths:
         if stopped():
@@ -86,8 +99,13 @@ def changed(directory: Directory, paths: Iterable[str], stopped: Callable[[], bo
         except FileNotFoundError:
             continue
         with closing(os.fdopen(descriptor, "rb", buffering=0)) as file:
-            if _holds(_reader(file), os.fstat(file.fileno()).st_size) is False:
+            found = os.fstat(descriptor)
+            version = Version(path, found.st_ino, found.st_size, found.st_mtime_ns)
+            if version in held:
+                continue
+            if _holds(_reader(file), found.st_size) is False:
                 return path
+            held.add(version)
     return None
 
 

@@ -115,6 +115,29 @@ def test_what_reads_the_whole_audit_refuses_a_flipped_bit(run: Run) -> None:
 
 
 @pytest.mark.parametrize("run", ["disk"], indirect=True)
+def test_a_process_compares_a_file_once_for_each_time_that_it_is_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+    reader = seals._reader
+    monkeypatch.setattr(seals, "_reader", lambda file: looked_at.append(file.name) or reader(file))
+    for _ in range(3):
+        with connect(run):
+            pass
+    assert len(looked_at) == 5  # samples, and two parts of explain and of scores
+    name = "scores/opti_cam/part-00001.parquet"
+    whole = run.directory.read(name)
+    run.directory.write(name, whole)
+    with connect(run):
+        pass
+    assert len(looked_at) == 6
+    run.directory.write(name, flips(whole[: footer(whole)], 1)[0] + whole[footer(whole) :])
+    for _ in range(2):  # what was refused is not taken for held
+        with pytest.raises(DamagedFile, match=name):
+            connect(run).__enter__()
+
+
+@pytest.mark.parametrize("run", ["disk"], indirect=True)
 def test_a_part_that_was_cut_off_is_named_to_who_reads_the_whole_audit(run: Run) -> None:
     """The report and the summary, that is."""
     middle = Part("scores", "opti_cam", 1)
