@@ -44,6 +44,7 @@ from stages.ingest.facts import look_here
 from stages.ingest.ingest import ingest, name_outputs
 from stages.ingest.recognise import Dataset, open_dataset
 from stages.score.score import unscored, write_metrics
+from stages.words import counted
 from storage import Run
 from storage.damage import discard, find_unreadable
 from storage.errors import UserError
@@ -309,7 +310,7 @@ def _forget_failures(run: Run, plan: ExplainPlan, samples: pa.Table) -> None:
 def _statuses(statuses: pa.ChunkedArray) -> str:
     counts = Counter({str(found["values"]): found["counts"].as_py() for found in statuses.value_counts()})
     rest = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != "ok")
-    return f"{len(statuses)} samples" + (f" ({counts['ok']} ok, {rest})" if rest else ", all ok")
+    return counted(len(statuses), "sample") + (f" ({counts['ok']} ok, {rest})" if rest else ", all ok")
 
 
 def _method(plan: ExplainPlan, config: Config) -> str:
@@ -322,10 +323,10 @@ def _method(plan: ExplainPlan, config: Config) -> str:
 def _tell_of_others(others: OtherMethods, console: Console) -> None:
     for method, count in others.removed.items():
         what = "the network, layer, view, images or classes changed since it was run"
-        _tell(console, f"{count} shards of {method} removed: {what}")
+        _tell(console, f"{counted(count, 'shard')} of {method} removed: {what}")
     for method, count in others.cleared.items():
         what = "boxes changed; its probes of the boxes are empty until it is run again"
-        _tell(console, f"{count} shards of {method}: {what}")
+        _tell(console, f"{counted(count, 'shard')} of {method}: {what}")
 
 
 def _optimizer(plan: ExplainPlan) -> str:

@@ -30,6 +30,14 @@ def in_words(value: Any, *, percent: bool = False, unknown: str = "unknown") -> 
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
+def counted(n: int, one: str, several: str | None = None) -> str:
+    """A number and what it counts: 1 image, 2 images; ``several`` where that is not ``one`` and an s.
+
+    Both may go on to the verb: ``counted(n, "row has no image", "rows have no image")``.
+    """
+    return f"{n} {one if n == 1 else several or (f'{one}es' if one.endswith('s') else f'{one}s')}"
+
+
 def p(value: float | None) -> str:
     """A probability: .93; a dash for null."""
     return in_words(None if value is None else float(value), unknown=NOTHING)

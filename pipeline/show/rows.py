@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.show.console import CONTROL, plain_console, visible
+from stages.words import counted
 from storage.errors import UserError
 
 FORMATS = ("table", "csv", "json", "markdown", "parquet")
@@ -106,7 +107,7 @@ def _render_text(table: pa.Table, stream: IO[str]) -> None:
             grid.add_row(*(_shown(value) for value in record.values()))
         console.print(grid, soft_wrap=False)
     rest = table.num_rows - len(records)
-    count = f"{table.num_rows} row{'' if table.num_rows == 1 else 's'}"
+    count = counted(table.num_rows, "row")
     console.print(f"{count}, {rest} not shown: --format csv writes all" if rest else count)
 
 

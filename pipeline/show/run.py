@@ -14,7 +14,7 @@ from stages.audit.summary.summary import Share, Summary, corrected, headline, su
 from stages.audit.summary.terms import CUES, FAITHFULNESS, FINDINGS, LOCALISATION, Terms
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from stages.score.suggestion import suggested_by
-from stages.words import interval, number, percent, with_interval
+from stages.words import counted, interval, number, percent, with_interval
 from storage import Run
 from storage.columns import columns_of
 from storage.info import Explained, RunInfo
@@ -184,7 +184,7 @@ def _print_rules(summary: Summary, console: Console) -> None:
     for rule in found:
         kind = "[red]flag[/]       " if rule.kind == "flag" else "[dim]description[/]"
         more = f", and {rule.by_prediction} by their wrong prediction" if rule.by_prediction else ""
-        images = f"{rule.count} image{'' if rule.count == 1 else 's'}{more}"
+        images = counted(rule.count, "image") + more
         console.print(styled(f"  {kind} [bold]{{}}[/] {{}}: {{}}", rule.rule, images, rule.title))
         for finding in rule.top if rule.kind == "flag" else rule.top[:1]:
             console.print(f"      {finding.sample_id}: {finding.reason}")

@@ -26,6 +26,7 @@ from stages.ingest.readers.shapes import file_of, mask_of
 from stages.ingest.recognise import Dataset
 from stages.ingest.record import AT_ONCE, Box, Record, Records
 from stages.ingest.settings import DatasetSettings, Labels
+from stages.words import counted
 from storage.errors import UserError, on_one_line, quoted, shortened
 from storage.media.object_masks import ObjectMask, encode_mask
 from storage.run import Run
@@ -285,7 +286,8 @@ def _masks(records: Records, table: pa.Table, faults: Sequence[str]) -> list[str
         )
     told = [f"{made} of {table.num_rows} samples have a mask, which takes the place of their boxes"] if made else []
     if faults:
-        told.append(f"{len(faults)} masks cannot be used (samples.reason), the first: {shortened(faults[0])}")
+        masks = counted(len(faults), "mask")
+        told.append(f"{masks} cannot be used (samples.reason), the first: {shortened(faults[0])}")
     return told
 
 

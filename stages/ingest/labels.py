@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stages.ingest.record import DatasetClass
+from stages.words import counted
 from storage.errors import UserError, quoted
 
 WORDNET = re.compile(r"n\d{8}")
@@ -242,7 +243,8 @@ def left_over(labels: Mapping[str, int], resolver: LabelResolver, shown: int = 5
         told.append(f"{quoted(label)} ({count})" + (f", near {', '.join(map(quoted, near))}" if near else ""))
     more = "; ..." if len(unknown) > shown else ""
     return [
-        f"{len(unknown)} labels, of {unknown.total()} samples, are no class of the model: {'; '.join(told)}{more}; "
+        f"{counted(len(unknown), 'label')}, of {counted(unknown.total(), 'sample')}, "
+        f"{'is' if len(unknown) == 1 else 'are'} no class of the model: {'; '.join(told)}{more}; "
         "dataset.mapping says which they are"
     ]
 

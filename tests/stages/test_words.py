@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.words import in_words, interval, number, p, percent, q, with_interval
+from stages.words import counted, in_words, interval, number, p, percent, q, with_interval
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,20 @@ from stages.words import in_words, interval, number, p, percent, q, with_interva
 )
 def test_numbers_read_as_in_a_sentence_and_are_not_rounded_onto_certainty(value: float, words: str) -> None:
     assert in_words(value) == words
+
+
+@pytest.mark.parametrize(
+    ("n", "words", "text"),
+    [
+        (0, ("image",), "0 images"),
+        (1, ("image",), "1 image"),
+        (2, ("class",), "2 classes"),
+        (1, ("box has", "boxes have"), "1 box has"),
+        (12, ("box has", "boxes have"), "12 boxes have"),
+    ],
+)
+def test_one_thing_is_told_in_the_singular(n: int, words: tuple[str, ...], text: str) -> None:
+    assert counted(n, *words) == text
 
 
 def test_a_share_reads_in_percent_and_null_as_unknown() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stages.audit.report.contents import Contents
 from stages.audit.summary.summary import corrected, untested
-from stages.words import interval, percent
+from stages.words import counted, interval, percent
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def next_steps(contents: Contents) -> tuple[Step, ...]:
         them = "it is" if flagged == 1 else "each is"
         steps.append(
             Step(
-                f"Look at the {flagged} flagged image{'s' if flagged > 1 else ''}",
+                f"Look at the {counted(flagged, 'flagged image')}",
                 f"decide whether {them} a shortcut or a part of the object that has no box",
                 f"sightline app {run}",
             )
@@ -75,7 +75,7 @@ def next_steps(contents: Contents) -> tuple[Step, ...]:
             )
         )
     doubts = [
-        f"{counts[rule]} {one if counts[rule] == 1 else several}"
+        counted(counts[rule], one, several)
         for rule, one, several in (
             ("missing_box", "image that may lack a box", "images that may lack a box"),
             ("box_suspect", "box that may be in the wrong place", "boxes that may be in the wrong place"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stages.audit.settings import audit_settings
 from stages.audit.summary.terms import UNMEASURED
 from stages.statistics import wilson
-from stages.words import percent
+from stages.words import counted, percent
 from storage.sql import connect
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _left_out(others: int, n: int) -> Iterator[str]:
     """Whether most predictions are of another class of the image, so that a constant one would be as right."""
     if others > LEFT_OUT * n:
         yield (
-            f"For {others} of {_counted(n, 'sample')} the prediction is another class of the same image, and accuracy "
+            f"For {others} of {counted(n, 'sample')} the prediction is another class of the same image, and accuracy "
             "leaves them out, so it says little: one prediction cannot name several classes; dataset.labels: crop "
             "makes each object a picture of its own"
         )
@@ -112,7 +112,7 @@ def _unmeasured(statuses: Sequence[str], n: int) -> Iterator[str]:
 def _without_counterpart(unknown: Counter[str]) -> Iterator[str]:
     if unknown:
         yield (
-            f"The model has no class for {_counted(len(unknown), 'label')} of {_counted(unknown.total(), 'image')} "
+            f"The model has no class for {counted(len(unknown), 'label')} of {counted(unknown.total(), 'image')} "
             f"({_named(unknown)}): dataset.mapping names the class of a label"
         )
 
@@ -121,7 +121,7 @@ def _repeated(duplicates: int, n: int, contrary: int) -> Iterator[str]:
     if duplicates > REPEATED * n:
         labels = f", {contrary} of them with another label" if contrary else ""
         yield (
-            f"{duplicates} of {_counted(n, 'sample')} show the same file as another{labels}: each counts in every "
+            f"{duplicates} of {counted(n, 'sample')} show the same file as another{labels}: each counts in every "
             "rate, and intervals take them for independent; samples.duplicate_of names them"
         )
 
@@ -132,7 +132,7 @@ def _too_small(run: Run) -> Iterator[str]:
     small = {row["label"]: row["n_evaluable"] for row in classes if row["n_evaluable"] < settings.min_class_size}
     if small:
         yield (
-            f"{len(small)} of {_counted(len(classes), 'class')} cannot be compared with the others, for fewer than "
+            f"{len(small)} of {counted(len(classes), 'class')} cannot be compared with the others, for fewer than "
             f"{settings.min_class_size} of their images are measured: {_named(small)}"
         )
 
@@ -145,8 +145,3 @@ def _known_classes(run: Run) -> list[dict[str, Any]]:
 def _named(labels: Collection[str]) -> str:
     rest = len(labels) - NAMED
     return ", ".join(list(labels)[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _counted(n: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{n} {noun if n == 1 else plural}"

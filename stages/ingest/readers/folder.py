@@ -12,6 +12,7 @@ from stages.ingest.readers.imagenet import read_synsets
 from stages.ingest.readers.manifest import EXTENSIONS, as_text, parse_boxes, read_rows
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
+from stages.words import counted
 from storage.errors import UserError, quoted
 
 _SYNSETS = "LOC_synset_mapping.txt"
@@ -57,7 +58,8 @@ class FolderReader:
         bare = [path for path in listing.images if path.count("/") < depth]
         if not bare or len(bare) == len(listing.images):
             return None
-        return f"{len(listing.images) - len(bare)} images lie in folders and {len(bare)} in none ({quoted(bare[0])})"
+        inside = counted(len(listing.images) - len(bare), "image lies in a folder", "images lie in folders")
+        return f"{inside} and {len(bare)} in none ({quoted(bare[0])})"
 
     def classes(self) -> tuple[DatasetClass, ...]:
         """Folders by name, as torchvision orders them; of WordNet ids, those of the mapping if there is one."""
@@ -87,9 +89,9 @@ class FolderReader:
                 form=self._form,
                 relative=self._relative,
             )
-        self._remarks = (
-            [f"{len(boxes)} rows of {self._boxes} have no image; the first is {min(boxes)}"] if boxes else []
-        )
+        if boxes:
+            rows = counted(len(boxes), f"row of {self._boxes} has", f"rows of {self._boxes} have")
+            self._remarks = [f"{rows} no image; the first is {min(boxes)}"]
 
     def _read_boxes(self) -> dict[str, tuple[str, tuple[Box, ...]]]:
         if self._boxes is None:

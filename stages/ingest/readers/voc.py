@@ -12,6 +12,7 @@ from stages.ingest.places import absolute, is_folder, join, read_text
 from stages.ingest.readers.shapes import IndexedPixels
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
+from stages.words import counted
 from storage.errors import UserError, quoted
 from storage.media.images import ImageError, read_bytes
 
@@ -80,7 +81,8 @@ class VocReader:
             uri = join(self._images.root, path)
             split = splits.get(stem(path), split_of(path))
             yield Record(path, uri, uri, None, split=split, notes=("the image has no annotation",))
-        self._remarks = [f"{len(bare)} images have no .xml; the first is {bare[0]}"] if bare else []
+        if bare:
+            self._remarks = [f"{counted(len(bare), 'image has', 'images have')} no .xml; the first is {bare[0]}"]
 
     def remarks(self) -> list[str]:
         """How many images have no annotation."""

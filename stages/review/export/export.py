@@ -20,6 +20,7 @@ from stages.review.export.formats import write_coco, write_voc, write_yolo
 from stages.review.outlines import has_hole
 from stages.review.settings import ReviewSettings
 from stages.score.suggestion import suggested_by
+from stages.words import counted
 from storage.errors import UserError
 from storage.files import not_given
 from storage.media.containers import Crop
@@ -66,7 +67,8 @@ class ExportReport:
         relabelled = sum(image.relabelled_by is not None for image in found.images)
         bare = sum(not image.annotations for image in found.images)
         lines = [
-            f"{len(found.images)} images and {len(boxes)} boxes in {self.directory} ({self.format})",
+            f"{counted(len(found.images), 'image')} and {counted(len(boxes), 'box', 'boxes')} in {self.directory} "
+            f"({self.format})",
             ", ".join(f"{count} {name}" for name, count in counts.items()) + f"; {relabelled} labels corrected",
         ]
         if masks:
@@ -77,9 +79,9 @@ class ExportReport:
                 "voc": "left out: VOC has boxes alone here",
                 "fiftyone": "as instance masks",
             }
-            lines.append(f"{len(masks)} boxes have a mask, {how[self.format]}")
+            lines.append(f"{counted(len(masks), 'box has', 'boxes have')} a mask, {how[self.format]}")
         if found.source is not None:
-            lines.append(f"{found.boxed} samples without a box were given one: {suggested_by(found.source)}")
+            lines.append(f"{counted(found.boxed, 'sample')} without a box got one: {suggested_by(found.source)}")
         if not found.verdicts:
             lines.append("no verdict was given yet: these are the dataset's own annotations")
         if found.left_out:

@@ -48,7 +48,7 @@ def test_boxes_beside_the_folders(tmp_path: Path) -> None:
     first, second = reader.records()
     assert (first.boxes, first.place) == ((Box(1, 2, 3, 4),), f"{tmp_path}/boxes.csv, line 2")
     assert second.boxes == ()
-    assert reader.remarks() == ["1 rows of boxes.csv have no image; the first is cat/9.jpg"]
+    assert reader.remarks() == ["1 row of boxes.csv has no image; the first is cat/9.jpg"]
 
 
 def test_two_rows_of_boxes_for_an_image_are_refused(tmp_path: Path) -> None:

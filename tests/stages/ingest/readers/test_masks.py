@@ -112,7 +112,7 @@ class TestCoco:
         assert row["reason"].startswith(f"the mask {fault}")
         assert row["reason"].endswith("; its box (5, 5, 25, 20) counts instead")
         (line,) = (line for line in told if "mask" in line)
-        assert line.startswith("1 masks cannot be used (samples.reason), the first: ")
+        assert line.startswith("1 mask cannot be used (samples.reason), the first: ")
         assert "labels.json, image 1: the mask" in line
 
     def test_a_crop_has_what_it_shows_of_the_masks_of_its_class(self, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class TestVoc:
         dog = samples(tmp_path, DatasetSettings("voc", str(tmp_path)), told)["JPEGImages/a.jpg#dog"]
         assert (dog["status"], dog["mask"]) == ("ok", None)
         assert "SegmentationObject/a.png, pixels of number 4, covers no pixel; its box (5, 5, 25, 20)" in dog["reason"]
-        assert any(line.startswith("1 masks cannot be used") for line in told)
+        assert any(line.startswith("1 mask cannot be used") for line in told)
 
     def test_a_picture_in_colours_or_of_another_size_is_told(self, tmp_path: Path) -> None:
         self.write(tmp_path, self.numbers())

@@ -78,7 +78,7 @@ def test_an_image_without_annotation_is_a_sample_and_is_counted(voc: Path) -> No
     reader = VocReader(DatasetSettings("voc", str(voc)))
     _, bare = reader.records()
     assert (bare.sample_id, bare.boxes, bare.notes) == ("JPEGImages/new.jpg", (), ("the image has no annotation",))
-    assert reader.remarks() == ["1 images have no .xml; the first is JPEGImages/new.jpg"]
+    assert reader.remarks() == ["1 image has no .xml; the first is JPEGImages/new.jpg"]
 
 
 def test_the_shortest_list_that_names_an_image_is_its_split(voc: Path) -> None:

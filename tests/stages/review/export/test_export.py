@@ -330,7 +330,7 @@ def unboxed(run: Run) -> Run:
 
 def test_a_suggested_box_has_its_score_in_coco(unboxed: Run, tmp_path: Path) -> None:
     lines = export(unboxed, tmp_path / "out", "coco", box_unboxed=True)
-    assert any(line.startswith("1 samples without a box were given one: the largest part of each") for line in lines)
+    assert any(line.startswith("1 sample without a box got one: the largest part of each") for line in lines)
     coco = COCO(str(tmp_path / "out" / "labels.json"))
     (image,) = (image for image in coco.loadImgs(coco.getImgIds()) if image["file_name"] == "sub/fixed.png")
     (suggested,) = coco.loadAnns(coco.getAnnIds(image["id"]))
