@@ -17,7 +17,7 @@ from storage.damage import find_damage, find_unreadable
 from storage.errors import DamagedFile, SightlineError
 from storage.run import Part
 from storage.sql import connect, run_query, tables_in
-from storage.tables import CLASSES, EXPLAIN, REVIEWS, SAMPLES, SCORES, encode, without_vectors
+from storage.tables import CLASSES, EXPLAIN, REVIEWS, SAMPLES, SCHEMAS, SCORES, encode, without_vectors
 
 ROWS = 64
 VECTORS = ["class_probabilities", "image_features", "outside_features"]
@@ -219,7 +219,9 @@ def test_an_empty_table_holds_and_one_of_an_earlier_version_has_nothing_to_hold(
     [
         ('SELECT * FROM Findings JOIN "samples" USING (row)', ["samples", "findings"]),
         ("FROM audit", ["samples", "explain", "scores"]),
-        ("SELECT * FROM query_table('classes')", ["classes"]),
+        ("SELECT * FROM query_table('clas' || 'ses')", list(SCHEMAS)),
+        ("FROM query /* by its text */ ('FROM clas' || 'ses')", list(SCHEMAS)),
+        ("FROM \"query\"('FROM clas' || 'ses')", list(SCHEMAS)),
         ("SELECT 1", []),
     ],
 )
