@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -16,4 +17,10 @@ def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.delenv("FIFTYONE_DATABASE_URI", raising=False)
         with database(directory):
+            # FiftyOne starts a server of its own, in the user's home, where it has lost ours.
+            patch.setattr("fiftyone.core.service.DatabaseService.start", _refuse)
             yield directory
+
+
+def _refuse(service: Any) -> NoReturn:
+    pytest.fail("FiftyOne does not use the database of the tests any more")

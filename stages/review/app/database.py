@@ -125,13 +125,15 @@ def _check_given(uri: str) -> None:
 @contextmanager
 def _fiftyone_uses(uri: str) -> Iterator[None]:
     before = os.environ.get("FIFTYONE_DATABASE_URI")
+    # FiftyOne looks at the environment once, when it is imported: what it uses may be something else.
+    used = sys.modules["fiftyone"].config.database_uri if "fiftyone" in sys.modules else before
     # The App's server is a process of its own and reads the environment.
     os.environ["FIFTYONE_DATABASE_URI"] = uri
     _point_fiftyone_at(uri)
     try:
         yield
     finally:
-        _point_fiftyone_at(before)
+        _point_fiftyone_at(used)
         if before is None:
             del os.environ["FIFTYONE_DATABASE_URI"]
 

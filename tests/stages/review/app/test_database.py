@@ -86,6 +86,18 @@ def test_a_fiftyone_that_was_imported_before_is_told_not_to_track_too(
         assert not fo.config.do_not_track, "what the user has set stays"
 
 
+def test_fiftyone_uses_again_what_it_used_before_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fiftyone as fo
+
+    monkeypatch.setattr(fo.config, "database_uri", "mongodb://127.0.0.1:9/")
+    with database(tmp_path) as uri:
+        assert fo.config.database_uri == uri
+    assert fo.config.database_uri == "mongodb://127.0.0.1:9/"
+    assert "FIFTYONE_DATABASE_URI" not in os.environ
+
+
 def test_two_directories_are_two_databases(tmp_path: Path):
     with database(tmp_path / "a") as first:
         other, second = hold(tmp_path / "b")
