@@ -19,6 +19,7 @@ from stages.ingest.boxes import place_boxes, scaled
 from stages.ingest.facts import KNOWN_COLUMNS, Facts, ImageFacts, Look, look_here, read_all
 from stages.ingest.labels import LabelResolver, ResolvedLabel, check_labels, left_over
 from stages.ingest.mapping import read_mapping
+from stages.ingest.mask_remarks import MaskRemarks
 from stages.ingest.objects import choose_labels, cut_out, samples_of, used_labels
 from stages.ingest.places import Bounds
 from stages.ingest.plausibility import check_boxes
@@ -26,7 +27,6 @@ from stages.ingest.readers.shapes import file_of, mask_of
 from stages.ingest.recognise import Dataset
 from stages.ingest.record import AT_ONCE, Box, Record, Records
 from stages.ingest.settings import DatasetSettings, Labels
-from stages.words import counted
 from storage.errors import UserError, on_one_line, quoted, shortened
 from storage.media.object_masks import ObjectMask, encode_mask
 from storage.run import Run
@@ -101,11 +101,11 @@ def ingest(
         )
         facts = read_all(images, known, progress, look)
     samples = ([image] if how == "crop" else samples_of(image, how, labels) for image in images)
-    faults: list[str] = []
+    remarks = MaskRemarks()
     current = _numbered(
-        pa.concat_tables(_tables(_rows(samples, facts, labels, faults, of_objects=how != "image"))), known
+        pa.concat_tables(_tables(_rows(samples, facts, labels, remarks, of_objects=how != "image"))), known
     )
-    for line in _masks(images, current, faults):
+    for line in remarks.lines(current, of_images=images.has_shapes()):
         say(line)
     del images, facts  # a million of them are .3 GB, which what follows may need
     table = _with_duplicates(_sorted(pa.concat_tables([current, _removed(current, known, run)])))
@@ -143,14 +143,14 @@ def _within(bounds: Bounds, record: Record) -> Record:
 
 
 def _rows(
-    samples: Iterable[list[Record]], facts: Facts, labels: LabelResolver, faults: list[str], *, of_objects: bool
+    samples: Iterable[list[Record]], facts: Facts, labels: LabelResolver, masks: MaskRemarks, *, of_objects: bool
 ) -> Iterator[Row]:
-    """The rows of the samples, given image by image, without their numbers; ``faults`` gets those of masks."""
+    """The rows of the samples, given image by image, without their numbers; ``masks`` gets remarks on theirs."""
     for several, found in zip(samples, facts, strict=True):
         indices = (labels.resolve(record.label).class_index for record in several)
         classes = {index for index in indices if index is not None}
         for record in several:
-            row = sample_row(record, found, labels, faults, of_objects=of_objects)
+            row = sample_row(record, found, labels, masks, of_objects=of_objects)
             yield row | {"other_classes": sorted(classes - {row["class_index"]})}
 
 
@@ -201,13 +201,13 @@ def sample_row(
     record: Record,
     facts: ImageFacts,
     labels: LabelResolver,
-    mask_faults: list[str] | None = None,
+    masks: MaskRemarks | None = None,
     *,
     of_objects: bool = False,
 ) -> Row:
     """One row of the samples table, but its number. Of several faults the gravest is the status; the reason names all.
 
-    ``mask_faults`` gets what is wrong with masks, and where. ``of_objects``: the class is that of the image's objects,
+    ``masks`` gets what is to be said of masks, and where. ``of_objects``: the class is that of the image's objects,
     so that an image without any has no box, not no label.
     """
     label = labels.resolve(record.label)
@@ -222,15 +222,15 @@ def sample_row(
         boxes, dropped = place_boxes(named, facts.width, facts.height)
         own = [box for box in boxes if box.label is None]
         found = mask_of(own, record.shape, facts.width, facts.height)
-        mask, unusable = found.whole, found.faults
+        mask = found.whole
         if any(one is not None for one in found.each):
-            masks = iter(found.each)
-            each = [next(masks) if box.label is None else None for box in boxes]
+            drawn = iter(found.each)
+            each = [next(drawn) if box.label is None else None for box in boxes]
         if mask is not None and not own:
             boxes.append(_around(mask))
-        if mask_faults is not None:
-            mask_faults += [f"{record.place}: {fault}" for fault in unusable]
-        left_out += dropped + unusable
+        if masks is not None:
+            masks.add(record.place, found)
+        left_out += [*dropped, *found.faults, *found.notes]
     if facts.note is not None:
         left_out.append(facts.note)
     status, reasons = "ok", left_out
@@ -271,24 +271,6 @@ def _around(mask: ObjectMask) -> Box:
     """The box around a mask's pixels."""
     rows, columns = bounding_window(mask)
     return Box(columns.start, rows.start, columns.stop, rows.stop)
-
-
-def _masks(records: Records, table: pa.Table, faults: Sequence[str]) -> list[str]:
-    """Lines about the masks of the samples and what is wrong with others.
-
-    Raises UserError where masks of whole images were given, and none can be used.
-    """
-    made = table.num_rows - table["mask"].null_count
-    if faults and not made and records.has_shapes():
-        raise UserError(
-            f"none of the {len(faults)} masks can be used; {shortened(faults[0])}; correct the column mask, or "
-            "rename it if it names no masks"
-        )
-    told = [f"{made} of {table.num_rows} samples have a mask, which takes the place of their boxes"] if made else []
-    if faults:
-        masks = counted(len(faults), "mask")
-        told.append(f"{masks} cannot be used (samples.reason), the first: {shortened(faults[0])}")
-    return told
 
 
 def _crops(samples: list[Record], facts: ImageFacts, context: float) -> list[Record]:

@@ -20,6 +20,10 @@ ObjectMask = NDArray[np.bool_]
 """(height, width) of the upright image."""
 
 
+_LIGHT = 200
+"""The least level of a light gray; lists of classes are shorter."""
+
+
 def encode_mask(mask: ObjectMask) -> str:
     """The mask (height, width) as compressed run lengths; its shape is not in them."""
     packed: bytes = coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
@@ -61,15 +65,17 @@ def patch_of(mask: ObjectMask, box: tuple[float, float, float, float]) -> Object
     return patch if patch.any() else None
 
 
-def read_mask(uri: str) -> ObjectMask:
+def read_mask(uri: str) -> tuple[ObjectMask, list[int]]:
     """The pixels of the picture at a path or URL, upright, that are not zero in some channel; opacity is no channel.
 
-    Of a palette the place counts, not the colour. Raises ImageError for a file that is no picture, and for JPEG.
+    Of a palette the place counts, not the colour. Also the numbers that its pixels have beside 0 and 255, where these
+    may be the numbers of several classes or objects: empty for a picture of one number, in colours, or of light grays,
+    which the edge of a smoothed mask has. Raises ImageError for a file that is no picture, and for JPEG.
     """
     levels = _levels(uri)
     if levels.ndim == 3:
-        return np.asarray(levels[..., : 1 if levels.shape[2] == 2 else 3].any(axis=2))
-    return np.asarray(levels != 0)
+        return np.asarray(levels[..., : 1 if levels.shape[2] == 2 else 3].any(axis=2)), []
+    return np.asarray(levels != 0), _numbers(levels)
 
 
 def read_indexed(uri: str, index: int) -> ObjectMask:
@@ -81,6 +87,14 @@ def read_indexed(uri: str, index: int) -> ObjectMask:
     if levels.ndim != 2:
         raise ImageError("unreadable", "it has colours, not one number a pixel; save it with its palette")
     return np.asarray(levels == index)
+
+
+def _numbers(levels: NDArray[Any]) -> list[int]:
+    if levels.dtype.kind not in "iu":
+        return []
+    found = [int(number) for number in np.unique(levels) if number not in (0, 255)]
+    grays = levels.dtype == np.uint8 and found and found[-1] >= _LIGHT
+    return found if len(found) > 1 and not grays else []
 
 
 def _levels(uri: str) -> NDArray[Any]:

@@ -99,7 +99,7 @@ class Patch:
 
     def drawn(self, box: Box, width: int, height: int) -> ObjectMask:
         """The pixels of an image of ``width`` x ``height``: those whose centre the patch holds."""
-        pixels = _file(self.pixels) if isinstance(self.pixels, str) else _array(self.pixels)
+        pixels = _file(self.pixels)[0] if isinstance(self.pixels, str) else _array(self.pixels)
         mask = np.zeros((height, width), dtype=bool)
         x0, y0, x1, y1 = (round(edge) for edge in box[:4])
         if x1 > x0 and y1 > y0:
@@ -117,7 +117,12 @@ class MaskFile:
 
     def drawn(self, box: Box, width: int, height: int) -> ObjectMask:
         """The pixels of an image of ``width`` x ``height``."""
-        return _of_something(_of_size(_file(self.uri), self.uri, width, height), self.uri)
+        return self.read(width, height)[0]
+
+    def read(self, width: int, height: int) -> tuple[ObjectMask, list[int]]:
+        """The same, and the numbers of its pixels where they may be those of several classes or objects."""
+        mask, numbers = _file(self.uri)
+        return _of_something(_of_size(mask, self.uri, width, height), self.uri), numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +199,8 @@ class Masks:
     """Each of them, None for one whose box alone says it; empty where the dataset does not tell them apart."""
     faults: list[str]
     """What is wrong with shapes that were left out."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the mask that is used: that it holds several numbers, which may be classes."""
 
 
 def mask_of(objects: Sequence[Box], whole: Shape | None, width: int, height: int) -> Masks:
@@ -209,6 +216,12 @@ def mask_of(objects: Sequence[Box], whole: Shape | None, width: int, height: int
         return Masks(None, each, faults)
     if whole is not None:
         try:
+            if isinstance(whole, MaskFile):
+                drawn, numbers = whole.read(width, height)
+                notes = (
+                    (f"the mask {whole.uri} holds the numbers {_listed(numbers)}: all but 0 count",) if numbers else ()
+                )
+                return Masks(drawn, each, faults, notes)
             return Masks(whole.drawn(Box(0, 0, width, height), width, height), each, faults)
         except ShapeError as error:
             faults.append(f"the mask {error}; the boxes count instead")
@@ -233,11 +246,16 @@ def mask_of(objects: Sequence[Box], whole: Shape | None, width: int, height: int
     return Masks(mask, each, faults)
 
 
-def _file(uri: str) -> ObjectMask:
+def _file(uri: str) -> tuple[ObjectMask, list[int]]:
     try:
         return read_mask(uri)
     except ImageError as error:
         raise ShapeError(f"{uri} cannot be used: {error.reason}") from None
+
+
+def _listed(numbers: Sequence[int], most: int = 5) -> str:
+    shown = ", ".join(map(str, numbers[:most]))
+    return f"{shown}, ..." if len(numbers) > most else shown
 
 
 def _of_size(mask: ObjectMask, uri: str, width: int, height: int) -> ObjectMask:

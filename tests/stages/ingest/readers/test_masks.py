@@ -167,6 +167,39 @@ class TestManifest:
         assert (row["status"], own_boxes(row)) == ("ok", [(5, 5, 25, 20)])  # the box around it
         assert "2 of 2 samples have a mask, which takes the place of their boxes" in told
 
+    @pytest.mark.parametrize(
+        ("dtype", "levels", "shown"),
+        [
+            (np.uint8, (1, 2, 3), "1, 2, 3"),  # a trimap: the animal, what is around it, and the edge
+            (np.uint8, (7, 13, 255), "7, 13"),  # of classes, 255 for what is of none
+            (np.uint16, (300, 301), "300, 301"),  # more classes than a byte can number
+            (np.uint8, (4, 5, 6, 7, 8, 9), "4, 5, 6, 7, 8, ..."),
+            (np.uint8, (1, 1), None),
+            (np.uint8, (2, 255), None),
+            (np.uint8, (60, 190, 250), None),  # the smoothed edge of a white mask
+        ],
+    )
+    def test_several_numbers_which_may_be_classes_are_told(
+        self, tmp_path: Path, dtype: type, levels: tuple[int, ...], shown: str | None
+    ) -> None:
+        pixels = np.zeros((HEIGHT, WIDTH), dtype)
+        for column, level in enumerate(levels):
+            pixels[5:9, 5 + column] = level
+        Image.fromarray(pixels).save(tmp_path / "mask.png")
+        told: list[str] = []
+        row = self.read(tmp_path, told=told)["a.png"]
+        assert np.array_equal(own_mask(row), rectangle(5, 5, 5 + len(levels), 9))
+        lines = [line for line in told if "several numbers" in line]
+        if shown is None:
+            assert (row["reason"], lines) == (None, [])
+        else:
+            assert row["reason"] == f"the mask {tmp_path}/mask.png holds the numbers {shown}: all but 0 count"
+            assert len(lines) == 1
+            assert lines[0].startswith(
+                "1 mask holds several numbers, and all but 0 count as the label's; where they are"
+            )
+            assert f"holds the numbers {shown}: all but" in lines[0]
+
     def test_boxes_beside_it_stay(self, tmp_path: Path) -> None:
         Image.fromarray(L_SHAPE).save(tmp_path / "mask.png")
         assert own_boxes(self.read(tmp_path, boxes="[[4, 4, 26, 21]]")["a.png"]) == [(4, 4, 26, 21)]
