@@ -126,12 +126,10 @@ class CvatReader(_Imported):
     def __init__(self, settings: DatasetSettings) -> None:
         super().__init__(settings)
         self._masks: dict[str, list[Mapping[str, str]]] = {}
-        """Attributes of the masks of an image, by the name that the XML gives it."""
+        """Attributes of the masks of the images that have any, by the image's path."""
 
     def _drawn(self, uri: str, size: tuple[int, int] | None) -> list[Box]:
-        names = [name for name in self._masks if uri == name or uri.endswith(f"/{name}")]
-        found = self._masks[max(names, key=len)] if names and size else []
-        return [_mask_box(mask, size) for mask in found if size]
+        return [_mask_box(mask, size) for mask in self._masks.get(uri, ()) if size]
 
     @staticmethod
     def recognise(listing: Listing) -> str | None:
@@ -151,9 +149,14 @@ class CvatReader(_Imported):
             beside = next((join(folder, name) for name in ("data", "images") if is_folder(join(folder, name))), folder)
             path = join(self._root, file)
             _refuse_pipes([path])
-            self._masks = _masks(path)
+            masks = _masks(path)
+            # The importer ends at the first name that it is given no path for. A path without a file is a sample's
+            # own problem.
+            data = self._images or beside
+            paths = {name: join(data, name) for name in (*masks, *files_below(data))}
+            self._masks = {posixpath.normpath(paths[name]): found for name, found in masks.items() if found}
             importer = CVATImageDatasetImporter(
-                dataset_dir=folder, data_path=self._images or beside, labels_path=path, include_all_data=True
+                dataset_dir=folder, data_path=paths, labels_path=path, include_all_data=True
             )
             yield from self._records(importer, {"": path}, split_of(file))
 
@@ -183,14 +186,13 @@ def _head(path: str) -> str:
 
 
 def _masks(path: str) -> dict[str, list[Mapping[str, str]]]:
-    """Attributes of the masks of each image of an XML that has any; what is no XML is left to the importer."""
+    """Attributes of the masks of each image of an XML, by the importer's name; what is no XML is left to it."""
     found: dict[str, list[Mapping[str, str]]] = {}
     try:
         for _, element in ElementTree.iterparse(path):
             if element.tag == "image":
-                found.setdefault(element.get("name", ""), []).extend(
-                    dict(mask.attrib) for mask in element.iterfind("mask")
-                )
+                name = posixpath.normpath(join(element.get("subset") or "", element.get("name", "")))
+                found.setdefault(name, []).extend(dict(mask.attrib) for mask in element.iterfind("mask"))
                 element.clear()
     except (ElementTree.ParseError, OSError):
         return {}

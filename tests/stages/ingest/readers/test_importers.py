@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from stages.ingest.boxes import scaled
+from stages.ingest.ingest import ingest
 from stages.ingest.recognise import open_dataset, recognise
 from stages.ingest.settings import DatasetSettings
+from storage import Run
 from storage.errors import UserError
 from tests.stages.ingest.datasets import Picture, write_images
 
@@ -76,6 +78,23 @@ def test_cvat_for_images_is_read_beside_its_images(tmp_path: Path) -> None:
         first,
         second,
     ]
+
+
+def test_images_that_cvat_names_and_that_are_missing_are_samples_with_the_reason(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", [Picture("b.png", "", size=(100, 50)), Picture("more/c.png", "", size=(9, 9))])
+    outside = CVAT.replace('name="b.png"', 'name="../../b.png"').replace("</annotations>", "")
+    outside += '<image id="2" subset="more" name="c.png" width="9" height="9"></image></annotations>'
+    (tmp_path / "annotations.xml").write_text(outside)
+    table = ingest(open_dataset(DatasetSettings(path=str(tmp_path))), ("cat",), Run.create(str(tmp_path / "run")))
+    found = {row["sample_id"]: row for row in table.to_pylist()}
+    missing = {f"{tmp_path}/images/a.png": "images/a.png#cat", f"{tmp_path.parent}/b.png": f"{tmp_path.parent}/b.png"}
+    for path, name in missing.items():
+        row = found.pop(name)
+        assert (row["status"], row["reason"]) == ("unreadable", f"no such file: {path}")
+    assert {name: row["status"] for name, row in found.items()} == {
+        "images/b.png": "no_box",
+        "images/more/c.png": "no_box",
+    }
 
 
 def test_xml_that_breaks_off_is_told_in_one_line(tmp_path: Path) -> None:
