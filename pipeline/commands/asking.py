@@ -73,6 +73,9 @@ def compare(
     method_b: Annotated[str, typer.Option("--method-b", help="Saliency method of B.")] = "",
     target: Annotated[str, typer.Option(help="Which class's maps and scores: label, predicted ...")] = "label",
     top: Annotated[int, typer.Option(min=0, help="Samples shown a list.")] = 10,
+    maps: Annotated[
+        int, typer.Option(min=0, help="Samples whose maps are compared, at most: a seeded choice.")
+    ] = 10_000,
     format: Annotated[str, typer.Option(help="table or json.")] = "table",
 ) -> None:
     """Compare two runs on the samples that both have: models, weights, settings or methods.
@@ -89,7 +92,10 @@ def compare(
         raise UserError(f"no format {format!r}; formats are table, json")
     with Progress(errors, "compare", "maps") as progress:
         found = compare_runs(
-            Run.open(run_a), Run.open(run_b), method, method_b, target, top=top, progress=progress.update
+            *(Run.open(run_a), Run.open(run_b), method, method_b, target),
+            top=top,
+            most_maps=maps,
+            progress=progress.update,
         )
     if format == "json":
         sys.stdout.write(comparison_json(found) + "\n")

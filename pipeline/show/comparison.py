@@ -136,8 +136,9 @@ def _print_maps(comparison: Comparison, console: Console) -> None:
     if maps.median is None:
         console.print(f"  not defined: {left_out}")
         return
+    chosen = f", chosen by seed of {maps.n + maps.left_out}" if maps.left_out else ""
     chance = "" if maps.chance is None else f"; maps of two different samples have {number(maps.chance)}"
-    console.print(f"  median {number(maps.median)} {interval(maps.interval)} over {maps.n} samples{chance}")
+    console.print(f"  median {number(maps.median)} {interval(maps.interval)} over {maps.n} samples{chosen}{chance}")
     if maps.other_class or maps.undefined:
         console.print(f"  left out: {left_out}")
     if maps.least:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from stages.audit.audit import apply, samples_of_cues
 from stages.audit.compare.paired import (
@@ -20,6 +22,7 @@ from stages.audit.compare.paired import (
     map_agreement,
     score_change,
 )
+from stages.audit.compare.shared import Shared, Side, differ, shared_by
 from stages.audit.rules import rules_of
 from stages.audit.settings import AuditSettings, audit_settings
 from stages.statistics import rank_correlation
@@ -44,9 +47,8 @@ in place of what is masked. Null stands for a method that masks nothing to make 
 _SECTIONS = ("model", "view", "explain", "score", "audit")
 _WITHOUT_EFFECT = {"explain.method", "explain.methods", "explain.batch_size", "explain.shard_size"}
 _BATCH = 32
-
-_Pair = tuple[dict[str, Any], dict[str, Any]]
-"""Rows of one sample in A and in B."""
+MOST_MAPS = 10_000
+"""Samples whose maps are compared, at most: here some minutes."""
 
 
 @dataclass(frozen=True)
@@ -112,15 +114,6 @@ class _Source:
         return {key: value for key, value in stored.items() if key not in _WITHOUT_EFFECT} | origin
 
 
-@dataclass(frozen=True)
-class _Side:
-    """Samples and rows of the view ``audit`` of one of the two by name, and what each rule, (id, kind), finds."""
-
-    samples: dict[str, dict[str, Any]]
-    rows: dict[str, dict[str, Any]]
-    found: dict[tuple[str, str], set[str]]
-
-
 def compare(
     run_a: Run,
     run_b: Run,
@@ -129,6 +122,7 @@ def compare(
     target: str = "label",
     *,
     top: int = 10,
+    most_maps: int = MOST_MAPS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Compare run A and run B on the samples that both have.
@@ -136,8 +130,9 @@ def compare(
     ``method`` is by default the one that was audited in A, ``method_b`` the same.
 
     A sample is shared if both runs have it under the same name with the same file content. The rules are applied to
-    both with the audit settings of run A. ``top`` samples of least agreement are listed; ``progress`` is called with
-    the maps compared and their number. Writes nothing.
+    both with the audit settings of run A. The maps of at most ``most_maps`` samples, a seeded choice, are compared, and
+    the ``top`` of least agreement are listed; ``progress`` is called with the maps compared and their number. Writes
+    nothing.
 
     Raises UserError where a run lacks the method, the target or its scores, where the views or the masking differ, or
     where no sample is shared.
@@ -145,9 +140,6 @@ def compare(
     method = method or run_a.audited_method()
     source_a, source_b = _open(run_a, method, target), _open(run_b, method_b or method, target)
     a, b, shared = _sides(source_a, source_b)
-    common = a.samples.keys() & b.samples.keys()
-    paired = [name for name in shared if name in a.rows and name in b.rows]
-    pairs = [(a.rows[name], b.rows[name]) for name in paired]
     return Comparison(
         run_a=run_a.url,
         run_b=run_b.url,
@@ -155,25 +147,21 @@ def compare(
         method_b=source_b.method,
         target=target,
         shared=len(shared),
-        only_a=len(a.samples.keys() - common),
-        only_b=len(b.samples.keys() - common),
-        changed=len(common) - len(shared),
-        relabelled=sum(a.samples[name]["label"] != b.samples[name]["label"] for name in shared),
-        reboxed=sum(
-            any(a.samples[name][truth] != b.samples[name][truth] for truth in ("boxes", "mask")) for name in shared
-        ),
+        only_a=a.samples.num_rows - shared.common,
+        only_b=b.samples.num_rows - shared.common,
+        changed=shared.common - len(shared),
+        relabelled=shared.relabelled(),
+        reboxed=shared.reboxed(),
         differences=_differences(source_a, source_b),
         notes=_notes(source_a, source_b),
-        accuracy=accuracy_change(
-            [(a["correct"], b["correct"]) for a, b in pairs if None not in (a["correct"], b["correct"])]
-        ),
+        accuracy=accuracy_change(shared.right()),
         scores=tuple(
             score_change(name, values, len(shared) - len(values))
             for name, column in compared_scores().items()
-            for values in [_defined(column, pairs)]
+            for values in [shared.values(name, against_boxes="boxes" in column.needs)]
         ),
         rules=_rules(a, b, shared),
-        maps=_agreement(source_a.maps, source_b.maps, pairs, len(shared), top, progress),
+        maps=_agreement(source_a.maps, source_b.maps, shared, top, most_maps, progress),
     )
 
 
@@ -184,15 +172,14 @@ def compare_findings(run_a: Run, run_b: Run, target: str = "label") -> FindingsC
     return FindingsChange(len(shared), _rules(a, b, shared))
 
 
-def _sides(source_a: _Source, source_b: _Source) -> tuple[_Side, _Side, list[str]]:
+def _sides(source_a: _Source, source_b: _Source) -> tuple[Side, Side, Shared]:
     """Both sides by the audit settings of A, and the samples that they share; UserError as :func:`compare` says."""
     _refuse_different_views(source_a, source_b)
     settings = audit_settings(source_a.info)
     a, b = _read(source_a, settings), _read(source_b, settings)
-    shared = [name for name, sample in a.samples.items() if _same_file(sample, b.samples.get(name))]
-    if not shared:
-        common = len(a.samples.keys() & b.samples.keys())
-        raise UserError(f"{source_a.run.url} and {source_b.run.url} share no sample {_why_none(a, b, common)}")
+    shared = shared_by(a, b)
+    if not len(shared):
+        raise UserError(f"{source_a.run.url} and {source_b.run.url} share no sample {_why_none(a, b, shared.common)}")
     return a, b, shared
 
 
@@ -215,28 +202,20 @@ def _open(run: Run, method: str, target: str) -> _Source:
     return _Source(run, method, target, run.maps(target, method), run.info)
 
 
-def _read(source: _Source, settings: AuditSettings) -> _Side:
+def _read(source: _Source, settings: AuditSettings) -> Side:
     run, method, target = source.run, source.method, source.target
-    samples = run.table("samples", ["sample_id", "digest", "status", "label", "boxes", "mask"]).to_pylist()
+    samples = run.table("samples", ["sample_id", "digest", "status", "label", "boxes", "mask"])
     with connect(run) as connection:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit_targets").fetchall())
         wanted = ["sample_id", "row", "explain_status", "target_label", "correct", "evaluable", *compared_scores()]
         sql = f"SELECT {', '.join(wanted)} FROM audit_targets WHERE method = ? AND target = ?"
         rows = _rows(connection, sql, method, target)
         found = _findings(source, connection, columns, settings)
-    return _Side(
-        samples={sample["sample_id"]: sample for sample in samples if sample["status"] != "removed"},
-        rows={row["sample_id"]: row for row in rows},
-        found=found,
-    )
+    return Side(samples.filter(pc.not_equal(samples["status"], "removed")), rows, found)
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, sql: str, *parameters: str) -> list[dict[str, Any]]:
-    return list(connection.sql(f"{sql} ORDER BY row", params=list(parameters)).to_arrow_table().to_pylist())
-
-
-def _same_file(a: Mapping[str, Any], b: Mapping[str, Any] | None) -> bool:
-    return b is not None and a["digest"] is not None and a["digest"] == b["digest"]
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str, *parameters: str) -> pa.Table:
+    return connection.sql(f"{sql} ORDER BY row", params=list(parameters)).to_arrow_table()
 
 
 def _refuse_different_views(a: _Source, b: _Source) -> None:
@@ -252,10 +231,10 @@ def _refuse_different_views(a: _Source, b: _Source) -> None:
             )
 
 
-def _why_none(a: _Side, b: _Side, common: int) -> str:
+def _why_none(a: Side, b: Side, common: int) -> str:
     if common:
         return f"({common} have one name, but none of them the same file); make both runs from the same images"
-    first_a, first_b = (next(iter(side.samples), "none") for side in (a, b))
+    first_a, first_b = (side.samples["sample_id"][0].as_py() if side.samples.num_rows else "none" for side in (a, b))
     return (
         f"({first_a} ..., {first_b} ...); make both runs from the same images, with the same dataset.path or "
         "dataset.images so that the names agree"
@@ -287,16 +266,6 @@ def _notes(a: _Source, b: _Source) -> tuple[str, ...]:
     )
 
 
-def _defined(column: Column, pairs: list[_Pair]) -> list[tuple[float, float]]:
-    """The pairs of values of a score, on samples that are evaluable in both runs where the score needs boxes."""
-    name, boxless = column.name, "boxes" not in column.needs
-    return [
-        (float(a[name]), float(b[name]))
-        for a, b in pairs
-        if a[name] is not None and b[name] is not None and (boxless or (a["evaluable"] and b["evaluable"]))
-    ]
-
-
 def _findings(
     source: _Source, connection: duckdb.DuckDBPyConnection, columns: tuple[str, ...], settings: AuditSettings
 ) -> dict[tuple[str, str], set[str]]:
@@ -305,17 +274,17 @@ def _findings(
     Where two targets explain one class, the audit lets the first speak for both; so it does here.
     """
     method, target = source.method, source.target
-    rows = _rows(
-        connection, "SELECT sample_id, target, explain_class_index FROM audit_targets WHERE method = ?", method
+    classes = _Classes(
+        _rows(connection, "SELECT sample_id, target, explain_class_index FROM audit_targets WHERE method = ?", method)
     )
-    classes = {(row["sample_id"], row["target"]): row["explain_class_index"] for row in rows}
     rules = rules_of(settings, columns)
     found: dict[tuple[str, str], set[str]] = {}
     for rule in rules:
+        by_target: dict[str, list[str]] = {}
+        for finding in apply(rule, connection, method, settings.thresholds()):
+            by_target.setdefault(finding["target"], []).append(finding["sample_id"])
         found[rule.id, rule.kind] = {
-            finding["sample_id"]
-            for finding in apply(rule, connection, method, settings.thresholds())
-            if classes[finding["sample_id"], finding["target"]] == classes.get((finding["sample_id"], target))
+            name for other, names in by_target.items() for name in classes.same(names, other, target)
         }
     spared = [(rule.id, rule.kind) for rule in rules if rule.unless_cue]
     if any(found[key] for key in spared):
@@ -324,17 +293,35 @@ def _findings(
     return found
 
 
-def _rules(a: _Side, b: _Side, shared: list[str]) -> tuple[RuleChange, ...]:
-    paired = {name for name in shared if name in a.rows and name in b.rows}
-    return tuple(rule for key in a.found if (rule := _rule(key, a, b, paired)) is not None)
+class _Classes:
+    """Which class each target of a sample explains."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows
+
+    def same(self, names: list[str], target: str, other: str) -> list[str]:
+        """Those of some samples whose two targets explain one class."""
+        if target == other:
+            return names
+        asked = pa.array(names, pa.string())
+        alike = ~differ(self._of(asked, target), self._of(asked, other))
+        return list(asked.filter(pa.array(alike)).to_pylist())
+
+    def _of(self, names: pa.Array, target: str) -> pa.ChunkedArray:
+        rows = self._rows.filter(pc.equal(self._rows["target"], target))
+        return rows["explain_class_index"].take(pc.index_in(names, value_set=rows["sample_id"]))
 
 
-def _rule(key: tuple[str, str], a: _Side, b: _Side, names: set[str]) -> RuleChange | None:
-    """What became of a rule's findings among the samples ``names``; None if there are none."""
-    in_a, in_b = a.found[key] & names, b.found[key] & names
+def _rules(a: Side, b: Side, shared: Shared) -> tuple[RuleChange, ...]:
+    paired = set(shared.rows_a["sample_id"].to_pylist())
+    unfit = shared.not_evaluable()
+    return tuple(rule for key in a.found if (rule := _rule(key, a.found[key] & paired, b.found[key] & paired, unfit)))
+
+
+def _rule(key: tuple[str, str], in_a: set[str], in_b: set[str], unfit: tuple[set[str], set[str]]) -> RuleChange | None:
+    """What became of a rule's findings, where ``unfit`` cannot be evaluated in A and in B; None if there are none."""
     gone, new = in_a - in_b, in_b - in_a
-    unjudged = {name for name in gone if not b.rows[name]["evaluable"]}
-    unjudged |= {name for name in new if not a.rows[name]["evaluable"]}
+    unjudged = (gone & unfit[1]) | (new & unfit[0])
     if not in_a and not in_b:
         return None
     return RuleChange(
@@ -350,30 +337,34 @@ def _rule(key: tuple[str, str], a: _Side, b: _Side, names: set[str]) -> RuleChan
 def _agreement(
     maps_a: MapStore,
     maps_b: MapStore,
-    pairs: list[_Pair],
-    shared: int,
+    shared: Shared,
     top: int,
+    most: int,
     progress: Callable[[int, int], None] | None,
 ) -> MapAgreement:
-    mapped = [(a, b) for a, b in pairs if a["explain_status"] == b["explain_status"] == "ok"]
-    alike = [(a, b) for a, b in mapped if a["target_label"] == b["target_label"]]
+    mapped_a, mapped_b = shared.with_maps()
+    alike = np.flatnonzero(~differ(mapped_a["target_label"], mapped_b["target_label"]))
+    looked_at = np.sort(np.random.default_rng(0).choice(alike, most, replace=False)) if len(alike) > most else alike
+    names, rows_a = (mapped_a[name].take(looked_at) for name in ("sample_id", "row"))
+    rows_b = mapped_b["row"].take(looked_at)
     found: list[Agreement] = []
     by_chance: list[float] = []
     before = None
-    for start in range(0, len(alike), _BATCH):
-        batch = alike[start : start + _BATCH]
-        read_a = maps_a.read([a["row"] for a, _ in batch], maps_a.view_size)
-        read_b = maps_b.read([b["row"] for _, b in batch], maps_b.view_size)
-        for (row, _), map_a, map_b in zip(batch, read_a, read_b, strict=True):
+    for start in range(0, len(looked_at), _BATCH):
+        batch = names.slice(start, _BATCH).to_pylist()
+        read_a = maps_a.read(rows_a.slice(start, _BATCH).to_pylist(), maps_a.view_size)
+        read_b = maps_b.read(rows_b.slice(start, _BATCH).to_pylist(), maps_b.view_size)
+        for name, map_a, map_b in zip(batch, read_a, read_b, strict=True):
             correlation = rank_correlation(map_a, map_b)
             if np.isnan(correlation):
                 continue
-            found.append(Agreement(row["sample_id"], correlation))
+            found.append(Agreement(name, correlation))
             # A's map of the sample before this one beside B's of this one; neither of them is constant.
             if before is not None:
                 by_chance.append(rank_correlation(before, map_b))
             before = map_a
         if progress is not None:
-            progress(start + len(batch), len(alike))
-    other_class = len(mapped) - len(alike)
-    return map_agreement(found, by_chance, other_class, shared - other_class - len(found), top)
+            progress(start + len(batch), len(looked_at))
+    other_class, left_out = mapped_a.num_rows - len(alike), len(alike) - len(looked_at)
+    undefined = len(shared) - other_class - left_out - len(found)
+    return map_agreement(found, by_chance, other_class, undefined, left_out, top)

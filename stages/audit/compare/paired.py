@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.statistics import bootstrap, mcnemar
 
@@ -74,32 +75,33 @@ class MapAgreement:
     Over the ``n`` samples whose maps explain the same class and of which neither is constant. ``interval`` is the 95%
     percentile bootstrap interval of the median; ``least`` are the samples with the lowest correlation, lowest first.
     ``chance`` is the median correlation of A's map with B's map of another of these samples: what two maps share that
-    have nothing but the two models in common. None for fewer than two samples.
+    have nothing but the two models in common. None for fewer than two samples. ``left_out`` counts samples whose maps
+    were not looked at.
     """
 
     n: int
     other_class: int
     undefined: int
+    left_out: int
     median: float | None
     interval: Interval | None
     least: tuple[Agreement, ...]
     chance: float | None
 
 
-def score_change(score: str, pairs: Sequence[tuple[float, float]], left_out: int) -> ScoreChange:
-    """The change over pairs (A, B) of one score."""
-    if not pairs:
+def score_change(score: str, values: NDArray[np.float64], left_out: int) -> ScoreChange:
+    """The change over pairs (A, B) of one score, ``values`` (n, 2)."""
+    if not len(values):
         return ScoreChange(score, 0, left_out, None, None, None, None)
-    values = np.array(pairs, dtype=np.float64)
     change = values[:, 1] - values[:, 0]
     return ScoreChange(
         score=score,
-        n=len(pairs),
+        n=len(values),
         left_out=left_out,
         mean_a=float(values[:, 0].mean()),
         mean_b=float(values[:, 1].mean()),
         change=float(change.mean()),
-        interval=bootstrap(change, np.mean) if len(pairs) > 1 else None,
+        interval=bootstrap(change, np.mean) if len(values) > 1 else None,
     )
 
 
@@ -118,7 +120,12 @@ def accuracy_change(right: Sequence[tuple[bool, bool]]) -> AccuracyChange:
 
 
 def map_agreement(
-    found: Sequence[Agreement], by_chance: Sequence[float], other_class: int, undefined: int, top: int
+    found: Sequence[Agreement],
+    by_chance: Sequence[float],
+    other_class: int,
+    undefined: int,
+    left_out: int,
+    top: int,
 ) -> MapAgreement:
     """The correlations in short, with the ``top`` lowest; ``by_chance`` are those of maps of different samples."""
     values = np.array([agreement.correlation for agreement in found])
@@ -126,6 +133,7 @@ def map_agreement(
         n=len(found),
         other_class=other_class,
         undefined=undefined,
+        left_out=left_out,
         median=float(np.median(values)) if len(values) else None,
         interval=bootstrap(values) if len(values) > 1 else None,
         least=tuple(sorted(found, key=lambda agreement: (agreement.correlation, agreement.sample_id))[:top]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -40,7 +41,7 @@ COMPARISON = Comparison(
         RuleChange("relies_on_outside", "flag", ("x.jpg", "y.jpg", "z.jpg"), (), ("u.jpg",), ("v.jpg",)),
         RuleChange("misses_box", "description", ("w.jpg",), (), (), ()),
     ),
-    maps=MapAgreement(30, 6, 4, 0.625, (0.5, 0.75), (Agreement("[a].jpg", -0.25),), 0.125),
+    maps=MapAgreement(30, 6, 4, 0, 0.625, (0.5, 0.75), (Agreement("[a].jpg", -0.25),), 0.125),
 )
 
 
@@ -69,6 +70,11 @@ def test_the_printed_comparison_says_what_was_left_out_and_what_is_sure() -> Non
     assert "median 0.62 [0.50, 0.75] over 30 samples; maps of two different samples have 0.12" in lines
     assert "left out: 6 explain another class, 4 have no two maps or a constant one" in lines
     assert lines[-1] == "-0.25 [a].jpg"
+
+
+def test_maps_that_were_chosen_are_counted_beside_those_that_could_be() -> None:
+    lines = printed(replace(COMPARISON, maps=replace(COMPARISON.maps, left_out=970)))
+    assert any(line.startswith("median 0.62 [0.50, 0.75] over 30 samples, chosen by seed of 1000;") for line in lines)
 
 
 def test_every_score_that_has_a_better_end_says_which() -> None:

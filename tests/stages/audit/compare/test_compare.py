@@ -88,6 +88,12 @@ def test_samples_pair_by_name_and_content_whatever_their_row(pair) -> None:
     assert score_of(comparison, "ag").interval == (0.25, 0.25)
 
 
+def test_files_that_were_not_read_are_not_the_same(pair) -> None:
+    a, b = pair([{}, {"digest": None}], [{}, {"digest": None}])
+    comparison = compare(a, b)
+    assert (comparison.shared, comparison.changed) == (1, 1)
+
+
 def test_samples_that_left_a_dataset_are_not_shared(pair) -> None:
     a, b = pair([{}, {"samples_status": "removed"}], [{}, {}])
     comparison = compare(a, b)
@@ -160,6 +166,24 @@ def test_maps_agree_in_rank_at_the_resolution_of_the_view(pair) -> None:
     assert [(entry.sample_id, round(entry.correlation, 6)) for entry in maps.least] == [("1.jpg", -1.0), ("2.jpg", 0.0)]
 
 
+def test_the_maps_of_a_seeded_choice_stand_for_all_where_there_are_many(pair) -> None:
+    turned = (np.array(RIGHTWARDS) * -3).tolist()
+    flat = [{}, {}, {"explained": 2}, {}, {}]
+    a, b = pair([{}] * 5, flat, [RIGHTWARDS] * 5, [turned, RIGHTWARDS, turned, RIGHTWARDS, turned])
+    whole, seen = compare(a, b).maps, []
+    maps = compare(a, b, most_maps=3, progress=lambda done, total: seen.append((done, total))).maps
+    assert (whole.n, whole.left_out) == (4, 0)
+    assert (maps.n, maps.left_out, maps.other_class, maps.undefined) == (3, 1, 1, 0)
+    assert {entry.sample_id for entry in maps.least} < {entry.sample_id for entry in whole.least}
+    assert {entry.sample_id: entry.correlation for entry in maps.least}.items() < {
+        entry.sample_id: entry.correlation for entry in whole.least
+    }.items()
+    assert seen == [(3, 3)]
+    assert compare(a, b, most_maps=3).maps == maps
+    none = compare(a, b, most_maps=0).maps
+    assert (none.n, none.left_out, none.undefined, none.median) == (0, 4, 0, None)
+
+
 def test_the_agreement_stands_beside_that_of_maps_of_different_samples(pair) -> None:
     # Each of B's maps beside A's of the sample before, constant ones passed over: alike, turned, alike.
     turned = (np.array(RIGHTWARDS) * -3).tolist()
@@ -203,6 +227,10 @@ def test_other_labels_and_boxes_are_counted_and_compared(pair) -> None:
     a, b = pair([{}, {}, {}], [{}, {"label": "cat", "boxes": [box]}, {"boxes": [box]}])
     comparison = compare(a, b)
     assert (comparison.shared, comparison.relabelled, comparison.reboxed) == (3, 1, 2)
+    masked: dict[str, Any] = {"mask": "04"}
+    a, b = pair([masked, masked, {}, {"label": None}, {}], [masked, {}, masked, {"label": None}, {"label": None}])
+    comparison = compare(a, b)
+    assert (comparison.shared, comparison.relabelled, comparison.reboxed) == (5, 1, 2)
 
 
 def test_a_score_that_an_earlier_version_did_not_have_is_undefined(pair) -> None:
