@@ -14,6 +14,7 @@ from storage.errors import DamagedFile, NoAnswer
 from storage.maps import MapAttributes
 from storage.run import Part, Run
 from storage.tables import SAMPLES, SCORES
+from tests.s3 import forget_stores, log_in
 
 pytest.importorskip("s3fs", reason="needs the extra `s3`")
 moto_server = pytest.importorskip("moto.server", reason="needs moto")
@@ -28,16 +29,7 @@ def lost() -> Iterator[tuple[Run, Any]]:
     server.start()
     with pytest.MonkeyPatch.context() as environment:
         host, port = server.get_host_and_port()
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_MAX_ATTEMPTS": "1",
-        }.items():
-            environment.setenv(name, value)
-        forget_stores()  # of another test, whose server has another port
+        log_in(environment, AWS_ENDPOINT_URL=f"http://{host}:{port}", AWS_MAX_ATTEMPTS="1")
         fsspec.filesystem("s3").mkdir("lost-bucket")
         run = Run.create("s3://lost-bucket/run")
         run.write_table("samples", SAMPLES.empty_table())
@@ -52,11 +44,6 @@ def lost() -> Iterator[tuple[Run, Any]]:
         server.stop()
         yield run, maps
         forget_stores()
-
-
-def forget_stores() -> None:
-    """fsspec keeps file systems by their options; the address, which the environment says, is none of them."""
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 READS: dict[str, Callable[[Run, Any], object]] = {

@@ -11,6 +11,7 @@ import fsspec
 import pytest
 
 from storage.tables import SCHEMAS
+from tests.s3 import forget_stores, log_in
 from tests.stages.review.synthetic import Planted, make_run
 
 pytest.importorskip("s3fs", reason="needs the extra `s3`")
@@ -45,7 +46,7 @@ class Server:
         self._server = make_server("127.0.0.1", 0, self._serve, threaded=True)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         self._environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{self._server.port}")
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        forget_stores()
 
     def stop(self) -> None:
         server, self._server = self._server, None
@@ -74,14 +75,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         for table in ("metrics", "classes", "cues"):
             run.write_table(table, SCHEMAS[table].empty_table())
     with pytest.MonkeyPatch.context() as environment:
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_MAX_ATTEMPTS": "1",
-        }.items():
-            environment.setenv(name, value)
+        log_in(environment, AWS_MAX_ATTEMPTS="1")
         server = Server(environment)
         server.start()
         store = fsspec.filesystem("s3", use_listings_cache=False)
@@ -90,7 +84,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.stop()
         yield server
         server.stop()
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        forget_stores()
 
 
 @pytest.fixture

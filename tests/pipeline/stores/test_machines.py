@@ -7,6 +7,7 @@ import pytest
 
 from tests.pipeline.datasets import write_config, write_images, write_manifest
 from tests.pipeline.stores.machines import HUB, network, wait_for, why_not
+from tests.s3 import ACCOUNT
 
 pytest.importorskip("s3fs", reason="needs the extra `s3`")
 pytest.importorskip("moto.server", reason="needs moto")
@@ -14,13 +15,6 @@ if reason := why_not():
     pytest.skip(reason, allow_module_level=True)
 
 COUNT = 70
-ACCOUNT = {
-    "AWS_ENDPOINT_URL": f"http://{HUB}:5000",
-    "AWS_ACCESS_KEY_ID": "any",
-    "AWS_SECRET_ACCESS_KEY": "any",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
 FILL = """
 import sys, fsspec
 store, _ = fsspec.core.url_to_fs("s3://bucket")
@@ -37,7 +31,7 @@ def machines(tmp_path_factory):
     dataset.mkdir()
     write_manifest(dataset, write_images(dataset, range(COUNT)))
     with (
-        network(folder, **ACCOUNT) as machines,
+        network(folder, AWS_ENDPOINT_URL=f"http://{HUB}:5000", **ACCOUNT) as machines,
         machines.running(machines.hub, "-m", "moto.server", "-H", HUB, "-p", "5000") as store,
         machines.running(machines.hub, "-m", "dask", "scheduler", "--host", HUB, "--no-dashboard") as scheduler,
     ):

@@ -15,12 +15,12 @@ from pipeline.workers.cluster import ClusterSettings, connect
 from storage import Run
 from storage.sql import run_query
 from tests.pipeline.datasets import write_config, write_images, write_manifest
+from tests.s3 import KEY, SECRET, log_in
 
 pytest.importorskip("s3fs", reason="needs the extra `s3`")
 moto_server = pytest.importorskip("moto.server", reason="needs moto")
 
 COUNT = 40
-KEY, SECRET = "AKIAOFTHETEST", "a-secret-that-nobody-may-print"
 
 
 def store_of(url):
@@ -47,11 +47,7 @@ def bucket(tmp_path_factory, requests):
     server.start()
     with pytest.MonkeyPatch.context() as environment:
         host, port = server.get_host_and_port()
-        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        environment.setenv("AWS_ACCESS_KEY_ID", KEY)
-        environment.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        log_in(environment, AWS_ENDPOINT_URL=f"http://{host}:{port}")
         folder = tmp_path_factory.mktemp("dataset")
         write_manifest(folder, write_images(folder, range(COUNT)))
         store = store_of("s3://bucket")
