@@ -269,7 +269,7 @@ def _score(
         write_metrics(run)
     scored = explained + len(pending)
     done = len(list(run.parts("scores"))) - scored
-    console.print(styled("[green]score[/]    {} shards scored, {} were done", scored, done))
+    console.print(styled("[green]score[/]    {} scored, {} were done", counted(scored, "shard"), done))
 
 
 def _start_workers(config: Config, stack: ExitStack, console: Console, timings: Timings) -> Any:
@@ -277,15 +277,16 @@ def _start_workers(config: Config, stack: ExitStack, console: Console, timings: 
     with timings.measure("workers"), console.status("starting the workers"):
         client = stack.enter_context(connect(config.cluster, partial(_tell, console)))
     workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    _tell(console, f"{workers} worker{'s' if workers > 1 else ''}, dashboard {client.dashboard_link}")
+    _tell(console, f"{counted(workers, 'worker')}, dashboard {client.dashboard_link}")
     return client
 
 
 def _audit(config: Config, run: Run, console: Console, timings: Timings) -> None:
     with timings.measure("audit"), console.status("audit"):
         report = audit(run, config.audit)
-    rows = (report.findings.num_rows, report.classes.num_rows, report.cues.num_rows)
-    console.print(styled("[green]audit[/]    {} findings, {} classes, {} cues", *rows))
+    tables = (("finding", report.findings), ("class", report.classes), ("cue", report.cues))
+    made = ", ".join(counted(table.num_rows, name) for name, table in tables)
+    console.print(styled("[green]audit[/]    {}", made))
     if report.sampled:
         _tell(console, report.sampled)
 

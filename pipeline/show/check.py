@@ -17,7 +17,7 @@ from stages.audit.ranking import rank
 from stages.audit.report import environment_of_pages
 from stages.audit.report.pictures import compose, encode
 from stages.explain.trial.trial import Trial
-from stages.words import number, percent
+from stages.words import counted, number, percent
 from storage.media.images import ImageError
 from storage.samples import own_boxes, own_mask, read_unchanged
 
@@ -46,13 +46,13 @@ def sections(found: Checked, cluster: ClusterSettings) -> Iterator[Section]:
     statuses = ", ".join(f"{count} {status}" for status, count in found.statuses.most_common())
     yield Section(
         "Dataset",
-        [str(found.dataset), f"{found.images} images; {found.read} were read, {statuses}", *found.remarks],
+        [str(found.dataset), f"{counted(found.images, 'image')}; {found.read} were read, {statuses}", *found.remarks],
     )
     yield Section("Model", [*found.classifier.notes, f"it is shown {found.view}", *_normalization(found)])
     known = found.classes
     yield Section(
         "Classes",
-        [f"{len(known)} labels in the sample, {len(found.classifier.class_names)} classes of the model"],
+        [f"{counted(len(known), 'label')} in the sample, {len(found.classifier.class_names)} classes of the model"],
         ("label", "output of the model", "samples"),
         [
             (name, "none" if index is None else f"{index}: {found.classifier.class_names[index]}", str(count))

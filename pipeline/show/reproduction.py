@@ -7,6 +7,7 @@ from rich.table import Table
 
 from pipeline.reproduce import Reproduction
 from pipeline.show.console import styled
+from stages.words import counted
 
 
 def print_reproduction(found: Reproduction, console: Console) -> None:
@@ -20,7 +21,7 @@ def print_reproduction(found: Reproduction, console: Console) -> None:
         said = "same bytes"
         if one.different:
             by = "" if one.largest is None else f", by at most {one.largest:.2g}"
-            said = f"{one.different} rows differ{by}"
+            said = f"{counted(one.different, 'row differs', 'rows differ')}{by}"
         table.add_row(one.name, str(one.rows), said)
     console.print(table)
     console.print(styled("commit   of the run: {}; now: {}", *found.commits))

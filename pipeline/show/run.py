@@ -204,7 +204,7 @@ def _print_cues(summary: Summary, console: Console) -> None:
         classes = ", ".join(cue.classes) or "no class in particular"
         cost = f"hiding it costs {with_interval(cue.mean_drop, cue.interval)}{null}"
         name = f" {cue.name}," if cue.name else ""
-        console.print(styled("  [bold]{}[/]{} {} images, {}: {}", cue.cue_id, name, cue.size, classes, cost))
+        console.print(styled("  [bold]{}[/]{} {}, {}: {}", cue.cue_id, name, counted(cue.size, "image"), classes, cost))
         names = ", ".join(PurePosixPath(sample).name for sample in cue.exemplars)
         console.print(f"      {names}")
     if weak:

@@ -10,7 +10,7 @@ from rich.table import Table
 from pipeline.show.console import styled
 from stages.explain.sanity.check import Check, SanityReport, Similarity
 from stages.explain.sanity.similarity import METRICS
-from stages.words import NOTHING, number
+from stages.words import NOTHING, counted, number
 
 _SECTIONS = {
     "weights": "random weights, from the output down",
@@ -24,7 +24,7 @@ def print_sanity(report: SanityReport, console: Console) -> None:
     """Print the similarities of a check, and in words whether the maps pass."""
     unread = f"; {report.unreadable} could not be read" if report.unreadable else ""
     what = f"{report.method}, target {report.target}, layer {report.layer}"
-    images = f"{report.samples} images (seed {report.settings.seed}){unread}"
+    images = f"{counted(report.samples, 'image')} (seed {report.settings.seed}){unread}"
     console.print(styled("[bold]Sanity[/] of {}: {}", what, images))
     console.print("Similarity to the stored maps: median over images [95% interval]")
     table = Table(box=None, pad_edge=False)

@@ -27,6 +27,7 @@ from stages.ingest.readers.shapes import file_of, mask_of
 from stages.ingest.recognise import Dataset
 from stages.ingest.record import AT_ONCE, Box, Record, Records
 from stages.ingest.settings import DatasetSettings, Labels
+from stages.words import counted
 from storage.errors import UserError, on_one_line, quoted, shortened
 from storage.media.object_masks import ObjectMask, encode_mask
 from storage.run import Run
@@ -369,7 +370,5 @@ def _duplicates(images: Records, facts: Facts) -> list[str]:
         return []
     digest = next(entry["values"] for entry in counts if entry["counts"].as_py() > 1)
     first, second = images.column("sample_id").filter(pc.equal(digests, digest))[:2].to_pylist()
-    return [
-        f"{repeats} images are the same file as another, such as {second} and {first}; each counts "
-        "(samples.duplicate_of)"
-    ]
+    same = counted(repeats, "image is", "images are")
+    return [f"{same} the same file as another, such as {second} and {first}; each counts (samples.duplicate_of)"]

@@ -14,6 +14,7 @@ from typing import get_args
 from stages.ingest.boxes import Numbers, read_box, scaled, written
 from stages.ingest.facts import ImageFacts
 from stages.ingest.record import Box, BoxForm, Record
+from stages.words import counted
 from storage.errors import UserError, quoted
 
 FEW = 5
@@ -253,8 +254,9 @@ class _Sizes:
             if self.turned
             else ""
         )
+        images = counted(self.differing, "image is", "images are")
         return [
-            f"{self.differing} images are of another size than their annotation says, such as {record.sample_id}, "
+            f"{images} of another size than the annotation says, such as {record.sample_id}, "
             f"{size[0]} x {size[1]} where {record.place} says {record.size[0]} x {record.size[1]}{why}"  # type: ignore[index]
         ]
 

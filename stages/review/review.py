@@ -22,6 +22,7 @@ from stages.review.dataset.verdict_fields import bring_back, declare_verdicts, f
 from stages.review.dataset.views import drop_comparisons, lay_out, save_views, save_workspace
 from stages.review.settings import ReviewSettings, RuleText, Selection
 from stages.review.verdicts.table import append_reviews, last_words, read_reviews
+from stages.words import counted
 from storage.errors import UserError
 from storage.run import Run, holds_run
 
@@ -46,7 +47,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         text = (
-            f"FiftyOne dataset {self.dataset!r}: {self.added} samples added, {self.updated} updated, "
+            f"FiftyOne dataset {self.dataset!r}: {counted(self.added, 'sample')} added, {self.updated} updated, "
             f"{self.unchanged} unchanged"
         )
         if self.removed:

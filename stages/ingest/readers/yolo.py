@@ -14,6 +14,7 @@ from stages.ingest.places import Bounds, absolute, exists, is_folder, join, name
 from stages.ingest.readers.shapes import Polygons
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
+from stages.words import counted
 from storage.errors import UserError, quoted
 from storage.files import is_url, parse_yaml
 from storage.media.images import ImageError, read_bytes
@@ -81,7 +82,7 @@ class YoloReader:
         repeated: Counter[str] = Counter()
         for split, uri in self._find_images():
             if uri in splits:
-                repeated[f"{split} are in {splits[uri]} too, and count there"] += 1
+                repeated[f"{split} listed in {splits[uri]} too, and counted there"] += 1
                 continue
             splits[uri] = split
             yield self._record(uri, split, unlabelled)
@@ -90,7 +91,7 @@ class YoloReader:
                 f"dataset.path: no image of {self._yaml or self._root} can be found; "
                 + (f"a split {self._outside}" if self._outside else _REMEDY)
             )
-        self._remarks += [f"{number} images of {what}" for what, number in repeated.items()]
+        self._remarks += [f"{counted(number, 'image')} of {what}" for what, number in repeated.items()]
         self._remarks += [f"{number} of {len(splits)} images have {what}" for what, number in unlabelled.items()]
 
     def remarks(self) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from stages.review.app.database import database
 from stages.review.settings import ReviewSettings
 from stages.review.verdicts.table import append_reviews
+from stages.words import counted
 from storage.errors import UserError
 from storage.run import Run
 
@@ -29,10 +30,8 @@ class Collected:
             return f"FiftyOne was not asked: {self.not_asked}"
         text = f"{self.appended} new from FiftyOne"
         if self.without_verdict:
-            text += (
-                f"; boxes drawn on {self.without_verdict} samples do not count yet: give those samples the verdict "
-                "fix_box"
-            )
+            samples = counted(self.without_verdict, "sample")
+            text += f"; boxes drawn on {samples} do not count yet: give the verdict fix_box there"
         return text
 
 

@@ -69,7 +69,8 @@ class ExportReport:
         lines = [
             f"{counted(len(found.images), 'image')} and {counted(len(boxes), 'box', 'boxes')} in {self.directory} "
             f"({self.format})",
-            ", ".join(f"{count} {name}" for name, count in counts.items()) + f"; {relabelled} labels corrected",
+            ", ".join(f"{count} {name}" for name, count in counts.items())
+            + f"; {counted(relabelled, 'label')} corrected",
         ]
         if masks:
             filled = _filled(masks) if self.format == "yolo" else ""
@@ -86,17 +87,25 @@ class ExportReport:
             lines.append("no verdict was given yet: these are the dataset's own annotations")
         if found.left_out:
             lines.append("left out: " + ", ".join(f"{count} {why}" for why, count in sorted(found.left_out.items())))
-        said = {
-            "images have no box; a detector takes them for background": bare,
-            "samples have a fix_label without the right label; exported as they were": found.without_label,
-            "samples have a fix_box with nothing drawn or suggested; exported as they were": found.without_box,
-            "corrected samples are disputed: another reviewer says something else": found.disputed,
-            "images were encoded again, upright and as the format wants them": self.images.encoded_again,
-            "images are on another file system or gone, and not linked; --copy-images copies": len(
-                self.images.elsewhere
-            ),
-        }
-        lines += [f"{count} {what}" for what, count in said.items() if count]
+        gone = len(self.images.elsewhere)
+        lines += [
+            f"{counted(count, 'image')} {what}"
+            for count, what in (
+                (bare, "without a box, which a detector takes for background"),
+                (self.images.encoded_again, "encoded again, upright and as the format wants them"),
+                (gone, "on another file system or gone, and not linked; --copy-images copies"),
+            )
+            if count
+        ]
+        lines += [
+            f"{counted(count, 'sample')} {what}"
+            for count, what in (
+                (found.without_label, "with a fix_label but not the right label; exported as before"),
+                (found.without_box, "with a fix_box but nothing drawn or suggested; exported as before"),
+                (found.disputed, "corrected by one reviewer, of which another says something else"),
+            )
+            if count
+        ]
         if found.new_labels:
             lines.append(f"labels that neither dataset nor model knows: {', '.join(found.new_labels)}")
         return lines

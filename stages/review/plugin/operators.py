@@ -35,6 +35,7 @@ from stages.review.panel.portrait import as_shown, choices, findings_of, portray
 from stages.review.review import other_run, run_of, runs_to_compare
 from stages.review.settings import review_settings, shown_method
 from stages.review.verdicts.table import VERDICTS
+from stages.words import counted
 from storage.cues import cue_names
 from storage.errors import UserError
 from storage.run import Run
@@ -259,7 +260,7 @@ class MoreLikeThis(foo.Operator):
             sample = ctx.dataset[ids[0]]
             view = same_cue(ctx.dataset, sample)
             _show(ctx, view)
-            ctx.ops.notify(f"{len(view)} samples rely on {sample['cue']}", variant="info")
+            ctx.ops.notify(f"{counted(len(view), 'sample relies', 'samples rely')} on {sample['cue']}", variant="info")
             return None
 
         return answer(ctx, work)
@@ -320,7 +321,7 @@ class Query(foo.Operator):
             view, count = of_keys(ctx.dataset, keys)
             _show(ctx, view)
             rest = len(set(keys)) - count
-            ctx.ops.notify(f"{count} samples" + (f"; {rest} more are not shown" if rest else ""), variant="info")
+            ctx.ops.notify(counted(count, "sample") + (f"; {rest} more are not shown" if rest else ""), variant="info")
             return None
 
         return answer(ctx, work)

@@ -97,7 +97,7 @@ def test_a_map_of_other_bytes_is_told_by_how_much_and_as_damage(run: Run) -> Non
     (one,) = found.differing
     assert (one.name, one.rows, one.different, one.largest) == ("maps.zarr/opti_cam/label", 70, 1, 0.25)
     assert found.changed["stored maps"] == ("whole", "damaged: `sightline verify` names and removes them")
-    assert "1 rows differ, by at most 0.25" in printed(found)
+    assert "1 row differs, by at most 0.25" in printed(found)
 
 
 def test_a_column_of_other_numbers_is_named(run: Run) -> None:

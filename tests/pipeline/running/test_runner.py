@@ -77,7 +77,7 @@ def test_the_driver_scores_nothing_itself(dataset, tmp_path, monkeypatch):
     done.discard_part(Part("scores", "opti_cam", 1))  # as if the run had ended between the two commits of a shard
     _, said = run(config)
     assert "0 of 3 shards computed, 3 were done" in said
-    assert "1 shards scored, 2 were done" in said
+    assert "1 shard scored, 2 were done" in said
     assert contents(tmp_path / "run") == before
     assert "3 shards scored, 0 were done" in run(config, "score.box_accuracy=true")[1]
 

@@ -146,7 +146,7 @@ class TestSizes:
     def test_an_image_of_another_size_than_annotated_is_told(self) -> None:
         assert check(self.record((WIDTH, HEIGHT))) == []
         (line,) = check(self.record((320, 240)))
-        assert line.endswith("than their annotation says, such as 0.jpg, 640 x 480 where a.xml says 320 x 240")
+        assert line.endswith("than the annotation says, such as 0.jpg, 640 x 480 where a.xml says 320 x 240")
 
     def test_one_that_lies_on_its_side_says_so(self) -> None:
         (line,) = check(self.record((HEIGHT, WIDTH)))

@@ -139,7 +139,7 @@ class TestPaths:
     def test_an_image_in_two_splits_counts_in_the_first(self, tmp_path: Path) -> None:
         reader = write(tmp_path, yaml="names: [cat, dog]\ntrain: images\nval: images\n")
         assert self.ids(reader) == [("images/a.jpg", "train")]
-        assert reader.remarks() == ["1 images of val are in train too, and count there"]
+        assert reader.remarks() == ["1 image of val listed in train too, and counted there"]
 
     def test_without_a_yaml_the_folders_and_a_class_list_tell(self, tmp_path: Path) -> None:
         (tmp_path / "classes.txt").write_text("\ufeffcat\ndog\n")

@@ -142,7 +142,7 @@ def test_drawn_boxes_come_back_with_the_verdict_fix_box(tmp_path: Path):
     draw(dataset, "two.png", ("cat", 0, 0, 10, 10))
     collected = collect(run, ReviewSettings())
     assert (collected.appended, collected.without_verdict) == (1, 1)
-    assert "boxes drawn on 1 samples do not count yet" in str(collected)
+    assert "boxes drawn on 1 sample do not count yet" in str(collected)
     counts = list(standing(read_reviews(run)).values())[-1]
     # The second box reaches out of the image and is cut to it.
     assert [box.label for box in counts.boxes or ()] == ["cat", "owl"]

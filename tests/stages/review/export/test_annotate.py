@@ -104,7 +104,7 @@ def test_the_script_sends_the_findings_with_their_boxes(tmp_path: Path, monkeypa
     ((keys, labels, _), config) = upload(make(tmp_path), RULE, monkeypatch)
     assert (keys, labels, config.url) == (["one.png"], [["cat"]], "http://127.0.0.1:9")
     assert config.label_schema["corrected_boxes"]["existing_field"] is True
-    assert "1 samples sent to http://127.0.0.1:9" in capsys.readouterr().out
+    assert "1 sample sent to http://127.0.0.1:9" in capsys.readouterr().out
 
 
 def upload(run: Run, rule: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], Any]:

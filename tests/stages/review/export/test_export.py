@@ -60,7 +60,7 @@ def export(run: Run, directory: Path, format: str, **options: bool) -> list[str]
 
 def test_coco_is_read_by_pycocotools_with_the_provenance_of_each_box(run: Run, tmp_path: Path, capsys):
     lines = export(run, tmp_path / "out", "coco")
-    assert lines[1] == "1 original, 2 reviewed, 1 suggested; 1 labels corrected"
+    assert lines[1] == "1 original, 2 reviewed, 1 suggested; 1 label corrected"
     assert "left out: 1 unreadable" in lines
     assert "labels that neither dataset nor model knows: lynx" in lines
     coco = COCO(str(tmp_path / "out" / "labels.json"))
@@ -164,7 +164,7 @@ def test_yolo_gives_centres_as_fractions_in_labels_beside_images(run: Run, tmp_p
 
 def test_copied_images_stand_upright_and_the_others_are_the_same_bytes(run: Run, tmp_path: Path):
     lines = export(run, tmp_path / "out", "coco", copy_images=True)
-    assert "1 images were encoded again, upright and as the format wants them" in lines
+    assert "1 image encoded again, upright and as the format wants them" in lines
     data = tmp_path / "out" / "data"
     plain = tmp_path / "images" / "sub" / "plain.png"
     assert (data / "sub" / "plain.png").read_bytes() == plain.read_bytes()
@@ -219,7 +219,7 @@ def test_an_image_that_is_gone_stops_a_copy_and_leaves_nothing(run: Run, tmp_pat
         export(run, tmp_path / "out", "coco", copy_images=True)
     assert not (tmp_path / "out").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-    assert "1 images are on another file system or gone, and not linked; --copy-images copies" in export(
+    assert "1 image on another file system or gone, and not linked; --copy-images copies" in export(
         run, tmp_path / "out", "yolo"
     )
 

@@ -163,7 +163,7 @@ def test_a_box_that_a_reviewer_left_as_it_was_keeps_its_mask_and_a_drawn_one_has
     cat = Box.of(box_of(CAT))
     drawn = (replace(cat, x0=cat.x0 + 0.01), Box("dog", 1, 2, 30, 40))
     append_reviews(run, [Review("one.png#cat", "label", "r", "fix_box", "ann", boxes=drawn, time=NOON)])
-    assert "1 boxes have a mask, as run lengths" in export(run, tmp_path / "out", "coco")
+    assert "1 box has a mask, as run lengths" in export(run, tmp_path / "out", "coco")
     coco = COCO(str(tmp_path / "out" / "labels.json"))
     kept, new = coco.loadAnns(coco.getAnnIds())
     assert np.array_equal(coco.annToMask(kept), CAT)
