@@ -182,6 +182,19 @@ def leaf_through(page: Any, names: list[str]) -> None:
     wait_for_sample(page, names[-1])
 
 
+def name_the_cue(page: Any, folder: Path) -> None:
+    """Its view has a name that the page did not know when it was loaded."""
+    run_operator(page, "Sightline: name the cue")
+    page.locator("[data-cy=operators-prompt-modal]").get_by_role("textbox").last.fill("a sticker")
+    page.get_by_role("button", name="Execute").click()
+    page.get_by_text("cue-1 is called a sticker from now on").wait_for()
+    page.keyboard.press("Escape")
+    page.locator(PANEL).wait_for(state="detached")
+    picture(page, "cue-named.png", folder)
+    page.get_by_text("a sticker, cue-1").first.click()
+    leaf_through(page, ["first.png", "third.png"])
+
+
 def look_for_more(page: Any, folder: Path) -> None:
     page.keyboard.press("m")
     leaf_through(page, ["first.png", "third.png"])
@@ -239,6 +252,7 @@ def test_an_hour_of_review_from_the_keyboard(settings: ReviewSettings, tmp_path:
         check_the_numbers(page, run)
         check_two_runs_side_by_side(page, other, tmp_path)
         judge_from_the_keyboard(page, tmp_path)
+        name_the_cue(page, tmp_path)
         look_for_more(page, tmp_path)
         judge_the_selected(page, tmp_path)
     assert stored(run) == EXPECTED

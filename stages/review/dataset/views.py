@@ -262,18 +262,24 @@ def _of_cues(dataset: Any, cues: Sequence[Cue]) -> list[SavedView]:
     return views
 
 
-def rename_cue(dataset: Any, cue_id: str, name: str) -> None:
-    """Give the saved view of a cue, and its line in the list of findings, the name that people call it."""
+def rename_cue(dataset: Any, cue_id: str, name: str) -> list[str]:
+    """Give the saved view of a cue, and its line in the list of findings, the name that people call it.
+
+    Returns the new names of views.
+    """
     rows = dataset.info[LISTED]
+    names = []
     for row in rows:
         if row["cue"] != cue_id:
             continue
         title, before = f"{name}, {cue_id}", row["view"]
         row["view"], row["title"] = before.partition(": ")[0] + f": {title} ({row['samples']})", title
         dataset.update_saved_view_info(before, {"name": row["view"]})
+        names.append(row["view"])
         dataset.info[OURS] = [row["view"] if view == before else view for view in dataset.info[OURS]]
     dataset.info[LISTED] = rows
     dataset.save()
+    return names
 
 
 def save_comparison(
@@ -312,9 +318,20 @@ def drop_comparisons(dataset: Any, before: str | None = None) -> None:
 
 
 def compared_run(view: Any) -> str | None:
-    """Where the run is that a view of a comparison compares with; None for any other view."""
-    rows = view._dataset.info.get(COMPARED, [])
-    return next((str(row["run"]) for row in rows if row["view"] == view.name), None)
+    """Where the run is that a view of a comparison compares with; None for any other view.
+
+    A view without a name, as the App shows what was saved since its page was loaded, is known by its stages; of two
+    comparisons with the same samples the later one counts.
+    """
+    dataset = view._dataset
+    rows = dataset.info.get(COMPARED, [])
+    if view.name is not None:
+        return next((str(row["run"]) for row in rows if row["view"] == view.name), None)
+    stages = view._serialize(include_uuids=False)
+    for row in reversed(rows):
+        if dataset.load_saved_view(row["view"])._serialize(include_uuids=False) == stages:
+            return str(row["run"])
+    return None
 
 
 def save_workspace(dataset: Any) -> None:

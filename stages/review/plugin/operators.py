@@ -32,6 +32,7 @@ from stages.review.panel.judging import (
     whole_cue,
 )
 from stages.review.panel.portrait import as_shown, choices, findings_of, portray
+from stages.review.plugin.showing import show
 from stages.review.review import other_run, run_of, runs_to_compare
 from stages.review.settings import review_settings, shown_method
 from stages.review.verdicts.table import VERDICTS
@@ -259,7 +260,7 @@ class MoreLikeThis(foo.Operator):
                 raise UserError("open or select a sample first")
             sample = ctx.dataset[ids[0]]
             view = same_cue(ctx.dataset, sample)
-            _show(ctx, view)
+            show(ctx, view)
             ctx.ops.notify(f"{counted(len(view), 'sample relies', 'samples rely')} on {sample['cue']}", variant="info")
             return None
 
@@ -319,7 +320,7 @@ class Query(foo.Operator):
                 return {"table": text.getvalue()}
             keys = table["sample_id"].to_pylist()
             view, count = of_keys(ctx.dataset, keys)
-            _show(ctx, view)
+            show(ctx, view)
             rest = len(set(keys)) - count
             ctx.ops.notify(counted(count, "sample") + (f"; {rest} more are not shown" if rest else ""), variant="info")
             return None
@@ -355,12 +356,6 @@ class Reviewer(foo.Operator):
             ctx.ops.notify(f"Verdicts are {reviewer_name()}'s from now on", variant="success")
 
         answer(ctx, work)
-
-
-def _show(ctx: Any, view: Any) -> None:
-    if ctx.current_sample:
-        ctx.ops.close_sample()
-    ctx.ops.set_view(view=view)
 
 
 OPERATORS = (Portrait, Judge, TakeBack, Verdict, MoreLikeThis, Query, Reviewer)

@@ -9,6 +9,7 @@ from fiftyone.operators import types
 
 from stages.review.dataset.listing import Evidence, evidence_of, reviewed_findings
 from stages.review.dataset.views import DISAGREE, EVIDENCE_PANEL, FINDINGS_PANEL, NOT_REVIEWED
+from stages.review.plugin.showing import show_saved
 
 MARKS = {"flag": "\u2691 ", "described": "", "cue": "Cue: ", "weak cue": "Weak cue: "}
 """What stands before a line, by kind: a flag before what counts as one."""
@@ -52,7 +53,7 @@ class Findings(foo.Panel):
 
     def show(self, ctx: Any) -> None:
         """Show the samples of a line."""
-        ctx.ops.set_view(name=ctx.panel.state.views[ctx.params["row"]])
+        show_saved(ctx, ctx.panel.state.views[ctx.params["row"]])
 
     def render(self, ctx: Any) -> Any:
         """A table."""

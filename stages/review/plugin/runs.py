@@ -13,6 +13,7 @@ from stages.audit.rules import FLAG
 from stages.review.dataset.views import rename_cue, save_comparison
 from stages.review.panel.judging import reviewer_name
 from stages.review.plugin.operators import answer, chosen_samples
+from stages.review.plugin.showing import saved_now, show_saved
 from stages.review.review import other_run, run_of, runs_to_compare
 from stages.review.verdicts.cue_names import name_cue
 from storage.cues import cue_names
@@ -47,7 +48,7 @@ class NameCue(foo.Operator):
             run = run_of(ctx.dataset)
             name_cue(run, cue, ctx.params["name"], reviewer_name())
             name = cue_names(run)[cue]
-            rename_cue(ctx.dataset, cue, name)
+            saved_now(ctx.dataset, *rename_cue(ctx.dataset, cue, name))
             ctx.ops.notify(f"{cue} is called {name} from now on", variant="success")
 
         return answer(ctx, work)
@@ -92,8 +93,8 @@ class CompareRuns(foo.Operator):
             words = in_words(before.name, found.shared, change)
             if change is not None and (change.fixed or change.broken):
                 views = save_comparison(ctx.dataset, before.name, before.url, change.fixed, change.broken)
-                # By name: the panel knows by it which run to set beside.
-                ctx.ops.set_view(name=views[0] if change.broken else views[1])
+                saved_now(ctx.dataset, *views)
+                show_saved(ctx, views[0] if change.broken else views[1])
                 words += f"; saved views: {views[0]}, {views[1]}"
             ctx.ops.notify(words, variant="info")
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fiftyone as fo
 import pyarrow as pa
 import pytest
 
 from stages.audit.compare.compare import compare
 from storage.run import Part, Run
-from tests.stages.review.synthetic import Planted, make_run
+from tests.stages.review.synthetic import Planted, make_run, write_cues
 
 pytestmark = pytest.mark.usefixtures("mongo")
 
@@ -44,15 +46,24 @@ def after(tmp_path: Path) -> Run:
 
 
 class App:
-    """What an operator of the App sees and does: its dataset and parameters, the view that it sets, what it tells."""
+    """What an operator of the App sees and does: its dataset and parameters, the view that it sets, what it tells.
+
+    As the App's page it knows the names of the views that were saved when it was loaded, and the stages of others.
+    """
 
     def __init__(self, dataset: Any, **params: Any) -> None:
         self.dataset, self.params, self.ops = dataset, params, self
+        self.listed = dataset.list_saved_views()
         self.view: Any = dataset.view()
         self.told: list[str] = []
 
-    def set_view(self, name: str) -> None:
-        self.view = self.dataset.load_saved_view(name)
+    def set_view(self, view: Any = None, name: str | None = None) -> None:
+        if name is None:
+            stages = json.loads(json.dumps(view._serialize()))
+            self.view = fo.DatasetView._build(self.dataset, stages)
+        else:
+            assert name in self.listed, "the page does not know this view"
+            self.view = self.dataset.load_saved_view(name)
 
     def notify(self, message: str, variant: str) -> None:
         self.told.append(f"{variant}: {message}")
@@ -78,7 +89,7 @@ def test_the_views_of_a_comparison_hold_what_the_command_counts(before: Run, aft
     fixed, broken = f"Fixed since {before.name} (1)", f"Broken since {before.name} (1)"
     assert app.keys(fixed) == list(flag.fixed) == ["cured.png"]
     assert app.keys(broken) == list(flag.broken) == ["new.png"]
-    assert app.view.name == broken
+    assert app.view.values("sample_key") == ["new.png"]
     assert app.told == [
         f"info: Since {before.name}, of 4 samples that both runs have: 1 fixed, 1 broken, 1 flagged in both; "
         f"saved views: {broken}, {fixed}"
@@ -124,6 +135,9 @@ def test_in_a_view_of_a_comparison_the_panel_shows_the_other_run_beside(before: 
     assert beside(app.view)["run"] == before.url
     assert beside(app.dataset.view()) is None
     assert beside(app.view, other={"run": ""}) is None  # the reviewer chose nothing
+    named = App(app.dataset)  # the page is loaded again
+    named.set_view(name=f"Fixed since {before.name} (1)")
+    assert beside(named.view)["run"] == before.url
 
 
 def test_a_load_that_changes_samples_drops_what_was_compared_before(before: Run, after: Run, tmp_path: Path):
@@ -133,6 +147,27 @@ def test_a_load_that_changes_samples_drops_what_was_compared_before(before: Run,
     assert [name for name in load(after).list_saved_views() if "since" in name]  # nothing changed
     run_with(tmp_path, "after", dict(zip(NAMES, (0.9, 0.7, 0.6, 0.0), strict=True)))
     assert not [name for name in load(after).list_saved_views() if "since" in name]
+
+
+def test_a_cue_that_is_named_while_the_page_is_open_is_shown_from_the_list_of_findings(tmp_path: Path):
+    from stages.review.plugin.panels import Findings
+    from stages.review.plugin.runs import NameCue
+    from stages.review.review import load
+
+    run = make_run(tmp_path, [Planted("a.png", rules=FLAGGED), Planted("b.png")], name=f"{tmp_path.name}-cued")
+    write_cues(run, [{"cue_id": "cue-1", "rank": 1, "size": 1, "sample_ids": ["a.png"]}])
+    app = App(load(run), name="a sticker")
+    app.view, app.selected, app.current_sample = app.dataset, [app.dataset.one(_key("a.png")).id], None
+    NameCue().execute(app)
+    assert app.told == ["success: cue-1 is called a sticker from now on"]
+    app.panel = SimpleNamespace(state=SimpleNamespace())
+    Findings().on_load(app)
+    app.params = {"row": app.panel.state.views.index("Cue: a sticker, cue-1 (1)")}
+    Findings().show(app)
+    assert app.view.values("sample_key") == ["a.png"]
+    app.params = {"row": app.panel.state.views.index("Relies on outside (1)")}
+    Findings().show(app)
+    assert app.view.name == "Relies on outside (1)"
 
 
 def _key(name: str) -> Any:
