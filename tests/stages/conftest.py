@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -7,6 +8,15 @@ from typing import Any, NoReturn
 import pytest
 
 from stages.review.app.database import database
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_server_of_fiftyone() -> Iterator[None]:
+    """FiftyOne starts a server of its own, in the user's home, where a test lacks ``mongo``: such a test fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "fiftyone" in sys.modules:
+            patch.setattr("fiftyone.core.service.DatabaseService.start", _refuse)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -17,10 +27,9 @@ def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.delenv("FIFTYONE_DATABASE_URI", raising=False)
         with database(directory):
-            # FiftyOne starts a server of its own, in the user's home, where it has lost ours.
             patch.setattr("fiftyone.core.service.DatabaseService.start", _refuse)
             yield directory
 
 
 def _refuse(service: Any) -> NoReturn:
-    pytest.fail("FiftyOne does not use the database of the tests any more")
+    pytest.fail("FiftyOne starts a server of its own: the test lacks the fixture `mongo`, or another one ended it")

@@ -155,6 +155,7 @@ def _point_fiftyone_at(uri: str | None) -> None:
         return
     # FiftyOne has no public way to close its connections, nor to forget what it made with them.
     connection._disconnect()
+    connection._connection_kwargs.pop("host", None)  # else it goes on to the one before where the next has no URI
     repo_factory._db = None
     repo_factory.RepositoryFactory.repos.clear()
     fo.config.database_uri = uri

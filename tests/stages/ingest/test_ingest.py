@@ -64,6 +64,7 @@ def box(x0: float, y0: float, x1: float, y1: float, label: str | None = None) ->
 
 
 class TestTable:
+    @pytest.mark.usefixtures("mongo")
     @pytest.mark.parametrize("make", [*FORMATS.values(), *WRITTEN.values()], ids=[*FORMATS, *WRITTEN])
     def test_every_format_gives_the_same_samples(
         self, make: Callable[[Path], DatasetSettings], tmp_path: Path, run: Run

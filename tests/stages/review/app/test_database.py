@@ -98,6 +98,16 @@ def test_fiftyone_uses_again_what_it_used_before_whatever_the_environment_says(
     assert "FIFTYONE_DATABASE_URI" not in os.environ
 
 
+def test_fiftyone_does_not_go_on_to_a_server_that_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fiftyone as fo
+    from fiftyone.core.odm import database as connection
+
+    monkeypatch.setattr(fo.config, "database_uri", None)
+    with database(tmp_path):
+        assert fo.list_datasets() == []
+    assert "host" not in connection._connection_kwargs
+
+
 def test_two_directories_are_two_databases(tmp_path: Path):
     with database(tmp_path / "a") as first:
         other, second = hold(tmp_path / "b")
