@@ -144,14 +144,14 @@ def _within(bounds: Bounds, record: Record) -> Record:
 
 
 def _rows(
-    samples: Iterable[list[Record]], facts: Facts, labels: LabelResolver, masks: MaskRemarks, *, of_objects: bool
+    samples: Iterable[list[Record]], facts: Facts, labels: LabelResolver, remarks: MaskRemarks, *, of_objects: bool
 ) -> Iterator[Row]:
-    """The rows of the samples, given image by image, without their numbers; ``masks`` gets remarks on theirs."""
+    """The rows of the samples, given image by image, without their numbers; ``remarks`` gets those on masks."""
     for several, found in zip(samples, facts, strict=True):
         indices = (labels.resolve(record.label).class_index for record in several)
         classes = {index for index in indices if index is not None}
         for record in several:
-            row = sample_row(record, found, labels, masks, of_objects=of_objects)
+            row = sample_row(record, found, labels, remarks, of_objects=of_objects)
             yield row | {"other_classes": sorted(classes - {row["class_index"]})}
 
 
@@ -202,13 +202,13 @@ def sample_row(
     record: Record,
     facts: ImageFacts,
     labels: LabelResolver,
-    masks: MaskRemarks | None = None,
+    remarks: MaskRemarks | None = None,
     *,
     of_objects: bool = False,
 ) -> Row:
     """One row of the samples table, but its number. Of several faults the gravest is the status; the reason names all.
 
-    ``masks`` gets what is to be said of masks, and where. ``of_objects``: the class is that of the image's objects,
+    ``remarks`` gets what is to be said of masks. ``of_objects``: the class is that of the image's objects,
     so that an image without any has no box, not no label.
     """
     label = labels.resolve(record.label)
@@ -229,8 +229,8 @@ def sample_row(
             each = [next(drawn) if box.label is None else None for box in boxes]
         if mask is not None and not own:
             boxes.append(_around(mask))
-        if masks is not None:
-            masks.add(record.place, found)
+        if remarks is not None:
+            remarks.add(record.place, found)
         left_out += [*dropped, *found.faults, *found.notes]
     if facts.note is not None:
         left_out.append(facts.note)

@@ -205,6 +205,8 @@ def _open(run: Run, method: str, target: str) -> _Source:
 def _read(source: _Source, settings: AuditSettings) -> Side:
     run, method, target = source.run, source.method, source.target
     samples = run.table("samples", ["sample_id", "digest", "status", "label", "boxes", "mask"])
+    # Arrow takes rows of no more than 2 GiB of text, which the masks of some millions are.
+    samples = samples.set_column(5, "mask", samples["mask"].cast(pa.large_string()))
     with connect(run) as connection:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit_targets").fetchall())
         wanted = ["sample_id", "row", "explain_status", "target_label", "correct", "evaluable", *compared_scores()]

@@ -1,4 +1,4 @@
-"""The samples that two runs share, as tables of Arrow: none of a million samples is a Python object of its own."""
+"""The samples that two runs share, as tables of Arrow: of a million samples no row and no box is a Python object."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class CvatReader(_Imported):
             # The importer ends at the first name that it is given no path for. A path without a file is a sample's
             # own problem.
             data = self._images or beside
-            paths = {name: join(data, name) for name in (*masks, *files_below(data))}
+            paths = {name: join(data, name) for name in (*masks, *Listing(data).images)}
             self._masks = {posixpath.normpath(paths[name]): found for name, found in masks.items() if found}
             importer = CVATImageDatasetImporter(
                 dataset_dir=folder, data_path=paths, labels_path=path, include_all_data=True

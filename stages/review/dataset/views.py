@@ -329,6 +329,8 @@ def compared_run(view: Any) -> str | None:
         return next((str(row["run"]) for row in rows if row["view"] == view.name), None)
     stages = view._serialize(include_uuids=False)
     for row in reversed(rows):
+        if not dataset.has_saved_view(row["view"]):
+            continue  # a reviewer deleted it
         if dataset.load_saved_view(row["view"])._serialize(include_uuids=False) == stages:
             return str(row["run"])
     return None

@@ -100,8 +100,8 @@ class ExportReport:
         lines += [
             f"{counted(count, 'sample')} {what}"
             for count, what in (
-                (found.without_label, "with a fix_label but not the right label; exported as before"),
-                (found.without_box, "with a fix_box but nothing drawn or suggested; exported as before"),
+                (found.without_label, "with a fix_label but not the right label; exported unchanged"),
+                (found.without_box, "with a fix_box but nothing drawn or suggested; exported unchanged"),
                 (found.disputed, "corrected by one reviewer, of which another says something else"),
             )
             if count

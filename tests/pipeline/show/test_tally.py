@@ -79,7 +79,7 @@ def test_export_prints_what_it_wrote(command, run, tmp_path):
     ]
     status, out, _ = command("export", run.url, tmp_path / "out", "--format", "voc", "--no-suggestions")
     assert "2 original, 0 reviewed, 0 suggested; 0 labels corrected" in out
-    assert "1 sample with a fix_box but nothing drawn or suggested; exported as before" in out
+    assert "1 sample with a fix_box but nothing drawn or suggested; exported unchanged" in out
     status, _, err = command("export", run.url, tmp_path / "out", "--format", "cocoo")
     assert (status, err) == (
         2,

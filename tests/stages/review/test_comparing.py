@@ -138,6 +138,9 @@ def test_in_a_view_of_a_comparison_the_panel_shows_the_other_run_beside(before: 
     named = App(app.dataset)  # the page is loaded again
     named.set_view(name=f"Fixed since {before.name} (1)")
     assert beside(named.view)["run"] == before.url
+    for view in ("Fixed", "Broken"):  # a reviewer deletes them, and the page still shows one
+        app.dataset.delete_saved_view(f"{view} since {before.name} (1)")
+        assert (beside(app.view) is None) == (view == "Broken")
 
 
 def test_a_load_that_changes_samples_drops_what_was_compared_before(before: Run, after: Run, tmp_path: Path):

@@ -85,6 +85,8 @@ def test_images_that_cvat_names_and_that_are_missing_are_samples_with_the_reason
     outside = CVAT.replace('name="b.png"', 'name="../../b.png"').replace("</annotations>", "")
     outside += '<image id="2" subset="more" name="c.png" width="9" height="9"></image></annotations>'
     (tmp_path / "annotations.xml").write_text(outside)
+    for name in (".DS_Store", "notes.txt", "more/._c.png"):  # what lies beside images without being one
+        (tmp_path / "images" / name).write_text("none")
     table = ingest(open_dataset(DatasetSettings(path=str(tmp_path))), ("cat",), Run.create(str(tmp_path / "run")))
     found = {row["sample_id"]: row for row in table.to_pylist()}
     missing = {f"{tmp_path}/images/a.png": "images/a.png#cat", f"{tmp_path.parent}/b.png": f"{tmp_path.parent}/b.png"}
