@@ -24,10 +24,10 @@ import torch
 import torchvision
 from torch import nn
 
-from benchmarks.speed_audit import SCAN, audited
-from benchmarks.speed_clock import Variant, forward_flops, measure, peak_flops
-from benchmarks.speed_ladder import LADDER, TIMED, Iteration
-from benchmarks.speed_methods import AUTHORS, GRAD_CAM, MISSING, Task, explained, profiles, signal_carrying, variants
+from benchmarks.speed.audit import SCAN, audited
+from benchmarks.speed.clock import Variant, forward_flops, measure, peak_flops
+from benchmarks.speed.ladder import LADDER, TIMED, Iteration
+from benchmarks.speed.methods import AUTHORS, GRAD_CAM, MISSING, Task, explained, profiles, signal_carrying, variants
 from stages.explain.network.device import batch_for
 from stages.explain.opticam.layer import find_target_layer
 

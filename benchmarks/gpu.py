@@ -26,8 +26,8 @@ from PIL import Image
 
 from benchmarks import explain_speed
 from benchmarks.explain_speed import markdown
-from benchmarks.speed_audit import PHOTO
-from benchmarks.speed_methods import Task, profiles
+from benchmarks.speed.audit import PHOTO
+from benchmarks.speed.methods import Task, profiles
 from stages.explain.network.view import ViewSettings, render_view
 
 DECODERS = 2

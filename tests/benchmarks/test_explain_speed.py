@@ -2,10 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import explain_speed, gpu, speed_methods
-from benchmarks.speed_clock import peak_memory
-from benchmarks.speed_ladder import LADDER, Iteration
-from benchmarks.speed_methods import MISSING, Task, variants
+from benchmarks import explain_speed, gpu
+from benchmarks.speed import methods
+from benchmarks.speed.clock import peak_memory
+from benchmarks.speed.ladder import LADDER, Iteration
+from benchmarks.speed.methods import MISSING, Task, variants
 from stages.explain.opticam.layer import find_target_layer
 from tests.stages.explain.networks import TinyNet, tiny
 
@@ -134,7 +135,7 @@ def test_the_tables_are_written_and_agree_with_themselves(tmp_path, quick, capsy
 def test_the_tables_of_a_gpu_are_made_on_a_cpu_too_and_a_whole_image_is_its_map_and_what_stands_beside_it(
     tmp_path, quick, monkeypatch
 ):
-    monkeypatch.setattr(speed_methods, "find_spec", lambda name: None)
+    monkeypatch.setattr(methods, "find_spec", lambda name: None)
     gpu.main(["--quick", "--device", "cpu", "--out", str(tmp_path / "gpu.md")])
     page = (tmp_path / "gpu.md").read_text()
     assert "python -m benchmarks.gpu --quick --device cpu" in page
@@ -157,17 +158,17 @@ def test_the_tables_of_a_gpu_are_made_on_a_cpu_too_and_a_whole_image_is_its_map_
 
 
 def test_what_is_not_installed_is_said_to_be_skipped(monkeypatch, quick, capsys):
-    monkeypatch.setattr(speed_methods, "find_spec", lambda name: None)
+    monkeypatch.setattr(methods, "find_spec", lambda name: None)
     explain_speed.main([*quick, "--batch", "2", "--skip-slow"])
-    methods = rows_of(capsys.readouterr().out, "One image")
-    assert [name for name, row in methods.items() if MISSING in row.values()] == [
+    rows = rows_of(capsys.readouterr().out, "One image")
+    assert [name for name, row in rows.items() if MISSING in row.values()] == [
         "Grad-CAM of grad-cam",
         "Occlusion of captum",
     ]
 
 
 def test_the_share_of_the_peak_by_hand():
-    variant = speed_methods.Variant("", lambda: None, images=2, networks=(), backward_cost=2.0, bf16=True)
+    variant = methods.Variant("", lambda: None, images=2, networks=(), backward_cost=2.0, bf16=True)
     variant.seconds = [4.0, 1.0, 2.0]
     variant.passes.forward, variant.passes.backward = 6, 4
     # (3 + 2 * 2) passes of 5 FLOP an image in 1 s, of 100 FLOP/s.
@@ -176,7 +177,7 @@ def test_the_share_of_the_peak_by_hand():
 
 def test_what_takes_long_runs_once():
     def slow_then(seconds):
-        variant = speed_methods.Variant("", lambda: None, images=1, networks=(nn.Identity(),))
+        variant = methods.Variant("", lambda: None, images=1, networks=(nn.Identity(),))
         variant.seconds = [seconds]
         return variant
 

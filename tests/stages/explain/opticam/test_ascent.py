@@ -7,8 +7,8 @@ from scipy.optimize import nnls
 from stages.explain import OptiCam, OptiCamSettings
 from stages.explain.opticam.ascent import FeatureMaps, ProjectedAscent, project_on_cone
 from tests.stages.explain.networks import mobilenet, resnet, resnet_features, tiny
+from tests.stages.explain.opticam.plain_loop import MEAN, STD
 from tests.stages.explain.opticam.test_opticam import IMAGENET, pictures
-from tests.stages.explain.plain_loop import MEAN, STD
 
 FAST = OptiCamSettings(steps=8, learning_rate=0.3, optimizer="projected")
 

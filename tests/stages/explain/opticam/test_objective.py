@@ -5,8 +5,8 @@ from stages.explain import OptiCam, OptiCamSettings
 from stages.explain.opticam.ascent import WeightAscent
 from stages.explain.opticam.objective import normalize, objective_value
 from tests.stages.explain.networks import tiny
+from tests.stages.explain.opticam.plain_loop import MEAN, STD, opticam_of_one
 from tests.stages.explain.opticam.test_opticam import IMAGENET, pictures
-from tests.stages.explain.plain_loop import MEAN, STD, opticam_of_one
 
 OBJECTIVES = ["mask", "diff", "iomask", "iodiff", "margin"]
 FULL = torch.tensor([[2.0, 1.0, 0.0]])

@@ -5,7 +5,7 @@ import torch
 
 from stages.explain import OptiCam, OptiCamSettings
 from tests.stages.explain.networks import mobilenet, resnet, resnet_features, tiny
-from tests.stages.explain.plain_loop import opticam_of_one
+from tests.stages.explain.opticam.plain_loop import opticam_of_one
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed_clock import Variant
-from benchmarks.speed_ladder import LADDER, MEAN, STD, Iteration
+from benchmarks.speed.clock import Variant
+from benchmarks.speed.ladder import LADDER, MEAN, STD, Iteration
 from stages.explain.methods.baselines import load_package
 from stages.explain.opticam.layer import TargetLayer
 from stages.explain.opticam.opticam import OptiCam, OptiCamSettings

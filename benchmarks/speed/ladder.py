@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.speed_clock import Variant
+from benchmarks.speed.clock import Variant
 from stages.explain.opticam.ascent import Adam
 from stages.explain.opticam.fold import fold_batch_norms
 from stages.explain.opticam.layer import TargetLayer, capture

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from benchmarks.speed_clock import Variant
-from benchmarks.speed_methods import Task, explained, profiles
+from benchmarks.speed.clock import Variant
+from benchmarks.speed.methods import Task, explained, profiles
 from stages.explain.opticam.opticam import OptiCam, to_masks, upsample
 from stages.explain.probes.evidence import Explained, evidence
 from stages.explain.probes.probes import outside_of
