@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from tests.pipeline.background import in_background
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,21 +43,10 @@ def dask_cluster(
 def dask(folder: Path, python: str, environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """``dask ARGUMENTS`` in an empty folder; ends with the context."""
     folder.mkdir(parents=True)
-    with (folder / "output").open("w") as output:
-        process = subprocess.Popen(
-            [python, "-m", "dask", *arguments, "--no-dashboard"],
-            cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
+    command = [python, "-m", "dask", *arguments, "--no-dashboard"]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    with in_background(command, folder, folder / "output", variables) as process:
         yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _address(scheduler: subprocess.Popen[bytes], output: Path) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.pipeline.background import in_background
 
 ROOT = Path(__file__).parents[3]
 HUB = "10.77.1.1"
@@ -34,21 +35,8 @@ class Network:
     def running(self, machine: str, *arguments: str) -> Iterator[Path]:
         """Python with ``arguments`` on a machine, ended with the context; yields the file of its output."""
         output = self.folder / f"{machine}.{arguments[1]}.txt"
-        with output.open("w") as file:
-            process = subprocess.Popen(
-                self._command(machine, arguments),
-                env=self._variables(),
-                cwd=self.folder,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
+        with in_background(self._command(machine, arguments), self.folder, output, self._variables()):
             yield output
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
     def run(self, machine: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Python with ``arguments`` on a machine, until it ends."""
