@@ -38,6 +38,7 @@ from stages.explain.plan import (
     create_map_arrays,
     make_plan,
     pending_shards,
+    remove_other_maps,
 )
 from stages.explain.trial.trial import choose_images
 from stages.ingest.facts import look_here
@@ -117,7 +118,7 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
             misfed = _check(config, classifier, samples, force, console, timings)
         plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
         made_with = _made_with(config, plan)
-        reports = _explain(config, plan, samples, pending, workers, console, timings)
+        reports = _explain(config, run, plan, samples, pending, workers, console, timings)
         _score(config, run, len(reports), workers, console, timings)
         stack.close()
         _audit(config, run, console, timings)
@@ -227,6 +228,7 @@ def _plan(
 
 def _explain(
     config: Config,
+    run: Run,
     plan: ExplainPlan,
     samples: pa.Table,
     pending: list[int],
@@ -234,7 +236,7 @@ def _explain(
     console: Console,
     timings: Timings,
 ) -> list[ShardReport]:
-    """Explain and score the pending shards on the workers."""
+    """Explain and score the pending shards on the workers; afterwards all maps of the method are the plan's."""
     outcomes = Outcomes(plan, pending)
     if pending:
         client, say = workers(), partial(_tell, console)
@@ -248,6 +250,7 @@ def _explain(
             )
             raise
         outcomes.raise_the_first_failure()
+    remove_other_maps(run, plan)
     _tell(console, f"{len(outcomes.reports)} of {plan.shards} shards computed, {plan.shards - len(pending)} were done")
     return outcomes.reports
 
@@ -326,7 +329,7 @@ def _tell_of_others(others: OtherMethods, console: Console) -> None:
         what = "the network, layer, view, images or classes changed since it was run"
         _tell(console, f"{counted(count, 'shard')} of {method} removed: {what}")
     for method, count in others.cleared.items():
-        what = "boxes changed; its probes of the boxes are empty until it is run again"
+        what = "boxes or labels changed; its probes of the boxes are empty until it is run again"
         _tell(console, f"{counted(count, 'shard')} of {method}: {what}")
 
 

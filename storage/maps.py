@@ -202,6 +202,20 @@ class MapStore:
             ) from None
         return cls(array, directory)
 
+    @staticmethod
+    def remove(directory: Directory, target: str, method: str) -> None:
+        """Remove the array: no part may vouch for its maps."""
+        with answering(directory.url_of(f"maps.zarr/{method}/{target}")):
+            root = zarr.open_group(store=_store(directory), mode="r+")
+            del root[f"{method}/{target}"]
+            if not any(True for _ in root[method]):
+                del root[method]
+
+    def name_classes(self, names: tuple[str, ...]) -> None:
+        """Record the names of the network's classes, where others are recorded."""
+        if self.attributes.class_names != names:
+            self._array.attrs.update(class_names=names)
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(rows, h, w)."""
@@ -300,9 +314,9 @@ def _fits(array: zarr.Array, grid: tuple[int, int], shard: int) -> bool:
 
 
 def _store(directory: Directory) -> Any:
-    """What zarr opens a run's maps by: a path on a local disk, else a store on the run's file system."""
+    """What zarr opens a run's maps by. Of a text zarr would say for itself whether it is a path: not with ``::``."""
     if directory.is_local:
-        return str(directory.local_path("maps.zarr"))
+        return zarr.storage.LocalStore(directory.local_path("maps.zarr"))
     return zarr.storage.FsspecStore.from_url(directory.url_of("maps.zarr"), storage_options=STORAGE_OPTIONS)
 
 

@@ -303,6 +303,16 @@ class Run:
         """
         return MapStore.create(self.directory, attributes, rows=rows, grid=grid, shard=shard)
 
+    def discard_maps(self, target: str, method: str) -> None:
+        """Remove the maps of a target and method, after the parts that vouch for them."""
+        MapStore.remove(self.directory, target, method)
+
+    def name_classes(self, names: tuple[str, ...]) -> None:
+        """Record with all maps, whichever method made them, how the network's classes are called now."""
+        for method in self.directory.names("maps.zarr"):
+            for target in self.targets(method):
+                self.maps(target, method, mode="r+").name_classes(names)
+
     def maps(self, target: str = "label", method: str | None = None, *, mode: str = "r") -> MapStore:
         """The maps of a target and method, by default the audited one; raises UserError if the run has none."""
         return MapStore.open(self.directory, target, method or self.audited_method(), mode=mode)

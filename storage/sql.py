@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import count
 from threading import Event
 
 import duckdb
@@ -124,7 +126,8 @@ def _connection(run: Run, settings: Mapping[str, str] | None = None) -> duckdb.D
     for pair in damaged.items():
         connection.execute(f"INSERT INTO {DAMAGED} VALUES (?, ?)", pair)
     if run.directory.is_local:
-        connection.execute("SET allowed_directories = [?]", [str(run.local_path())])
+        folder = str(run.local_path())
+        connection.execute("SET allowed_directories = [?, ?]", [folder, glob.escape(folder)])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
@@ -151,7 +154,7 @@ def _register(connection: duckdb.DuckDBPyConnection, run: Run, name: str, column
     parted = name in PARTED
     if run.directory.is_local and _has_columns(run, name, columns):
         files = f"{name}/*/part-[0-9]*.parquet" if parted else f"{name}.parquet"
-        path = str(run.local_path(files)).replace("'", "''")
+        path = f"{glob.escape(str(run.local_path()))}/{files}".replace("'", "''")
         quoted = ", ".join(f'"{column}"' for column in columns)
         try:
             connection.execute(f"CREATE VIEW {name} AS SELECT {quoted} FROM read_parquet('{path}')")
@@ -291,6 +294,23 @@ def execute(
 
 
 def _rows(relation: duckdb.DuckDBPyRelation, where: str, most_bytes: int | None) -> pa.Table:
+    """The rows of an answer, each column with a name of its own."""
+    table = _collected(relation, where, most_bytes)
+    return table.rename_columns(_distinct(table.column_names))
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that came before: a, a_1. DuckDB names a subquery's columns so."""
+    given: list[str] = []
+    taken = set(names)
+    for name in names:
+        free = (f"{name}_{number}" for number in count(1))
+        given.append(name if name not in given else next(new for new in free if new not in taken))
+        taken.add(given[-1])
+    return given
+
+
+def _collected(relation: duckdb.DuckDBPyRelation, where: str, most_bytes: int | None) -> pa.Table:
     if most_bytes is None:
         return relation.to_arrow_table()
     # DuckDB's limit is of its own memory, and not of the answer's.

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import IO, Any
 
@@ -60,11 +61,13 @@ def _short_floats(table: pa.Table) -> pa.Table:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON has; a number that is not finite becomes null."""
+    """A value that JSON has; a number that is not finite becomes null. A MAP is a list of its pairs."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Decimal):  # DuckDB's sum of whole numbers is one too
+        return int(value) if value == value.to_integral_value() else float(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

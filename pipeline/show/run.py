@@ -44,7 +44,7 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     explained = info.explained
     if explained.images:
         rate = explained.images / explained.seconds
-        workers = f", {explained.workers} workers" if explained.workers else ""
+        workers = f", {counted(explained.workers, 'worker')}" if explained.workers else ""
         console.print(f"\nspeed       {rate:.2f} images/s in explain ({explained.device}{workers})")
         for line in where_time_went(explained):
             console.print(f"            {line}")

@@ -172,7 +172,8 @@ def make_plan(
 def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
     """Make the arrays of the plan's targets, or grow them; attributes say what they are once this is done.
 
-    Parts go before an array is made anew whose maps they vouch for, since it does not have them.
+    Parts go before an array is made anew whose maps they vouch for, since it does not have them. The network's classes
+    get the plan's names in the arrays of all methods.
     """
     method, iterates = plan.explain.method, optimizes(plan.explain.method)
     for target in plan.explain.targets:
@@ -201,6 +202,7 @@ def create_map_arrays(run: Run, plan: ExplainPlan) -> None:
                 fill="blur",
             )
             _create_array(run, plan, asked, plan.layer.grid, OUTSIDE_CHECKSUM)
+    run.name_classes(plan.class_names)
 
 
 def _create_array(
@@ -213,6 +215,15 @@ def _create_array(
             if vouched_by in vouched:
                 run.discard_part(part)
     run.create_maps(attributes, rows=plan.rows, grid=grid, shard=shard)
+
+
+def remove_other_maps(run: Run, plan: ExplainPlan) -> None:
+    """Remove the method's maps of targets that are not the plan's, once all shards are: no part vouches for them now,
+    and nothing would say that they are of an earlier run."""
+    method, targets = plan.explain.method, plan.explain.targets
+    for name, kept in ((method, targets), (outside_maps_of(method), targets if plan.explain.outside else ())):
+        for target in set(run.targets(name)) - set(kept):
+            run.discard_maps(target, name)
 
 
 def make_opticam(

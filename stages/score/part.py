@@ -143,12 +143,13 @@ def fingerprint(
     settings: ScoreSettings,
 ) -> str:
     """Digest of everything that the scores of a part of ``explain`` with this metadata are made from."""
+    targets = vouched["targets"].split(",") if "targets" in vouched else stores
     made_from = {
         "version": SCORE_VERSION,
         # A part of an earlier version has no digest of its rows.
         "explain": vouched.get(ROWS_DIGEST) or hashlib.sha256(run.directory.read(explained.path)).hexdigest(),
         "samples": truth_of(samples, _SAMPLE_COLUMNS),
-        "view": {target: asdict(_view(store)) for target, store in stores.items()},
+        "view": {target: asdict(_view(store)) for target, store in stores.items() if target in targets},
         "settings": asdict(settings),
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()

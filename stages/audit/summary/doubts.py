@@ -53,7 +53,8 @@ def doubts(run: Run, method: str) -> tuple[str, ...]:
     unmeasured = [
         scored if scored and status == "ok" else status for _, status, _, scored, measured, _ in images if not measured
     ]
-    unknown = Counter(label for label, status, *_ in images if status == "no_class")
+    classless = [label for label, status, *_ in images if status == "no_class"]
+    unknown = Counter(label for label in classless if label is not None)
     misfed = run.info.misfed
     return (
         *([f"{misfed[0].upper()}{misfed[1:]}"] if misfed else []),
@@ -62,6 +63,7 @@ def doubts(run: Run, method: str) -> tuple[str, ...]:
         *_coarse(run, method),
         *_unmeasured(unmeasured, len(images)),
         *_without_counterpart(unknown),
+        *_unlabelled(classless.count(None), len(images)),
         *_repeated(duplicates, n, contrary),
         *_too_small(run),
     )
@@ -115,6 +117,11 @@ def _without_counterpart(unknown: Counter[str]) -> Iterator[str]:
             f"The model has no class for {counted(len(unknown), 'label')} of {counted(unknown.total(), 'image')} "
             f"({_named(unknown)}): dataset.mapping names the class of a label"
         )
+
+
+def _unlabelled(unlabelled: int, n: int) -> Iterator[str]:
+    if unlabelled:
+        yield f"{unlabelled} of {counted(n, 'image')} {'has' if unlabelled == 1 else 'have'} no label, and so no class"
 
 
 def _repeated(duplicates: int, n: int, contrary: int) -> Iterator[str]:

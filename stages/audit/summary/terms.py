@@ -40,7 +40,7 @@ UNMEASURED = {
     "no_box": "without a box of their label",
     "box_outside_view": "with no box in the view",
     "box_uninformative": "with boxes over more than 80% of the view",
-    "no_class": "with a label that the model does not know",
+    "no_class": "without a label that the model knows",
     "other_sample": "of which the prediction is another class of the same image",
     "unreadable": "unreadable",
     "degenerate_map": "with a constant map",

@@ -179,6 +179,48 @@ def test_a_method_of_another_network_gives_way(dataset, tmp_path):
     assert set(done.table("scores")["method"].to_pylist()) == {"opti_cam"}
 
 
+def test_the_folder_of_a_run_may_have_any_name(dataset, tmp_path, command):
+    name = "~e [2024] a*b? it's {c} 100% #d f::g/run"
+    config = write_config(tmp_path, dataset / "audit.csv", name)
+    done, _ = run(config)
+    assert run_query(done, "SELECT count(*) AS n FROM audit")["n"].to_pylist() == [COUNT]
+    folder = tmp_path / name
+    assert "every file is what was written" in command("verify", folder)[1]
+    for words in (["report"], ["export", "--format", "coco"], ["compare", folder], ["reproduce"]):
+        status, out, err = command(words[0], folder, *words[1:], *([tmp_path / "out"] if words[0] == "export" else []))
+        assert status == 0, (words, out, err)
+
+
+def test_corrected_names_of_classes_are_those_of_every_method(dataset, tmp_path):
+    names = tmp_path / "classes.txt"
+    names.write_text("0\n1\n2\n3\n4\n")
+    images = [f"images/{seed:03}.png" for seed in range(COUNT)]
+    manifest = write_manifest(tmp_path, [dataset / name for name in images], ["2", "3"] * (COUNT // 2))
+    config = write_config(tmp_path, manifest)
+    done, _ = run(config, "explain.method=center", f"model.classes={names}")
+    index = max(done.table("explain")["pred_index"].to_pylist())
+    assert index < 2, "a class that no image has"
+    names.write_text("0\n1\n2\n3\n4\n".replace(str(index), "new"))
+    done, _ = run(config, f"model.classes={names}")
+    answered = run_query(done, f"SELECT DISTINCT method, pred_label FROM audit_targets WHERE pred_index = {index}")
+    assert sorted(answered.to_pylist(), key=str) == [
+        {"method": "center", "pred_label": "new"},
+        {"method": "opti_cam", "pred_label": "new"},
+    ]
+
+
+@pytest.mark.parametrize("fewer", [["explain.targets=[predicted]"], ["explain.outside=false"]])
+def test_a_run_of_fewer_targets_or_maps_is_the_same_as_one_that_never_had_them(dataset, tmp_path, fewer):
+    config = write_config(tmp_path, dataset / "audit.csv")
+    run(config)
+    run(config, *fewer)
+    before = contents(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    done, _ = run(config, *fewer)
+    assert contents(tmp_path / "run") == before
+    assert run_query(done, "SELECT count(*) AS n FROM audit")["n"].to_pylist() == [COUNT]
+
+
 def test_what_is_asked_for_later_is_made_on_the_same_maps_and_summed_up(dataset, tmp_path):
     config = write_config(tmp_path, dataset / "audit.csv")
     _, said = run(config)

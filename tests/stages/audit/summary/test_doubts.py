@@ -76,6 +76,16 @@ def test_more_than_a_tenth_without_a_measurement_is_told_with_the_reasons(said) 
     )
 
 
+def test_images_without_a_label_are_told_apart_from_labels_that_the_model_lacks(said) -> None:
+    lacks = {"class_index": None, "samples_status": "no_class", "scores_status": "no_class", "evaluable": False}
+    unlabelled, unknown = lacks | {"label": None}, lacks | {"label": "dodo"}
+    assert said(*SOUND, unlabelled) == ("1 of 41 images has no label, and so no class",)
+    assert said(*SOUND, unlabelled, unlabelled, unknown) == (
+        "The model has no class for 1 label of 1 image (dodo): dataset.mapping names the class of a label",
+        "2 of 43 images have no label, and so no class",
+    )
+
+
 def test_images_without_any_object_are_not_called_unknown_labels(said) -> None:
     empty = {
         "label": None,
