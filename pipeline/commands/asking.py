@@ -9,7 +9,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from pipeline.commands.terminal import RunPath, console, errors, shown_path
+from pipeline.commands.terminal import RunPath, console, errors, local_file, shown_path
 from pipeline.show.console import styled
 from storage.errors import SightlineError, UserError
 
@@ -201,7 +201,10 @@ def reproduce(
 
 def report(
     run: RunPath,
-    out: Annotated[Path | None, typer.Option(help="HTML file to write; by default report.html in the run.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(parser=local_file, metavar="FILE", help="HTML file to write; by default report.html in the run."),
+    ] = None,
     per_rule: Annotated[int, typer.Option("--per-rule", min=0, help="Pictures a rule and a cue, at most.")] = 6,
 ) -> None:
     """Write a run as one HTML page: what was run, numbers with intervals, charts, pictures of what was found.

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.terminal import console
+from pipeline.commands.terminal import console, local_folder
 
 
 def demo(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write the dataset.")],
+    directory: Annotated[Path, typer.Argument(parser=local_folder, metavar="DIR", help="Where to write the dataset.")],
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     weights: Annotated[
         Path | None, typer.Option(help="torchvision's IMAGENET1K_V1 weights of mobilenet_v2; by default looked for.")

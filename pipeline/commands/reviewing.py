@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.terminal import RunPath, console, errors, shown_path
+from pipeline.commands.terminal import RunPath, console, errors, local_folder, shown_path
 from storage.errors import UserError
 
 
@@ -82,7 +82,9 @@ def reviews(
 
 def export(
     run: RunPath,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder, or an export's.")],
+    directory: Annotated[
+        Path, typer.Argument(parser=local_folder, metavar="DIR", help="An empty or new folder, or an export's.")
+    ],
     format: Annotated[str, typer.Option(help="coco, voc, yolo or fiftyone.")],
     copy_images: Annotated[
         bool, typer.Option("--copy-images", help="Copy the images; else they are named (coco, fiftyone) or linked.")

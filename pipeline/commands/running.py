@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.terminal import console, shown_path
+from pipeline.commands.terminal import console, local_file, shown_path
 from pipeline.show.console import styled
 from storage.errors import SightlineError, UserError
 
@@ -88,7 +88,10 @@ def check(
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of the config; repeatable.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write the same as HTML, with pictures, to this file.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(parser=local_file, metavar="FILE", help="Write the same as HTML, with pictures, to this file."),
+    ] = None,
 ) -> None:
     """Look before a run: what a config makes of its dataset and model, on a seeded sample of 200 images.
 

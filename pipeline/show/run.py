@@ -178,7 +178,7 @@ def _print_localisation(summary: Summary, console: Console) -> None:
 
 def _print_rules(summary: Summary, console: Console) -> None:
     console.print(styled("\n[bold]Findings[/]: {}", FINDINGS))
-    found = [rule for rule in summary.rules if rule.count]
+    found = [rule for rule in summary.rules if rule.count or rule.by_prediction]
     if not found:
         console.print("  none")
     for rule in found:

@@ -30,6 +30,7 @@ from stages.explain.plan import (
 from stages.explain.probes.evidence import Explained, defined, evidence
 from stages.explain.probes.probes import outside_of
 from stages.explain.probes.surroundings import Donors
+from stages.explain.settings import rank_of
 from storage import Run
 from storage.media.images import ImageError
 from storage.run import MAPS_CHECKSUM
@@ -255,10 +256,9 @@ def _items(plan: ExplainPlan, opticam: OptiCam, decoded: Iterator[View], output:
                 yield _Item(view, images[place], features.maps[place], class_index, tuple(targets), full, number == 0)
 
 
-def _ranked(ranking: Tensor, target: str) -> int | None:
-    """The class that ``predicted`` or ``topK`` names; None if the network has fewer classes."""
-    place = 1 if target == "predicted" else int(target.removeprefix("top"))
-    return int(ranking[place - 1]) if place <= len(ranking) else None
+def _ranked(ranking: Tensor, target: str) -> int:
+    """The class that ``predicted`` or ``topK`` names."""
+    return int(ranking[rank_of(target) - 1])
 
 
 def _explain_batch(

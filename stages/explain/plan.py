@@ -21,7 +21,7 @@ from stages.explain.network.view import ViewSettings
 from stages.explain.opticam.layer import TargetLayer
 from stages.explain.opticam.opticam import OUTSIDE, OptiCam
 from stages.explain.probes.probes import OTHERS_VERSION, PROBES_VERSION
-from stages.explain.settings import ExplainSettings
+from stages.explain.settings import ExplainSettings, rank_of
 from storage import Run
 from storage.errors import UserError
 from storage.maps import MapAttributes, combined_checksum, outside_maps_of
@@ -146,8 +146,13 @@ def make_plan(
     device: Device = "auto",
     donors: tuple[Donor, ...] = (),
 ) -> ExplainPlan:
-    """The plan of a run, with the layer found; raises UserError if it cannot be found, or the method's package."""
+    """The plan of a run, with the layer found; raises UserError if it cannot be found, or the method's package,
+    or if a target names more classes than there are."""
     require(explain.method)
+    classes = len(classifier.class_names)
+    for target in explain.targets:
+        if rank_of(target) > classes:
+            raise UserError(f"explain.targets: {target}, but the network has {classes} classes")
     try:
         layer = make_opticam(classifier, model.target_layer, view).layer
     except ValueError as error:

@@ -18,6 +18,11 @@ PROFILES = {
 _TARGET = re.compile(r"label|predicted|top[1-9][0-9]*")
 
 
+def rank_of(target: str) -> int:
+    """Which of the classes, the most probable first, ``predicted`` (1) or ``topK`` (K) names; 0 for ``label``."""
+    return {"label": 0, "predicted": 1}[target] if not target.startswith("top") else int(target.removeprefix("top"))
+
+
 @dataclass(frozen=True)
 class ExplainSettings:
     """Which maps to make, and how the work is cut."""

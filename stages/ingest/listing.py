@@ -11,14 +11,8 @@ from itertools import takewhile
 
 from stages.ingest.places import files_below, join
 from storage.errors import quoted
+from storage.media.images import IMAGE_EXTENSIONS
 
-IMAGE_EXTENSIONS = frozenset(
-    f".{name}"
-    for name in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff"),
-        *("ppm", "pgm", "pbm", "pnm", "jp2", "avif", "heic", "heif"),
-    )
-)
 SPLITS = ("train", "val", "valid", "validation", "dev", "test")
 """Names by which datasets call their parts."""
 

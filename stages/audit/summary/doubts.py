@@ -25,6 +25,10 @@ REPEATED = 0.01
 """Share of the samples that may be duplicates before that is a doubt."""
 NAMED = 4
 """Classes that a sentence names, at most."""
+NO_LABEL = (
+    "The maps are of predicted classes alone, so how many images and which classes rest on something outside is not "
+    "said: add label to explain.targets"
+)
 
 
 def doubts(run: Run, method: str) -> tuple[str, ...]:
@@ -55,17 +59,18 @@ def doubts(run: Run, method: str) -> tuple[str, ...]:
     ]
     classless = [label for label, status, *_ in images if status == "no_class"]
     unknown = Counter(label for label in classless if label is not None)
-    misfed = run.info.misfed
+    misfed, labelled = run.info.misfed, "label" in run.targets(method)
     return (
+        *([] if labelled else [NO_LABEL]),
         *([f"{misfed[0].upper()}{misfed[1:]}"] if misfed else []),
         *_near_chance([label for label, _ in judged], sum(correct for _, correct in judged)),
         *_left_out(sum(elsewhere for *_, elsewhere in images), len(images)),
         *_coarse(run, method),
-        *_unmeasured(unmeasured, len(images)),
+        *(_unmeasured(unmeasured, len(images)) if labelled else ()),
         *_without_counterpart(unknown),
         *_unlabelled(classless.count(None), len(images)),
         *_repeated(duplicates, n, contrary),
-        *_too_small(run),
+        *(_too_small(run) if labelled else ()),
     )
 
 

@@ -318,16 +318,14 @@ def _metrics(run: Run, method: str) -> tuple[Metrics, ...]:
 
 def _count_rules(findings: list[dict[str, Any]], top: int) -> tuple[RuleCount, ...]:
     """Rules in the shipped order, then a user's own; the table's order of findings is by severity already."""
-    titles = {rule.id: (rule.title, rule.kind) for rule in RULES}
+    known = {rule.id: (rule.title, rule.kind, rule.targets[0]) for rule in RULES}
     for finding in findings:
-        titles.setdefault(finding["rule"], (finding["rule"], finding["kind"]))
+        known.setdefault(finding["rule"], (finding["rule"], finding["kind"], finding["target"]))
     counts = []
-    for rule, (title, kind) in titles.items():
+    for rule, (title, kind, target) in known.items():
         found = [finding for finding in findings if finding["rule"] == rule]
-        on = {
-            target: {one["sample_id"] for one in found if one["target"] == target} for target in ("label", "predicted")
-        }
-        first, rest = (on["label"], on["predicted"] - on["label"]) if on["label"] else (on["predicted"], set())
+        first = {one["sample_id"] for one in found if one["target"] == target}
+        rest = {one["sample_id"] for one in found} - first
         listed = tuple(
             TopFinding(finding["sample_id"], finding["target"], finding["severity"], finding["reason"])
             for finding in found[:top]

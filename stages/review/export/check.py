@@ -12,6 +12,7 @@ import yaml
 from stages.review.export.corrected import Annotations
 from stages.review.export.formats import VOC
 from storage.errors import SightlineError
+from storage.media.images import IMAGE_EXTENSIONS
 
 
 def check_export(folder: Path, format: str, annotations: Annotations, without_image: Collection[str] = ()) -> None:
@@ -45,7 +46,8 @@ def _yolo(folder: Path) -> tuple[int, int]:
     """Readers list the images of a split and look for each one's labels where `labels` stands for the last `images`."""
     described = yaml.safe_load((folder / "dataset.yaml").read_text(encoding="utf-8"))
     splits = {path for name, path in described.items() if name != "names"}
-    images = [path for split in splits for path in sorted((folder / split).rglob("*")) if not path.is_dir()]
+    files = [path for split in splits for path in sorted((folder / split).rglob("*"))]
+    images = [path for path in files if path.suffix.lower() in IMAGE_EXTENSIONS and not path.is_dir()]
     labels = [Path("/labels/".join(str(path).rsplit("/images/", 1))).with_suffix(".txt") for path in images]
     there = [path for path in labels if path.is_file()]
     return len(there), sum(len(path.read_text(encoding="utf-8").splitlines()) for path in there)

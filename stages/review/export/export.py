@@ -16,7 +16,7 @@ from typing import Any
 from stages.review.app.database import database
 from stages.review.export.check import check_export
 from stages.review.export.corrected import AnnotatedImage, Annotations, corrected_annotations
-from stages.review.export.formats import write_coco, write_voc, write_yolo
+from stages.review.export.formats import file_name, write_coco, write_voc, write_yolo
 from stages.review.outlines import has_hole
 from stages.review.settings import ReviewSettings
 from stages.score.suggestion import suggested_by
@@ -137,7 +137,7 @@ def export_annotations(
         near = get_close_matches(format, FORMATS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(f"no format {format!r}; {hint}Formats are {', '.join(FORMATS)}")
-    directory = directory.absolute()
+    directory = directory.resolve()  # of a link, what it leads to: the export is made beside it, on the same disk
     _refuse_foreign_files(directory)
     annotations = corrected_annotations(run, settings, suggestions=suggestions, box_unboxed=box_unboxed)
     if not copy_images and any(Crop.parse(image.uri) for image in annotations.images):
@@ -170,15 +170,18 @@ def export_annotations(
 
 
 def _copier(placement: ImagePlacement, *, jpeg: bool = False) -> Callable[[AnnotatedImage, Path], None]:
-    """Copies files byte for byte; one with an EXIF turn, or no JPEG where one is wanted, is encoded again."""
+    """Copies files byte for byte. Encoded again are those with an EXIF turn, those that are no JPEG where one is asked
+    for, and those whose name the export made up: their bytes are what the name says."""
 
     def place(image: AnnotatedImage, path: Path) -> None:
         try:
             content = read_bytes(image.uri)
             kind, upright = stored_as(content)
-            if not upright or (jpeg and kind != "JPEG"):
+            made_up = file_name(image.sample_id) != image.sample_id
+            wanted = "JPEG" if jpeg else "PNG" if made_up else kind
+            if not upright or kind != wanted:
                 encoded = io.BytesIO()
-                decode_image(content).save(encoded, format="JPEG" if jpeg else kind, quality=JPEG_QUALITY)
+                decode_image(content).save(encoded, format=wanted, quality=JPEG_QUALITY)
                 content = encoded.getvalue()
                 placement.encoded_again += 1
         except ImageNotGiven as error:

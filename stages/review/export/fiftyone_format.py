@@ -31,7 +31,7 @@ def write_fiftyone(folder: Path, annotations: Annotations, place: PlaceImage | N
     It is made in the database, exported and deleted there. Paths are absolute, or below ``folder`` for copied images.
     Call it within :func:`stages.review.app.database.database`.
     """
-    paths = sample_paths(annotations.images)
+    paths = sample_paths(annotations.images, of_files=place is not None)
     dataset = fo.Dataset()
     try:
         dataset.media_type = "image"

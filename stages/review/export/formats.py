@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import posixpath
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -21,11 +22,15 @@ import yaml
 
 from stages.review.export.corrected import AnnotatedImage, Annotation, Annotations
 from stages.review.outlines import one_polygon
-from storage.media.images import local_path
+from storage.media.images import IMAGE_EXTENSIONS, local_path
 from storage.media.object_masks import decode_mask
 
 PlaceImage = Callable[[AnnotatedImage, Path], None]
 """Puts an image at a path, as a copy or a link."""
+
+MADE_UP = ".png"
+"""Extension of an image that has none of its own: a crop, or a picture in a table."""
+_CROP = re.compile(r"(.*)#(\d+)")
 
 VOC = Path("VOCdevkit") / "VOC2012"
 """Where torchvision looks for VOC 2012 below its root."""
@@ -38,9 +43,10 @@ IMAGE_PROVENANCE = ("original_label", "label_reviewer", "label_reviewed_at")
 def write_coco(folder: Path, annotations: Annotations, place: PlaceImage | None) -> None:
     """``labels.json``, and ``data/`` with the images or ``data.json`` with their paths, as FiftyOne reads them.
 
-    ``file_name`` is the sample_id, a path below the dataset's root, so that other readers take that root.
+    ``file_name`` is the sample_id, a path below the dataset's root, so that other readers take that root; of a copy
+    that is :func:`file_name`.
     """
-    paths = sample_paths(annotations.images)
+    paths = sample_paths(annotations.images, of_files=place is not None)
     category = category_index(annotations)
     images: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
@@ -136,7 +142,7 @@ def write_yolo(folder: Path, annotations: Annotations, place: PlaceImage) -> Non
         form = _yolo_polygon if any(one.mask for one in image.annotations) else _yolo_box
         lines = [f"{category(image, one)} {form(image, one)}\n" for one in image.annotations]
         _write(folder / label_file, "".join(lines))
-        suffix = sample_paths([image])[image.sample_id].suffix
+        suffix = PurePosixPath(file_name(image.sample_id)).suffix
         place(image, folder / "images" / split / f"{name}{suffix}")
     first = (splits or ["train"])[0]
     used = {name: name if name in splits else ("train" if "train" in splits else first) for name in ("train", "val")}
@@ -189,19 +195,33 @@ def image_provenance(image: AnnotatedImage) -> dict[str, Any]:
     return dict(zip(IMAGE_PROVENANCE, values, strict=True))
 
 
-def sample_paths(images: Iterable[AnnotatedImage]) -> dict[str, PurePosixPath]:
-    """A relative path for each sample_id: itself, where it is a path below the dataset's root."""
+def file_name(sample_id: str) -> str:
+    """The sample_id as a reader of images takes it for one: ``a.jpg#2``, a crop, is ``a-2.png``, and ``17`` ``17.png``.
+
+    Its extension is then :data:`MADE_UP`, which says how the image is to be written.
+    """
+    crop = _CROP.fullmatch(sample_id)
+    name, number = (crop[1], f"-{crop[2]}") if crop else (sample_id, "")
+    stem, extension = posixpath.splitext(name)
+    known = extension.lower() in IMAGE_EXTENSIONS
+    return sample_id if known and not crop else f"{stem if known else name}{number}{MADE_UP}"
+
+
+def sample_paths(images: Iterable[AnnotatedImage], *, of_files: bool) -> dict[str, PurePosixPath]:
+    """A relative path for each sample_id: itself, where it is a path below the dataset's root; ``of_files``: its
+    :func:`file_name`."""
     taken: set[str] = set()
-    return {image.sample_id: PurePosixPath(_once(_below(image.sample_id), taken)) for image in images}
+    names = {image.sample_id: file_name(image.sample_id) if of_files else image.sample_id for image in images}
+    return {key: PurePosixPath(_once(_below(name), taken)) for key, name in names.items()}
 
 
 def stems(images: Iterable[AnnotatedImage], without: Collection[str] = ()) -> dict[str, str]:
-    """The same without the extension, for formats that name an image and its annotations alike.
+    """The same of files without the extension, for formats that name an image and its annotations alike.
 
     Folders named in ``without`` are left out of the paths.
     """
     taken: set[str] = set()
-    paths = {image.sample_id: PurePosixPath(_below(image.sample_id)) for image in images}
+    paths = {image.sample_id: PurePosixPath(_below(file_name(image.sample_id))) for image in images}
     kept = {key: [part for part in path.parent.parts if part not in without] for key, path in paths.items()}
     return {key: _once(str(PurePosixPath(*kept[key], path.stem)), taken) for key, path in paths.items()}
 

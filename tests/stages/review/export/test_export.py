@@ -12,6 +12,8 @@ from PIL import ExifTags, Image
 from pycocotools.coco import COCO
 from torchvision.datasets import CocoDetection, VOCDetection
 
+from stages.ingest.recognise import open_dataset
+from stages.ingest.settings import DatasetSettings
 from stages.review.export import formats
 from stages.review.export.export import RECORD, export_annotations
 from stages.review.export.formats import sample_paths, stems, voc_box
@@ -237,9 +239,10 @@ def test_names_stay_below_the_folder_and_are_given_once(run: Run, tmp_path: Path
     one = corrected_annotations(run, ReviewSettings()).images[0]
     keys = ["/data/a.jpg", "s3://data/a.jpg", "../data/a.png", "data/a.jpg"]
     images = [replace(one, sample_id=key) for key in keys]
-    assert [str(path) for path in sample_paths(images).values()] == [
-        *("data/a.jpg", "data/a-2.jpg", "data/a.png", "data/a-3.jpg")
-    ]
+    for of_files in (False, True):
+        assert [str(path) for path in sample_paths(images, of_files=of_files).values()] == [
+            *("data/a.jpg", "data/a-2.jpg", "data/a.png", "data/a-3.jpg")
+        ]
     assert list(stems(images).values()) == ["data/a", "data/a-2", "data/a-3", "data/a-4"]
 
 
@@ -306,16 +309,46 @@ def test_an_export_that_its_readers_would_find_incomplete_is_a_fault(
     assert not (tmp_path / "out").exists()
 
 
-def test_crops_are_exported_with_their_pictures_only(run: Run, tmp_path: Path):
+@pytest.fixture
+def nameless(run: Run) -> Run:
+    """The run, where one sample is a crop, and another's name has no extension, as those of a table of pictures."""
     rows = run.table("samples").to_pylist()
     crop = Crop((100, 100, 300, 280), rows[0]["uri"])
     rows[0] |= {"uri": crop.url, "width": 200, "height": 180, "sample_id": "sub/plain.png#1"}
+    rows[1] |= {"sample_id": "train.parquet/17"}
     run.write_table("samples", pa.Table.from_pylist(rows, schema=SAMPLES))
+    return run
+
+
+def test_crops_are_exported_with_their_pictures_only(nameless: Run, tmp_path: Path):
     with pytest.raises(UserError, match=r"the samples are crops of images .* --copy-images writes them"):
-        export(run, tmp_path / "out", "coco")
-    export(run, tmp_path / "out", "voc", copy_images=True)
-    sizes = {read_image(str(path)).size for path in (tmp_path / "out").rglob("*.jpg")}
-    assert (200, 180) in sizes
+        export(nameless, tmp_path / "out", "coco")
+
+
+@pytest.mark.parametrize("format", ["coco", "voc", "yolo"])
+def test_pictures_that_have_no_file_get_one_of_the_kind_that_its_name_says(nameless: Run, tmp_path: Path, format: str):
+    out = tmp_path / "out"
+    export(nameless, out, format, copy_images=True)
+    files = {path.name: path for path in out.rglob("*") if path.suffix in (".png", ".jpg")}
+    kind, extension = ("JPEG", ".jpg") if format == "voc" else ("PNG", ".png")
+    for name in ("plain-1", "17"):
+        with Image.open(files[name + extension]) as picture:
+            assert picture.format == kind
+    assert read_image(str(files[f"plain-1{extension}"])).size == (200, 180)
+    records = list(open_dataset(DatasetSettings(path=str(out), reader="auto")).reader.records())
+    assert len(records) == 3
+    assert [record.problem for record in records] == [None] * len(records)
+    assert all(Path(record.uri).is_file() for record in records)
+
+
+def test_an_export_into_a_link_replaces_what_it_leads_to(run: Run, tmp_path: Path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    for _ in range(2):
+        export(run, tmp_path / "link", "coco")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "labels.json").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
 @pytest.fixture
