@@ -144,7 +144,7 @@ def _changed(run: Run, plan: ExplainPlan) -> dict[str, tuple[str, str]]:
         return {"circumstances": (NOT_RECORDED, "unknown; the run is of an earlier version")}
     now = circumstances(str(pick_device(plan.device)), torch.get_num_threads())
     then = {name: info.explained.made_with.get(name, NOT_RECORDED) for name in now}
-    then["weights"], now["weights"] = info.weights_digest[:12], plan.weights_digest[:12]
+    then["weights and code"], now["weights and code"] = info.weights_digest[:12], plan.weights_digest[:12]
     return {name: (then[name], value) for name, value in now.items() if value != then[name]}
 
 

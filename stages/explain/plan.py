@@ -290,12 +290,12 @@ def maps_checksum(run: Run, plan: ExplainPlan, rows: range) -> str | None:
 
 
 def load_plan_classifier(plan: ExplainPlan, device: torch.device) -> tuple[Classifier, OptiCam]:
-    """The classifier of a plan on ``device``; raises UserError if a worker finds other weights than the plan's."""
+    """The classifier of a plan on ``device``; raises UserError if a worker finds other weights, or code."""
     classifier = load_classifier(plan.model, plan.view.size)
     if classifier.digest() != plan.weights_digest:
         raise UserError(
-            f"model: this worker loads other weights for {plan.model.source} than the scheduler's side did; "
-            "give every machine the same checkpoint"
+            f"model: this worker loads other weights or code for {plan.model.source} than the scheduler's side did; "
+            "give every machine the same checkpoint and files, and start the workers again after a change"
         )
     classifier = classifier.to(device)
     return classifier, make_opticam(classifier, plan.layer, plan.view, plan.explain)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import io
 import os
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from torch import nn
 
 from storage.errors import UserError
 
@@ -20,13 +24,16 @@ SHOWN = 200
 OWN_PACKAGES = ("pipeline", "stages", "storage")
 """Names of Sightline's packages, which a user's package of the same name cannot have in this process."""
 
+_SOURCE = "__sightline_source__"
+"""Attribute of a module: SHA-256 of its file."""
+
 
 class Exited(Exception):
     """Foreign code called ``sys.exit``; the text says with what, and what it printed last."""
 
 
-def call_factory(path: str) -> Any:
-    """What the factory ``package.module:factory`` or ``path/to/file.py:factory`` returns.
+def call_factory(path: str) -> tuple[Any, ModuleType]:
+    """What the factory ``package.module:factory`` or ``path/to/file.py:factory`` returns, and the factory's module.
 
     Modules are looked for in the working directory too; a file's own folder is searched while it is imported, as when
     Python runs it. Raises UserError with the reason for a factory that cannot be imported, or raises anything.
@@ -47,10 +54,40 @@ def call_factory(path: str) -> Any:
         ) from error
     try:
         with guarded():
-            return factory()
+            return factory(), module
     except Exception as error:  # the user's own code may raise anything
         hint = f"; {shadowed}" if (shadowed := _shadowed(place, error)) else ""
         raise UserError(f"model.source python:{path}: the factory raised {said(error)}{hint}") from error
+
+
+def code_of(network: nn.Module, factory: ModuleType) -> str:
+    """SHA-256 of the user's code that a network runs: the file of the factory, and the files that the classes of its
+    modules are from. Files of installed packages are left out; empty where no other is left.
+
+    A file that these import functions from is not seen.
+    """
+    classes = {one for module in network.modules() for one in type(module).__mro__}
+    modules = {factory, *(sys.modules[one.__module__] for one in classes if one.__module__ in sys.modules)}
+    digests = sorted({digest for module in modules if (digest := _source_of(module))})
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest() if digests else ""
+
+
+def _source_of(module: ModuleType) -> str:
+    """SHA-256 of a module's file; empty for an installed package, and a module without a file.
+
+    It is taken once a module: what a long-lived worker runs is the file as it was then.
+    """
+    file = Path(getattr(module, "__file__", None) or "").resolve()  # without a name: the working directory
+    if not file.is_file() or _is_installed(file):
+        return ""
+    if _SOURCE not in vars(module):
+        setattr(module, _SOURCE, hashlib.sha256(file.read_bytes()).hexdigest())
+    return str(vars(module)[_SOURCE])
+
+
+def _is_installed(file: Path) -> bool:
+    standard = Path(sysconfig.get_paths()["stdlib"]).resolve()
+    return file.is_relative_to(standard) or not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
 
 
 def _import_module(name: str) -> ModuleType:

@@ -41,6 +41,7 @@ class Classifier(nn.Module):
         gray: bool = False,
         view: ViewSettings | None = None,
         notes: Sequence[str] = (),
+        code: str = "",
     ) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
@@ -55,6 +56,8 @@ class Classifier(nn.Module):
         """What the weights were evaluated with; None where nobody says."""
         self.notes = tuple(notes)
         """What was recognised when it was loaded, in sentences."""
+        self.code = code
+        """Digest of the user's own code that the network runs; empty where that is of packages alone."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C) of images (N, 3, H, W) in [0, 1]."""
@@ -62,10 +65,10 @@ class Classifier(nn.Module):
         return logits
 
     def digest(self) -> str:
-        """SHA-256 of the network's structure as it prints itself, of every parameter and buffer, and of what its inputs
-        and outputs were taken for.
+        """SHA-256 of the network's structure as it prints itself, of every parameter and buffer, of what its inputs and
+        outputs were taken for, and of its code where that is the user's own.
 
-        Code of a ``forward`` that no module shows (an activation called as a function) is not seen.
+        Another version of a package that holds its code is not seen.
         """
         state = hashlib.sha256(repr(self.network).encode())
         for name, tensor in sorted(self.state_dict().items()):
@@ -73,6 +76,7 @@ class Classifier(nn.Module):
             state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         if self.gray or self.outputs != Outputs():
             state.update(f"{self.outputs} {self.gray}".encode())
+        state.update(self.code.encode())
         return state.hexdigest()
 
 
@@ -112,7 +116,17 @@ def load_classifier(settings: ModelSettings, size: int | None = 224) -> Classifi
         network.register_forward_hook(contract.outputs)
     found = _name_outputs(names, built, contract, settings.source)
     notes += [*told, *contract.notes, *_shared_names(found)]
-    return Classifier(network, found, mean, std, outputs=contract.outputs, gray=gray, view=built.view, notes=notes)
+    return Classifier(
+        network,
+        found,
+        mean,
+        std,
+        outputs=contract.outputs,
+        gray=gray,
+        view=built.view,
+        notes=notes,
+        code=built.code,
+    )
 
 
 def read_class_names(path: str) -> tuple[str, ...]:

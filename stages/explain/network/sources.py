@@ -15,7 +15,7 @@ import torchvision
 from torch import nn
 
 from stages.explain.network.contract import NO_TORCHSCRIPT, refuse_unreachable
-from stages.explain.network.factory import call_factory, said
+from stages.explain.network.factory import call_factory, code_of, said
 from stages.explain.network.settings import ModelSettings
 from stages.explain.network.view import ViewSettings
 from stages.explain.network.weights import resolve_weights
@@ -43,6 +43,8 @@ class Built:
     """Whether it was trained for several labels an image."""
     notes: tuple[str, ...] = ()
     """What its source leaves open, in sentences."""
+    code: str = ""
+    """Digest of the user's own code that it runs; empty where that is of packages alone."""
 
 
 def build(settings: ModelSettings, classes: int | None) -> Built:
@@ -263,7 +265,9 @@ def _torchscript(path: str, settings: ModelSettings, classes: int | None) -> Bui
 
 
 def _python(path: str, settings: ModelSettings, classes: int | None) -> Built:
-    return Built(refuse_unreachable(call_factory(path), f"model.source: python:{path}"))
+    made, factory = call_factory(path)
+    network = refuse_unreachable(made, f"model.source: python:{path}")
+    return Built(network, code=code_of(network, factory))
 
 
 _SOURCES: dict[str, Callable[[str, ModelSettings, int | None], Built]] = {

@@ -118,7 +118,7 @@ def test_what_the_run_records_is_compared_with_today(run: Run) -> None:
     run.write_info(replace(info, explained=replace(info.explained, made_with=made_with), weights_digest="0" * 64))
     found = again(run, 1)
     assert found.changed["torch"] == ("1.0.0", info.explained.made_with["torch"])
-    assert found.changed["weights"][0] == "0" * 12
+    assert found.changed["weights and code"][0] == "0" * 12
     assert "threads" not in found.changed  # it computed with three, too
     assert "changed  torch: 1.0.0, now " in printed(found)
 

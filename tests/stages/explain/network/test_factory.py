@@ -1,14 +1,19 @@
 """A user's code may do anything when it is imported or called; none of it ends the run or speaks in its name."""
 
 import re
+import subprocess
 import sys
+import types
+from pathlib import Path
 
 import pytest
+import torchvision
 
 import storage
-from stages.explain.network.factory import call_factory
+from stages.explain.network.factory import call_factory, code_of
 from storage.errors import UserError
 
+ROOT = Path(__file__).parents[4]
 NET = "from tests.stages.explain.networks import tiny\n"
 
 
@@ -50,14 +55,14 @@ def test_a_factory_is_found_by_its_file_with_what_lies_beside_it(write):
     )
     write("nets/beside_it.py", "CLASSES = 4\n")
     before = list(sys.path)
-    assert call_factory(f"{file}:make").head.out_features == 4
-    assert call_factory("nets/model.py:make").head.out_features == 4
+    assert call_factory(f"{file}:make")[0].head.out_features == 4
+    assert call_factory("nets/model.py:make")[0].head.out_features == 4
     assert sys.path == before
 
 
 def test_a_file_may_have_any_name(write):
     file = write("storage.py", NET + "make = tiny\n")
-    assert call_factory(f"{file}:make").head.out_features == 5
+    assert call_factory(f"{file}:make")[0].head.out_features == 5
     assert sys.modules["storage"] is storage
 
 
@@ -100,7 +105,7 @@ def test_argparse_at_import_sees_its_defaults_and_not_our_command_line(write, mo
         NET + "import argparse\np = argparse.ArgumentParser()\np.add_argument('--classes', type=int, default=3)\n"
         "args = p.parse_args()\ndef make():\n    return tiny(classes=args.classes)\n",
     )
-    assert call_factory(f"{file}:make").head.out_features == 3
+    assert call_factory(f"{file}:make")[0].head.out_features == 3
     assert sys.argv == ["sightline", "run", "my.yaml"]
 
 
@@ -147,3 +152,74 @@ def test_a_package_of_the_user_s_with_one_of_our_names_is_told_with_both_places(
         r"in its place: rename yours, or name a file that does not import it",
         message,
     )
+
+
+NET_OF_TWO_FILES = """
+from torch import nn
+import {parts}
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = {parts}.Body()
+
+    def forward(self, x):
+        return self.body(x)
+
+def make():
+    return Net()
+"""
+BODY = """
+import torch
+from torch import nn
+
+class Body(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4, padding=1), nn.ReLU())
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return 9 * self.head(self.features(x).mean((2, 3))) - 2
+"""
+
+
+def digest_in_a_process_of_its_own(file: Path) -> str:
+    code = (
+        "from stages.explain.network.model import ModelSettings, load_classifier; import sys;"
+        "print(load_classifier(ModelSettings(source=sys.argv[1]), 32).digest())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"python:{file}:make"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_the_digest_of_a_network_is_also_that_of_the_files_of_its_classes(tmp_path):
+    model, parts = tmp_path / "model.py", tmp_path / "digest_parts.py"
+    model.write_text(NET_OF_TWO_FILES.format(parts="digest_parts"))
+    parts.write_text(BODY)
+    first, again = digest_in_a_process_of_its_own(model), digest_in_a_process_of_its_own(model)
+    assert first == again
+    parts.write_text(BODY.replace(".mean(", ".flip(1).mean("))  # nothing of it is seen in the weights, or printed
+    flipped = digest_in_a_process_of_its_own(model)
+    model.write_text(NET_OF_TWO_FILES.format(parts="digest_parts").replace("self.body(x)", "-self.body(x)"))
+    negated = digest_in_a_process_of_its_own(model)
+    assert len({first, flipped, negated}) == 3
+    (tmp_path / "elsewhere.py").write_text("unused = 1")
+    assert digest_in_a_process_of_its_own(model) == negated
+
+
+def test_a_module_that_was_edited_after_it_was_imported_has_the_digest_of_what_runs(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "edited_parts.py").write_text(BODY)
+    (tmp_path / "edited_model.py").write_text(NET_OF_TWO_FILES.format(parts="edited_parts"))
+    before = code_of(*call_factory("edited_model:make"))
+    (tmp_path / "edited_parts.py").write_text(BODY.replace(".mean(", ".flip(1).mean("))
+    assert code_of(*call_factory("edited_model:make")) == before
+
+
+def test_packages_count_by_their_weights_alone():
+    factory = types.ModuleType("made_by_hand")
+    assert code_of(torchvision.models.squeezenet1_1(num_classes=3), factory) == ""
