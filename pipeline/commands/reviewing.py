@@ -54,7 +54,8 @@ def reviews(
     from pipeline.show.tally import print_tally, tally_json
     from stages.review.app.collect import collect
     from stages.review.settings import review_settings
-    from stages.review.verdicts.table import append_reviews, read_csv, read_reviews
+    from stages.review.verdicts.imported import Judged, read_csv
+    from stages.review.verdicts.table import append_reviews, read_reviews
     from stages.review.verdicts.tally import tally
     from storage import Run
 
@@ -62,8 +63,7 @@ def reviews(
         raise UserError(f"no format {format!r}; formats are table, json")
     opened = Run.open(run)
     if import_ is not None:
-        samples = opened.table("samples", ["sample_id", "width", "height"]).to_pylist()
-        given = read_csv(import_, {row["sample_id"]: (row["width"], row["height"]) for row in samples})
+        given = read_csv(import_, Judged.of(opened))
         new = append_reviews(opened, given)
         errors.print(f"{new} new from {import_}, {len(given) - new} known already")
     collected = collect(opened, review_settings(opened.info))

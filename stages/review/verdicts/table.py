@@ -1,21 +1,16 @@
-"""Verdicts of people on findings: what one says, the table ``reviews`` that keeps them all, and import from CSV."""
+"""Verdicts of people on findings: what one says, and the table ``reviews`` that keeps them all."""
 
 from __future__ import annotations
 
-import csv
 import fcntl
-import io
-import json
-import math
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -46,15 +41,12 @@ COPIES = "reviews.copies"
 
 KEPT_COPIES = 3
 
-REQUIRED = ("sample_id", "rule", "verdict", "reviewer")
-OPTIONAL = ("target", "label", "note", "boxes", "time")
-
 Key = tuple[str, str, str, str]
 
 
 def now() -> datetime:
     """The time in UTC to the millisecond, which is what MongoDB keeps."""
-    return _to_milliseconds(datetime.now(UTC))
+    return to_milliseconds(datetime.now(UTC))
 
 
 @dataclass(frozen=True)
@@ -221,98 +213,8 @@ def _keep_copy(run: Run, rows: int) -> None:
         run.directory.remove(f"{COPIES}/{name}")
 
 
-def read_csv(path: Path, sizes: Mapping[str, tuple[int | None, int | None]]) -> list[Review]:
-    """Verdicts in a CSV with the columns ``sample_id, rule, verdict, reviewer`` and, if wanted, ``target`` (else
-    label), ``label``, ``note``, ``boxes`` (JSON as in a manifest) and ``time`` (ISO 8601, UTC if it names no zone;
-    else now).
-
-    ``sizes`` are (width, height), px, of the samples that exist. Raises UserError with file and line for anything that
-    does not fit.
-    """
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; give a CSV with {', '.join(REQUIRED)}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no CSV in UTF-8 (byte {error.start}); save it as one") from None
-    imported = now()
-    reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
-    try:
-        columns = reader.fieldnames or ()
-        faults = [f"no column {name!r}" for name in REQUIRED if name not in columns]
-        faults += [f"an unknown column {name!r}" for name in columns if name not in REQUIRED + OPTIONAL]
-        if faults:
-            raise UserError(f"{path} has {faults[0]}; its header is {','.join(REQUIRED)}, then any of {_OPTIONS}")
-        return [_of_line(f"{path}, line {reader.line_num}", row, sizes, imported) for row in reader]
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.reader.line_num}: not CSV: {error}; quote the cell") from None
-
-
-_OPTIONS = ", ".join(OPTIONAL)
-
-
-def _of_line(
-    place: str, row: dict[str, Any], sizes: Mapping[str, tuple[int | None, int | None]], imported: datetime
-) -> Review:
-    if None in row or None in row.values():
-        raise UserError(f"{place}: not as many fields as in the header; put cells with commas in double quotes")
-    cells = {name: value.strip() for name, value in row.items()}
-    if cells["sample_id"] not in sizes:
-        near = get_close_matches(cells["sample_id"], sizes, n=1)
-        hint = f"did you mean {near[0]}?" if near else "sample_id is the path below the dataset's root"
-        raise UserError(f"{place}: the run has no sample {cells['sample_id']!r}; {hint}")
-    try:
-        return Review(
-            sample_id=cells["sample_id"],
-            target=cells.get("target") or "label",
-            rule=cells["rule"],
-            verdict=cells["verdict"],
-            reviewer=cells["reviewer"],
-            label=cells.get("label") or None,
-            boxes=_boxes(cells.get("boxes", ""), sizes[cells["sample_id"]]),
-            note=cells.get("note") or None,
-            time=_time(cells["time"]) if cells.get("time") else imported,
-        )
-    except UserError as error:
-        raise UserError(f"{place}: {error}") from None
-
-
-def _boxes(cell: str, size: tuple[int | None, int | None]) -> tuple[Box, ...] | None:
-    if not cell:
-        return None
-    form = '[[x0, y0, x1, y1], ...] or [{"x0": .., "y0": .., "x1": .., "y1": .., "label": ..}, ...]'
-    try:
-        entries = json.loads(cell)
-        boxes = tuple(
-            Box(entry.get("label"), *(float(entry[name]) for name in ("x0", "y0", "x1", "y1")))
-            if isinstance(entry, dict)
-            else Box(None, *map(float, entry))
-            for entry in entries
-        )
-    except (ValueError, TypeError, KeyError):
-        raise UserError(f"boxes are not understood: {cell}; write {form}") from None
-    width, height = size
-    for box in boxes:
-        if not (all(map(math.isfinite, box.edges)) and box.x0 < box.x1 and box.y0 < box.y1 and _is_text(box.label)):
-            raise UserError(f"a box without area, or a label that is no text: {cell}; write {form}")
-        if min(box.x0, box.y0) < 0 or box.x1 > (width or 0) or box.y1 > (height or 0):
-            raise UserError(f"a box reaches out of the image of {width} x {height} px: {cell}; cut it to the image")
-    return boxes or None
-
-
-def _is_text(label: object) -> bool:
-    return label is None or isinstance(label, str)
-
-
-def _time(cell: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(cell)
-    except ValueError:
-        raise UserError(f"time {cell!r} is not understood; write 2026-05-31T14:30:00+00:00") from None
-    return _to_milliseconds(time if time.tzinfo else time.replace(tzinfo=UTC))
-
-
-def _to_milliseconds(time: datetime) -> datetime:
+def to_milliseconds(time: datetime) -> datetime:
+    """A time as MongoDB keeps it."""
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 

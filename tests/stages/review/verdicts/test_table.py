@@ -9,13 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.review.verdicts.boxes import Box, same_boxes
-from stages.review.verdicts.table import Review, append_reviews, latest, read_csv, read_reviews, standing
+from stages.review.verdicts.table import Review, append_reviews, latest, read_reviews, standing
 from storage.errors import UserError
 from storage.run import Run
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 FIRST = Review("a.png", "label", "misses_box", "confirmed", "ann", time=NOON)
-SIZES = {"a.png": (400, 300), "b.png": (300, 450)}
 
 
 @pytest.fixture
@@ -163,59 +162,3 @@ def test_sets_of_boxes_are_the_same_in_any_order():
 def test_a_verdict_that_cannot_be_is_refused(changes: dict[str, object], message: str):
     with pytest.raises(UserError, match=message.replace("?", r"\?")):
         replace(FIRST, **changes)
-
-
-def test_csv_gives_verdicts(tmp_path: Path):
-    path = tmp_path / "mine.csv"
-    path.write_text(
-        "sample_id,rule,verdict,reviewer,target,label,note,boxes,time\n"
-        'a.png,missing_box,fix_box,ann,,,,"[[1, 2, 30, 40], {""x0"": 5, ""y0"": 6, ""x1"": 7, ""y1"": 8, ""label"": '
-        '""dog""}]",2026-05-01T14:00:00+02:00\n'
-        'b.png,label_suspect,fix_label,ann,predicted,owl,"barn owl, I think",,2026-05-01T12:00:00\n'
-    )
-    boxes = (Box(None, 1, 2, 30, 40), Box("dog", 5, 6, 7, 8))
-    assert read_csv(path, SIZES) == [
-        Review("a.png", "label", "missing_box", "fix_box", "ann", boxes=boxes, time=NOON),
-        Review(
-            "b.png",
-            "predicted",
-            "label_suspect",
-            "fix_label",
-            "ann",
-            label="owl",
-            note="barn owl, I think",
-            time=NOON,
-        ),
-    ]
-
-
-HEADER = "sample_id,rule,verdict,reviewer,boxes,time"
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("sample_id,rule,verdict\n", "has no column 'reviewer'; its header is sample_id,rule,verdict,reviewer"),
-        ("sample_id,rule,verdict,reviewer,who\n", "has an unknown column 'who'"),
-        (
-            f"{HEADER}\na.pgn,r,confirmed,ann,,\n",
-            r"mine\.csv, line 2: the run has no sample 'a.pgn'; did you mean a.png",
-        ),
-        (f"{HEADER}\na.png,r,confirmed,ann\n", "line 2: not as many fields as in the header"),
-        (f"{HEADER}\na.png,r,ok,ann,,\n", "line 2: no verdict 'ok'"),
-        (f"{HEADER}\na.png,r,confirmed,ann,,noon\n", "line 2: time 'noon' is not understood"),
-        (f"{HEADER}\na.png,r,fix_box,ann,[[1]],\n", "line 2: boxes are not understood"),
-        (f'{HEADER}\na.png,r,fix_box,ann,"[[9, 9, 9, 20]]",\n', "line 2: a box without area"),
-        (f'{HEADER}\na.png,r,fix_box,ann,"[[0, 0, 401, 20]]",\n', "reaches out of the image of 400 x 300 px"),
-    ],
-)
-def test_mistakes_in_a_csv_are_told_with_their_line(tmp_path: Path, content: str, message: str):
-    path = tmp_path / "mine.csv"
-    path.write_text(content)
-    with pytest.raises(UserError, match=message):
-        read_csv(path, SIZES)
-
-
-def test_a_csv_that_is_not_there_is_told(tmp_path: Path):
-    with pytest.raises(UserError, match=r"cannot read .*none\.csv: No such file"):
-        read_csv(tmp_path / "none.csv", SIZES)
