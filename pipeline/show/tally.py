@@ -27,7 +27,7 @@ def print_tally(tally: Tally, console: Console) -> None:
     replaced = tally.stored - tally.standing
     line = f"verdicts    {tally.standing}"
     line += f", {replaced} earlier ones replaced" if replaced else ""
-    line += f"; {tally.gone} of them on findings that the run no longer has" if tally.gone else ""
+    line += f"; {tally.gone} of them on findings that the run does not have" if tally.gone else ""
     console.print(line)
     counts = ", ".join(f"{tally.verdicts[name]} {name}" for name in VERDICTS if tally.verdicts.get(name))
     console.print(f"            {counts}")

@@ -58,7 +58,7 @@ class Tally:
     standing: int
     """Of these, verdicts that count: the last of each sample, target, rule and reviewer."""
     gone: int
-    """Of these, verdicts on findings that the run no longer has; no precision counts them."""
+    """Of these, verdicts on findings that the run does not have; no precision counts them."""
     verdicts: Mapping[str, int]
     """How often each verdict stands."""
     rules: tuple[RuleTally, ...]

@@ -22,7 +22,7 @@ one.png,misses_box,confirmed,ann
 one.png,misses_box,false_alarm,bob
 two.png,misses_box,fix_box,ann
 two.png,misses_box,fix_box,bob
-one.png,no_such_rule,confirmed,ann
+one.png,missing_box,confirmed,ann
 """
 
 
@@ -44,7 +44,7 @@ def test_reviews_imports_and_prints_precision_and_agreement(command, run, tmp_pa
         f"FiftyOne was not asked: there is no database in {tmp_path / 'mongo'} yet",
     ]
     lines = out.splitlines()
-    assert lines[0] == "verdicts    5; 1 of them on findings that the run no longer has"
+    assert lines[0] == "verdicts    5; 1 of them on findings that the run does not have"
     assert lines[1].strip() == "2 confirmed, 1 false_alarm, 2 fix_box"
     # Two findings of two are judged: one right by both reviewers, the other a tie. Wilson for 1 of 1: [.21, 1].
     (rule,) = (line.split() for line in lines if line.startswith("misses_box"))
