@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
+
+from storage.sql import class_names
 
 if TYPE_CHECKING:
     from storage import Run
@@ -34,20 +37,21 @@ def rank_classes(run: Run, method: str) -> dict[int, Ranking]:
     """The ranking of each class that some images have and others have not, by class index.
 
     Empty for a classifier whose classes exclude each other: there accuracy says it. An image has the classes of all its
-    samples; an image without any object has none.
+    samples and of all their boxes; an image without any object has none.
     """
     known = pc.field("class_probabilities").is_valid()
     rows = run.dataset("explain", method).to_table(columns=["row", "class_probabilities"], filter=known)
     if not rows.num_rows:
         return {}
-    columns = ["row", "uri", "class_index", "other_classes", "status"]
+    indices = {one["name"]: one["class_index"] for one in reversed(class_names(run).to_pylist())}
+    columns = ["row", "uri", "class_index", "other_classes", "boxes", "status"]
     samples = {row["row"]: row for row in run.table("samples", columns).to_pylist()}
     found: dict[str, tuple[NDArray[np.float32], set[int]]] = {}
     for row in rows.to_pylist():
         sample = samples[row["row"]]
         if sample["status"] not in NOT_KNOWN:
             p = np.array(row["class_probabilities"], dtype=np.float32)
-            found.setdefault(sample["uri"], (p, _classes(sample)))
+            found.setdefault(sample["uri"], (p, _classes(sample, indices)))
     if not found:
         return {}
     values = np.stack([p for p, _ in found.values()])
@@ -74,6 +78,8 @@ def rank(truth: NDArray[np.bool_], values: NDArray[np.floating[Any]]) -> dict[in
     }
 
 
-def _classes(sample: dict[str, Any]) -> set[int]:
+def _classes(sample: Mapping[str, Any], indices: Mapping[str, int]) -> set[int]:
+    """Classes that a sample's image shows; ``indices`` are those of the classes' names."""
     own = set() if sample["class_index"] is None else {sample["class_index"]}
-    return own | set(sample["other_classes"] or ())
+    drawn = {indices[box["label"]] for box in sample["boxes"] or () if box["label"] in indices}
+    return own | set(sample["other_classes"] or ()) | drawn

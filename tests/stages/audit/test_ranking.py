@@ -64,6 +64,19 @@ def test_images_whose_classes_nobody_knows_are_no_counterexamples(build) -> None
     assert rank_classes(run, "opti_cam")[0] == Ranking(1.0, 1.0, positives=1, images=2)
 
 
+def test_an_image_has_the_classes_of_its_boxes_too(build) -> None:
+    # As of dataset.labels: largest_box, where the other objects of an image are no samples of their own.
+    edges = {"x0": 1.0, "y0": 1.0, "x1": 2.0, "y1": 2.0}
+    both = [{**edges, "label": None}, {**edges, "label": "cat"}, {**edges, "label": "no class of the model"}]
+    run = build(
+        sample("a.jpg", 0, [0.9, 0.8], boxes=both),
+        sample("b.jpg", 0, [0.8, 0.3]),
+        sample("c.jpg", 1, [0.2, 0.7]),
+    )
+    # cat: .8 and .7 with it, .3 without.
+    assert rank_classes(run, "opti_cam")[1] == Ranking(1.0, 1.0, positives=2, images=3)
+
+
 def test_a_class_that_all_images_have_cannot_be_ranked(build) -> None:
     run = build(
         sample("a.jpg", 0, [0.3, 0.1], other_classes=[1]),
