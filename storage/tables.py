@@ -89,8 +89,8 @@ SAMPLES = pa.schema(
         _field(
             "object_masks",
             pa.list_(pa.string()),
-            "Pixels of each of `boxes` that are its object, likewise, where the dataset says so of one of the sample's "
-            "own; null for the others.",
+            "Pixels of each of `boxes` that are its object, likewise; null for one of which the dataset does not say, "
+            "and for the objects that are samples of their own.",
         ),
         _field(
             "other_classes",

@@ -103,9 +103,7 @@ def ingest(
         facts = read_all(images, known, progress, look)
     samples = ([image] if how == "crop" else samples_of(image, how, labels) for image in images)
     remarks = MaskRemarks()
-    current = _numbered(
-        pa.concat_tables(_tables(_rows(samples, facts, labels, remarks, of_objects=how != "image"))), known
-    )
+    current = _numbered(pa.concat_tables(_tables(_rows(samples, facts, labels, remarks, how))), known)
     for line in remarks.lines(current, of_images=images.has_shapes()):
         say(line)
     del images, facts  # a million of them are .3 GB, which what follows may need
@@ -144,14 +142,14 @@ def _within(bounds: Bounds, record: Record) -> Record:
 
 
 def _rows(
-    samples: Iterable[list[Record]], facts: Facts, labels: LabelResolver, remarks: MaskRemarks, *, of_objects: bool
+    samples: Iterable[list[Record]], facts: Facts, labels: LabelResolver, remarks: MaskRemarks, how: Labels
 ) -> Iterator[Row]:
     """The rows of the samples, given image by image, without their numbers; ``remarks`` gets those on masks."""
     for several, found in zip(samples, facts, strict=True):
         indices = (labels.resolve(record.label).class_index for record in several)
         classes = {index for index in indices if index is not None}
         for record in several:
-            row = sample_row(record, found, labels, remarks, of_objects=of_objects)
+            row = sample_row(record, found, labels, remarks, how)
             yield row | {"other_classes": sorted(classes - {row["class_index"]})}
 
 
@@ -203,13 +201,13 @@ def sample_row(
     facts: ImageFacts,
     labels: LabelResolver,
     remarks: MaskRemarks | None = None,
-    *,
-    of_objects: bool = False,
+    how: Labels = "image",
 ) -> Row:
     """One row of the samples table, but its number. Of several faults the gravest is the status; the reason names all.
 
-    ``remarks`` gets what is to be said of masks. ``of_objects``: the class is that of the image's objects,
-    so that an image without any has no box, not no label.
+    ``remarks`` gets what is to be said of masks. ``how`` says what a sample is: where its class is that of the image's
+    objects, an image without any has no box, not no label; and where the other objects are samples of their own, their
+    masks are left to these.
     """
     label = labels.resolve(record.label)
     boxes: list[Box] = []
@@ -224,9 +222,12 @@ def sample_row(
         own = [box for box in boxes if box.label is None]
         found = mask_of(own, record.shape, facts.width, facts.height)
         mask = found.whole
-        if any(one is not None for one in found.each):
-            drawn = iter(found.each)
-            each = [next(drawn) if box.label is None else None for box in boxes]
+        drawn = iter(found.each)
+        each = [
+            next(drawn, None) if box.label is None else _drawn(box, facts) if how != "each" else None for box in boxes
+        ]
+        if all(one is None for one in each) or record.shape is not None:
+            each = None
         if mask is not None and not own:
             boxes.append(_around(mask))
         if remarks is not None:
@@ -237,7 +238,7 @@ def sample_row(
     status, reasons = "ok", left_out
     if facts.problem is not None:
         status, reasons = "unreadable", [facts.problem]
-    elif of_objects and record.label is None:
+    elif how != "image" and record.label is None:
         status, reasons = "no_box", left_out or ["the image has no box with a class"]
     elif label.class_index is None:
         status, reasons = "no_class", [str(label.problem), *left_out]
@@ -266,6 +267,11 @@ def sample_row(
         "status": status,
         "reason": _joined(reasons),
     }
+
+
+def _drawn(box: Box, facts: ImageFacts) -> ObjectMask | None:
+    """The pixels of an object of another class, where the dataset says them, and they can be used."""
+    return mask_of([box], None, facts.width or 0, facts.height or 0).whole
 
 
 def _around(mask: ObjectMask) -> Box:

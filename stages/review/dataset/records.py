@@ -150,14 +150,14 @@ def _regions(
 
 
 def _outlines(values: dict[str, Any]) -> list[Outline]:
-    """Around the objects of a sample that have masks."""
+    """Around the sample's own objects that have masks."""
     if values["mask"] is None:
         return []
     size = np.array([values["width"], values["height"]])
     return [
         Outline(tuple(tuple(map(tuple, (ring / size).tolist())) for ring in outlines(mask)))
-        for mask in object_masks(values)
-        if mask is not None and mask.any()
+        for box, mask in zip(values["boxes"] or (), object_masks(values), strict=True)
+        if mask is not None and mask.any() and box["label"] in (None, values["label"])
     ]
 
 

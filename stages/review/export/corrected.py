@@ -203,7 +203,7 @@ def _masks(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Box, str]]:
     return [
         (replace(box, label=box.label or row["label"]), encode_mask(mask))
         for row in rows
-        if row["mask"] is not None
+        if row["mask"] is not None or row["object_masks"] is not None
         for box, mask in zip(map(Box.of, row["boxes"] or ()), object_masks(row), strict=True)
         if mask is not None and mask.any()
     ]

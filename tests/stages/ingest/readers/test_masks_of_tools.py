@@ -64,6 +64,14 @@ class TestVoc:
         assert of_dog is None
         assert own_boxes(cat) == [(5, 5, 25, 20)] * 2
 
+    def test_objects_that_are_no_samples_of_their_own_keep_their_masks(self, tmp_path: Path) -> None:
+        self.write(tmp_path, self.numbers())
+        (cat,) = samples(tmp_path, DatasetSettings("voc", str(tmp_path), labels="largest_box")).values()
+        assert cat["label"] == "cat"
+        assert np.array_equal(own_mask(cat), L_SHAPE | rectangle(30, 22, 38, 28))
+        boxed = dict(zip([(box["label"], box["x0"]) for box in cat["boxes"]], object_masks(cat), strict=False))
+        assert np.array_equal(boxed["dog", 5.0], rectangle(32, 2, 37, 12))
+
     def test_an_object_that_the_picture_lacks_is_its_box(self, tmp_path: Path) -> None:
         numbers = self.numbers()
         numbers[numbers == 4] = 0
