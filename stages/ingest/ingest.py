@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from stages.geometry import bounding_window
 from stages.ingest.boxes import place_boxes, scaled
+from stages.ingest.crop_names import keep_names
 from stages.ingest.facts import KNOWN_COLUMNS, Facts, ImageFacts, Look, look_here, read_all
 from stages.ingest.labels import LabelResolver, ResolvedLabel, check_labels, left_over
 from stages.ingest.mapping import read_mapping
@@ -100,6 +101,7 @@ def ingest(
             for image, found in pairs
             for crop in _crops(samples_of(image, how, labels), found, settings.crop_context)
         )
+        images = keep_names(images, known)
         facts = read_all(images, known, progress, look)
     samples = ([image] if how == "crop" else samples_of(image, how, labels) for image in images)
     remarks = MaskRemarks()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Literal, NamedTuple, Protocol
@@ -135,6 +135,13 @@ class Records:
     def take(self, places: Sequence[int]) -> Records:
         """The records at ``places``."""
         return Records(self._table.take(pa.array(places, pa.int64())), self._shapes)
+
+    def renamed(self, names: Mapping[str, str]) -> Records:
+        """The records, of which those that ``names`` has by their ``sample_id`` get another."""
+        column = self._table["sample_id"]
+        places = pc.index_in(column, value_set=pa.array(names, pa.string())).combine_chunks()
+        new = pc.coalesce(pa.array(names.values(), pa.string()).take(places), column.combine_chunks())
+        return Records(self._table.set_column(_PACKED.get_field_index("sample_id"), "sample_id", new), self._shapes)
 
     def box_labels(self) -> pa.ChunkedArray:
         """The label of each box, null for one without."""

@@ -63,6 +63,18 @@ def test_labels_of_which_the_model_knows_none_are_told(command, tmp_path):
     mistaken(command("run", config), "'gnu', 'zebra'", "model.classes")
 
 
+def test_a_target_that_the_network_has_no_class_for_is_told(command, config):
+    more = command("run", config, "--set", "explain.targets=[label, top6]")
+    mistaken(more, "explain.targets: top6, but the network has 5 classes")
+
+
+def test_a_file_to_write_is_no_url_and_no_folder(command, config, tmp_path):
+    mistaken(command("report", tmp_path, "--out", tmp_path), f"{tmp_path} is a folder; name a file in it")
+    mistaken(command("check", config, "--html", tmp_path), f"{tmp_path} is a folder; name a file in it")
+    for words in (["report", tmp_path, "--out"], ["export", tmp_path, "--format", "coco"], ["demo"]):
+        mistaken(command(*words, "s3://bucket/x"), "s3://bucket/x is a URL; this is written to a local disk")
+
+
 def test_a_run_directory_that_cannot_be_is_told(command, config, tmp_path):
     (tmp_path / "taken").write_text("a file")
     mistaken(command("run", config, "--set", "run=taken"), "cannot make the run directory", "set `run` elsewhere")

@@ -64,6 +64,32 @@ def test_each_object_is_a_sample_with_a_quarter_of_its_sides_around_it(image: st
     assert all(row["status"] == "ok" and row["reason"] is None for row in found.values())
 
 
+def test_a_crop_keeps_its_name_and_row_where_objects_before_it_come_and_go(image: str, tmp_path: Path) -> None:
+    one, two, three, four = (box(x, 20, x + 8, 28, "dog") for x in (10, 30, 50, 70))
+    first = cropped(tmp_path, one, two, three)
+    places = {name: (row["uri"], row["row"]) for name, row in first.items()}
+
+    fewer = cropped(tmp_path, two, three)
+    assert {name: row["status"] for name, row in fewer.items()} == {
+        "a.png#1": "removed",
+        "a.png#2": "ok",
+        "a.png#3": "ok",
+    }
+    assert {name: (row["uri"], row["row"]) for name, row in fewer.items()} == places
+
+    # A new object in front has its number taken, and an object that was corrected is another crop.
+    more = cropped(tmp_path, four, two, {**three, "x1": 62}, one)
+    assert {name: (row["status"], row["row"]) for name, row in more.items()} == {
+        "a.png#1": ("ok", 0),
+        "a.png#2": ("ok", 1),
+        "a.png#3": ("removed", 2),
+        "a.png#4": ("ok", 3),
+        "a.png#5": ("ok", 4),
+    }
+    assert more["a.png#4"]["uri"] == f"crop://68,18,80,30::{image}"
+    assert more["a.png#5"]["uri"] == f"crop://47,18,65,30::{image}"
+
+
 def test_the_picture_of_a_crop_is_that_part_of_the_upright_image(image: str, tmp_path: Path) -> None:
     row = cropped(tmp_path, box(40, 20, 60, 28, "dog"))["a.png#1"]
     pixels = np.asarray(read_unchanged(row))

@@ -77,6 +77,17 @@ def test_the_top_findings_of_a_rule_are_its_most_severe(build) -> None:
     assert [finding.sample_id for finding in first.top] == ["1.jpg", "3.jpg"]
 
 
+def test_findings_on_wrong_predictions_alone_are_not_counted_as_the_labels(build) -> None:
+    wrong = {"sample_id": "x.jpg", "pred_index": 1}
+    of_prediction = {"target": "predicted", "explained": 1, "outside_effect": 0.9}
+    run = build(wrong, wrong | of_prediction, {"outside_effect": 0.0})
+    audit(run, AuditSettings())
+    summary = summarise(run)
+    (flag,) = (rule for rule in summary.rules if rule.rule == "relies_on_outside")
+    assert (flag.count, flag.by_prediction) == (0, 1)
+    assert summary.reliance.hits == 0
+
+
 def test_faithfulness_is_told_by_method_and_target_with_the_audited_method_first(build) -> None:
     x = {"sample_id": "x.jpg"}
     run = build(x, {**x, "target": "predicted"}, {**x, "method": "fake_cam"})

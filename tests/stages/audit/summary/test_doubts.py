@@ -86,6 +86,16 @@ def test_images_without_a_label_are_told_apart_from_labels_that_the_model_lacks(
     )
 
 
+def test_a_run_without_the_maps_of_labels_says_what_it_cannot_say(build: Build) -> None:
+    run = build(*[{"target": "predicted"}] * 3, *[CAT | {"target": "predicted"}] * 2)
+    run.discard_maps("label", "opti_cam")
+    run.create_maps(MapAttributes("opti_cam", "predicted", size=64), rows=5, grid=(7, 7))
+    audit(run, AuditSettings())
+    (doubt,) = doubts(run, "opti_cam")
+    assert doubt.startswith("The maps are of predicted classes alone")
+    assert doubt.endswith("add label to explain.targets")
+
+
 def test_images_without_any_object_are_not_called_unknown_labels(said) -> None:
     empty = {
         "label": None,
