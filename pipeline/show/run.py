@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import PurePosixPath
 
@@ -52,21 +53,22 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
     console.print(f"this run    {timings}")
     console.print(f"outputs     {shown_path}/  (maps.zarr, *.parquet, run.json)")
     console.print("\nnext")
+    named = shlex.quote(shown_path)
     installed = shutil.which("sightline") is not None
     if installed:
         commands = {
-            f"sightline app {shown_path}": "look at the findings",
-            f"sightline report {shown_path}": "the same as one HTML page",
-            f"sightline query {shown_path} --name worst_classes": "ask; --list shows more",
+            f"sightline app {named}": "look at the findings",
+            f"sightline report {named}": "the same as one HTML page",
+            f"sightline query {named} --name worst_classes": "ask; --list shows more",
         }
     else:  # make runs it from the virtual environment, which is not on the PATH
         commands = {
-            f"make app RUN={shown_path}": "look at the findings",
-            f"make report RUN={shown_path}": "the same as one HTML page",
-            f"make query RUN={shown_path} NAME=worst_classes": "ask; ARGS=--list shows more",
+            f"make app RUN={named}": "look at the findings",
+            f"make report RUN={named}": "the same as one HTML page",
+            f"make query RUN={named} NAME=worst_classes": "ask; ARGS=--list shows more",
         }
     if not summary.sanity:
-        command = f"sightline sanity {shown_path}" if installed else f"make sanity RUN={shown_path}"
+        command = f"sightline sanity {named}" if installed else f"make sanity RUN={named}"
         commands[command] = "check that the maps depend on the network"
     for command, purpose in commands.items():
         console.print(f"  {command:{max(map(len, commands))}}   {purpose}")

@@ -87,9 +87,9 @@ def test_images_without_a_label_are_told_apart_from_labels_that_the_model_lacks(
 
 
 def test_a_run_without_the_maps_of_labels_says_what_it_cannot_say(build: Build) -> None:
-    run = build(*[{"target": "predicted"}] * 3, *[CAT | {"target": "predicted"}] * 2)
+    run = build(*(row | {"target": "predicted"} for row in SOUND))
     run.discard_maps("label", "opti_cam")
-    run.create_maps(MapAttributes("opti_cam", "predicted", size=64), rows=5, grid=(7, 7))
+    run.create_maps(MapAttributes("opti_cam", "predicted", size=64), rows=40, grid=(7, 7))
     audit(run, AuditSettings())
     (doubt,) = doubts(run, "opti_cam")
     assert doubt.startswith("The maps are of predicted classes alone")
