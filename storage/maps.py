@@ -213,7 +213,7 @@ class MapStore:
 
     def name_classes(self, names: tuple[str, ...]) -> None:
         """Record the names of the network's classes, where others are recorded."""
-        if self.attributes.class_names != names:
+        if tuple(self._array.attrs.get("class_names") or ()) != names:
             self._array.attrs.update(class_names=names)
 
     @property

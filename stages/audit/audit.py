@@ -17,6 +17,7 @@ from stages.audit.cues import Cue, cue_table, find_cues, sampling
 from stages.audit.ranking import rank_classes
 from stages.audit.rules import Rule, flag_condition, rules_of
 from stages.audit.settings import AuditSettings
+from stages.sorting import sorted_by
 from storage.errors import SightlineError, UserError
 from storage.run import MADE_FROM, Part, default_method, seal
 from storage.sql import connect, execute
@@ -29,7 +30,14 @@ if TYPE_CHECKING:
 _AT_ONCE = 10_000
 """Rows that are Python objects at a time; tables are Arrow's, so that memory hardly grows with the dataset."""
 
-_TIES = ("rule", "sample_id", "target")
+_ORDER = (
+    ("kind", "descending"),
+    ("severity", "descending"),
+    ("rule", "ascending"),
+    ("sample_id", "ascending"),
+    ("target", "ascending"),
+)
+"""Of findings: flags first, the most severe first."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +161,7 @@ def _findings(found: Iterator[dict[str, Any]], cues: Iterable[Cue]) -> pa.Table:
             if finding["kind"] == "flag":
                 finding["cue_id"] = cue_of.get((finding["sample_id"], finding["target"]))
         tables.append(pa.Table.from_pylist(records, schema=FINDINGS))
-    order = [("kind", "descending"), ("severity", "descending"), *((key, "ascending") for key in _TIES)]
-    return pa.concat_tables(tables).sort_by(order)
+    return sorted_by(pa.concat_tables(tables), _ORDER)
 
 
 def _records(answer: duckdb.DuckDBPyConnection) -> Iterator[dict[str, Any]]:

@@ -26,6 +26,8 @@ A_CLASS, AT_MOST = 4, 64
 """Donors of one class, and of a run."""
 _BATCH = 4096
 """Rows of ``samples`` in Python at a time."""
+_COLUMNS = ["sample_id", "row", "uri", "digest", "label", "class_index", "boxes", "status"]
+"""What of a sample says whether it is a donor."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def settle_donors(run: Run, samples: pa.Table) -> tuple[Donor, ...]:
     another file or class, and when a run of one class gets its second. Up to :data:`A_CLASS` of a class and
     :data:`AT_MOST` in all, those of lowest digest.
     """
+    samples = samples.select(_COLUMNS)
     stored = run.table("donors").to_pylist() if run.has_table("donors") else []
     if not _hold(stored, samples):
         stored = _chosen(samples)

@@ -28,6 +28,7 @@ from stages.ingest.readers.shapes import file_of, mask_of
 from stages.ingest.recognise import Dataset
 from stages.ingest.record import AT_ONCE, Box, Record, Records
 from stages.ingest.settings import DatasetSettings, Labels
+from stages.sorting import sorted_by
 from stages.words import counted
 from storage.errors import UserError, on_one_line, quoted, shortened
 from storage.media.object_masks import ObjectMask, encode_mask
@@ -174,7 +175,7 @@ def _numbered(samples: pa.Table, known: pa.Table) -> pa.Table:
 def _sorted(samples: pa.Table) -> pa.Table:
     """The samples by row; the same table, not a copy, where they are so already."""
     rows = np.array(samples["row"])
-    return samples if (rows[1:] > rows[:-1]).all() else samples.sort_by("row")
+    return samples if (rows[1:] > rows[:-1]).all() else sorted_by(samples, [("row", "ascending")])
 
 
 def _removed(current: pa.Table, known: pa.Table, run: Run) -> pa.Table:

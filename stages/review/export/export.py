@@ -77,7 +77,7 @@ class ExportReport:
             how = {
                 "coco": "as run lengths",
                 "yolo": f"as a polygon each{filled}",
-                "voc": "left out: VOC has boxes alone here",
+                "voc": "in the pictures of SegmentationObject",
                 "fiftyone": "as instance masks",
             }
             lines.append(f"{counted(len(masks), 'box has', 'boxes have')} a mask, {how[self.format]}")

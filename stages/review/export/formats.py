@@ -2,7 +2,7 @@
 
 Boxes are half-open pixels [x0, x1) here. COCO: x, y, width, height, floats. VOC: whole pixels, one-based, both ends
 included. YOLO: centre, width and height as fractions of the image. Masks are run lengths in COCO, one polygon each in
-YOLO, and left out of VOC.
+YOLO, and the objects' numbers in a picture in VOC.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
+from PIL import Image
 
 from stages.review.export.corrected import AnnotatedImage, Annotation, Annotations
 from stages.review.outlines import one_polygon
@@ -102,13 +104,15 @@ def write_voc(folder: Path, annotations: Annotations, place: PlaceImage) -> None
     """``VOCdevkit/VOC2012`` as torchvision reads it, and ``provenance.csv``.
 
     Images are named ``.jpg``, which torchvision wants, whatever they are. ``ImageSets/Main/trainval.txt`` lists all,
-    and each split of the dataset has a list of its own.
+    and each split of the dataset has a list of its own. ``SegmentationObject`` has a picture for each image with masks.
     """
     names = stems(annotations.images)
     root = folder / VOC
     for image in annotations.images:
         name = names[image.sample_id]
         _write(root / "Annotations" / f"{name}.xml", _voc_xml(image, f"{name}.jpg"))
+        if any(one.mask for one in image.annotations):
+            _save(root / "SegmentationObject" / f"{name}.png", object_numbers(image))
         place(image, root / "JPEGImages" / f"{name}.jpg")
     sets = {"trainval": list(annotations.images)}
     for image in annotations.images:
@@ -173,6 +177,22 @@ def category_index(annotations: Annotations) -> Callable[[AnnotatedImage, Annota
 def area_of(image: AnnotatedImage, mask: str) -> int:
     """Pixels of a mask."""
     return int(decode_mask(mask, image.width, image.height).sum())
+
+
+def object_numbers(image: AnnotatedImage) -> NDArray[np.uint8]:
+    """VOC's numbers (height, width) of an image's pixels: k is on the mask of the k-th annotation, 0 on none.
+
+    Where masks overlap, the pixel is the smaller object's. A byte has no number for more than 254: 255 is VOC's void.
+    """
+    numbers = np.zeros((image.height, image.width), dtype=np.uint8)
+    masks = [
+        (number, decode_mask(one.mask, image.width, image.height))
+        for number, one in enumerate(image.annotations[:254], 1)
+        if one.mask is not None
+    ]
+    for number, mask in sorted(masks, key=lambda pair: -int(pair[1].sum())):
+        numbers[mask] = number
+    return numbers
 
 
 def provenance(annotation: Annotation) -> dict[str, Any]:
@@ -284,7 +304,7 @@ def _voc_xml(image: AnnotatedImage, filename: str) -> str:
     root = ElementTree.Element("annotation")
     _texts(root, {"folder": "JPEGImages", "filename": filename, "path": str(local_path(image.uri) or image.uri)})
     _texts(ElementTree.SubElement(root, "size"), {"width": image.width, "height": image.height, "depth": 3})
-    _texts(root, {"segmented": 0})
+    _texts(root, {"segmented": int(any(one.mask for one in image.annotations))})
     for annotation in image.annotations:
         entry = ElementTree.SubElement(root, "object")
         _texts(entry, {"name": annotation.label, "pose": "Unspecified", "truncated": 0, "difficult": 0})
@@ -294,6 +314,16 @@ def _voc_xml(image: AnnotatedImage, filename: str) -> str:
         _texts(ElementTree.SubElement(entry, "bndbox"), dict(corners))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _save(path: Path, numbers: NDArray[np.uint8]) -> None:
+    """Write a picture of numbers as VOC has them: a PNG whose palette tells neighbouring numbers apart by eye."""
+    picture = Image.fromarray(numbers, "P")
+    # Bits 0, 3 and 6 of a number are the highest ones of its red, 1, 4 and 7 of its green, 2 and 5 of its blue.
+    shades = ((number >> channel) & 0o111 for number in range(256) for channel in range(3))
+    picture.putpalette([(bits & 1) << 7 | (bits & 8) << 3 | (bits & 64) >> 1 for bits in shades])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
 
 
 def _texts(parent: ElementTree.Element, values: Mapping[str, object]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from scipy import ndimage
@@ -20,7 +22,9 @@ from scipy import ndimage
 from stages.ingest.ingest import ingest
 from stages.ingest.recognise import open_dataset
 from stages.ingest.settings import DatasetSettings
+from stages.review.export.corrected import corrected_annotations
 from stages.review.export.export import export_annotations
+from stages.review.export.formats import object_numbers
 from stages.review.outlines import has_hole, one_polygon
 from stages.review.settings import ReviewSettings
 from stages.review.verdicts.boxes import Box
@@ -156,7 +160,36 @@ def test_what_is_exported_is_read_again_with_the_same_masks(run: Run, tmp_path: 
     cat, dog = table.to_pylist()
     for found, wanted in (*zip(object_masks(cat), (CAT, BESIDE, None, None), strict=True), (object_masks(dog)[3], DOG)):
         assert found is None if wanted is None else np.array_equal(found, wanted)
-    assert export(run, tmp_path / "voc", "voc")[2] == "3 boxes have a mask, left out: VOC has boxes alone here"
+
+
+def test_the_objects_of_voc_have_their_numbers_and_are_read_again_with_the_same_masks(run: Run, tmp_path: Path):
+    assert "3 boxes have a mask, in the pictures of SegmentationObject" in export(run, tmp_path / "out", "voc")
+    root = tmp_path / "out" / "VOCdevkit" / "VOC2012"
+    (picture,) = (root / "SegmentationObject").iterdir()
+    with Image.open(picture) as stored:
+        assert stored.mode == "P"
+        numbers = np.asarray(stored)
+        red, green, blue = stored.convert("RGB").getpixel((int(np.flatnonzero(DOG.any(axis=0))[0]), 210))
+    assert DOG.sum() < BESIDE.sum() < CAT.sum()
+    assert np.array_equal(numbers, np.select([DOG, BESIDE, CAT], [4, 2, 1]))
+    assert (red, green, blue) == (0, 0, 128)  # VOC's colour of number 4
+    (described,) = (ElementTree.parse(path).getroot() for path in (root / "Annotations").iterdir())
+    assert described.findtext("segmented") == "1"
+    # The images are links.
+    settings = DatasetSettings("voc", str(tmp_path / "out"), allow_outside=True)
+    table = ingest(open_dataset(settings), ("cat", "dog"), Run.create(str(tmp_path / "again")))
+    cat, dog = table.to_pylist()
+    first, second, third = *object_masks(cat)[:2], object_masks(dog)[3]
+    for found, wanted in ((first, CAT & ~BESIDE), (second, BESIDE), (third, DOG)):
+        assert np.array_equal(found, wanted)
+
+
+def test_where_masks_overlap_the_pixel_is_the_smaller_objects(run: Run):
+    large, small = placed(np.ones((50, 60), dtype=bool), 10, 10), placed(np.ones((10, 10), dtype=bool), 30, 30)
+    (image,) = corrected_annotations(run, ReviewSettings()).images
+    first, second = (replace(image.annotations[0], mask=encode_mask(mask)) for mask in (small, large))
+    numbers = object_numbers(replace(image, annotations=(first, second)))
+    assert np.array_equal(numbers, np.where(small, 1, large * 2))
 
 
 def test_a_box_that_a_reviewer_left_as_it_was_keeps_its_mask_and_a_drawn_one_has_none(run: Run, tmp_path: Path):
