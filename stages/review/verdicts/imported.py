@@ -19,6 +19,7 @@ from stages.review.verdicts.boxes import Box
 from stages.review.verdicts.table import Review, now, read_reviews, to_milliseconds
 from storage.errors import UserError, quoted
 from storage.run import Run
+from storage.tables import FINDINGS
 
 REQUIRED = ("sample_id", "rule", "verdict", "reviewer")
 OPTIONAL = ("target", "label", "note", "boxes", "time")
@@ -39,7 +40,9 @@ class Judged:
         """The samples of a run, its rules, and those that its findings or verdicts are of."""
         samples = run.table("samples", ["sample_id", "width", "height"]).to_pylist()
         targets = {rule.id: list(rule.targets) for rule in every_rule(audit_settings(run.info))}
-        found = run.table("findings", ["rule", "target"]).to_pylist() if run.has_table("findings") else []
+        keys = ["rule", "target"]
+        findings = run.table("findings", keys) if run.has_table("findings") else FINDINGS.empty_table()
+        found = findings.group_by(keys, use_threads=False).aggregate([]).to_pylist()
         said = [{"rule": review.rule, "target": review.target} for review in read_reviews(run)]
         for one in (*found, *said):
             of_rule = targets.setdefault(one["rule"], [])
