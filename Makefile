@@ -86,7 +86,7 @@ compare: setup  ## compare RUN with RUN_B; of one run ARGS="--method-b grad_cam"
 	@$(SIGHTLINE) compare "$$RUN" "$$RUN_B" $(ARGS)
 
 test: setup-dev  ## run the tests, two files at a time; the browser test needs Chromium and says so if there is none
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 lint: setup-dev  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

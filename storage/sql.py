@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import count
 from threading import Event
+from typing import Any
 
 import duckdb
 import psutil
 import pyarrow as pa
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from storage.errors import DamagedFile, UserError, shortened
@@ -163,7 +165,33 @@ def _register(connection: duckdb.DuckDBPyConnection, run: Run, name: str, column
             raise DamagedFile(f"{why}; {_VERIFY}") from None
         return
     fields = pa.schema([SCHEMAS[name].field(column) for column in columns])
-    connection.register(name, run.dataset(name, schema=fields) if parted else run.table(name, columns))
+    connection.register(name, _Parts.of(run.dataset(name, schema=fields)) if parted else run.table(name, columns))
+
+
+class _Parts(pads.FileSystemDataset):  # type: ignore[misc]
+    """A dataset whose scans begin without Python's lock.
+
+    pyarrow's ``Scanner.to_reader`` (26.0), which DuckDB calls, keeps the lock while Arrow's threads begin to read. One
+    that has to say why a store did not give a file needs the lock, and both wait for ever. ``to_batches`` does not.
+    """
+
+    @classmethod
+    def of(cls, dataset: pads.FileSystemDataset) -> _Parts:
+        """The same files."""
+        return cls([*dataset.get_fragments()], dataset.schema, dataset.format, dataset.filesystem)
+
+    def scanner(self, **options: Any) -> _Batches:
+        """What DuckDB asks for a reader."""
+        return _Batches(super().scanner(**options))
+
+
+@dataclass(frozen=True)
+class _Batches:
+    scanner: pads.Scanner
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        """A reader of the batches."""
+        return pa.RecordBatchReader.from_batches(self.scanner.projected_schema, self.scanner.to_batches())
 
 
 def _has_columns(run: Run, name: str, columns: list[str]) -> bool:

@@ -104,12 +104,7 @@ def said(
     return said
 
 
-# A known fault, not mended: DuckDB 2.0 waits now and then for ever for a pyarrow dataset whose store has ended, seen in
-# `compare` on a busy machine. Nothing can interrupt it, so it would end the process of all tests.
-HANGS = pytest.mark.skip(reason="DuckDB may wait for ever for a store that ended")
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=HANGS if name == "compare" else ()) for name in COMMANDS])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_store_that_ends_during_a_command_is_told_in_a_line_and_nothing_is_half_written(
     server: Server, said: Callable[..., tuple[int, str, str]], name: str, tmp_path: Path
 ) -> None:
