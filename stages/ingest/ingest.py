@@ -16,17 +16,17 @@ import pyarrow.compute as pc
 
 from stages.geometry import bounding_window
 from stages.ingest.boxes import place_boxes, scaled
-from stages.ingest.crop_names import keep_names
 from stages.ingest.facts import KNOWN_COLUMNS, Facts, ImageFacts, Look, look_here, read_all
 from stages.ingest.labels import LabelResolver, ResolvedLabel, check_labels, left_over
 from stages.ingest.mapping import read_mapping
-from stages.ingest.mask_remarks import MaskRemarks
-from stages.ingest.objects import choose_labels, cut_out, samples_of, used_labels
 from stages.ingest.places import Bounds
 from stages.ingest.plausibility import check_boxes
 from stages.ingest.readers.shapes import file_of, mask_of
 from stages.ingest.recognise import Dataset
 from stages.ingest.record import AT_ONCE, Box, Record, Records
+from stages.ingest.samples.crop_names import keep_names
+from stages.ingest.samples.mask_remarks import MaskRemarks
+from stages.ingest.samples.objects import choose_labels, cut_out, samples_of, used_labels
 from stages.ingest.settings import DatasetSettings, Labels
 from stages.sorting import sorted_by
 from stages.words import counted

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from stages.ingest.labels import LabelResolver
-from stages.ingest.objects import choose_labels, samples_of
 from stages.ingest.record import Box, Record, Records
+from stages.ingest.samples.objects import choose_labels, samples_of
 
 LABELS = LabelResolver(("cat", "dog"))
 

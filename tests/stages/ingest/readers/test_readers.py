@@ -11,9 +11,9 @@ import pytest
 
 from stages.ingest.boxes import scaled
 from stages.ingest.labels import LabelResolver
-from stages.ingest.objects import choose_labels, samples_of
 from stages.ingest.recognise import READERS, open_dataset
 from stages.ingest.record import Record, Records
+from stages.ingest.samples.objects import choose_labels, samples_of
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError
 from storage.media.containers import Member
