@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
@@ -17,20 +14,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 
+from pipeline import run_info
 from pipeline.check import load, try_images
 from pipeline.config import Config
 from pipeline.progress import Progress
 from pipeline.show.console import styled
 from pipeline.workers.cluster import connect
-from pipeline.workers.environment import checkout, circumstances, version
+from pipeline.workers.environment import environment, version
 from pipeline.workers.files import look_on_workers
 from pipeline.workers.shards import Outcomes, make_shards, score_shards
 from stages.audit.audit import audit
 from stages.audit.truth import read_truth
 from stages.explain.donors import settle_donors
-from stages.explain.explain import ShardReport, ShardTimes
+from stages.explain.explain import ShardReport
 from stages.explain.methods.methods import NULLS, optimizes
-from stages.explain.network.device import pick_device
 from stages.explain.network.model import Classifier
 from stages.explain.other_methods import OtherMethods, settle_other_methods
 from stages.explain.plan import (
@@ -49,10 +46,8 @@ from stages.words import counted
 from storage import Run
 from storage.damage import discard, find_unreadable
 from storage.errors import UserError
-from storage.info import Explained, RunInfo
 from storage.lock import only_writer
 from storage.run import Part, default_method
-from storage.samples import truth_of
 
 STAGES = ("load", "ingest", "check", "plan", "workers", "explain", "score", "audit")
 """What a run takes its time for, in order: ``workers`` is the start of the cluster."""
@@ -60,11 +55,10 @@ STAGES = ("load", "ingest", "check", "plan", "workers", "explain", "score", "aud
 _FAILED = ("unreadable", "non_finite")
 _FOR_WORKERS = 2_000
 """New images from which on the workers look at them: their start takes as long as a few thousand files here."""
-_AT_ONCE = 10_000
-"""Samples that are Python objects at a time."""
 _TRIED = 64
 """Images of the trial before a run's first map: at most 6 forward passes each, as many as a few maps take."""
-_PACKAGES = ("torch", "torchvision", "numpy", "zarr", "pyarrow", "distributed", "fiftyone", "sightline")
+_OF_THE_AUDIT = ("duckdb", "scikit-learn", "scipy")
+"""Packages whose versions can change an audit, beside those that can change a map."""
 
 
 @dataclass
@@ -117,12 +111,12 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         else:
             misfed = _check(config, classifier, samples, force, console, timings)
         plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
-        made_with = _made_with(config, plan)
+        made_with = run_info.made_with(config, plan)
         reports = _explain(config, run, plan, samples, pending, workers, console, timings)
         _score(config, run, len(reports), workers, console, timings)
         stack.close()
         _audit(config, run, console, timings)
-        run.write_info(_info(run, config, plan, samples, timings, reports, misfed, made_with))
+        run.write_info(run_info.info(run, config, plan, samples, timings.seconds, reports, misfed, made_with))
     return run
 
 
@@ -286,10 +280,12 @@ def _start_workers(config: Config, stack: ExitStack, console: Console, timings: 
 
 def _audit(config: Config, run: Run, console: Console, timings: Timings) -> None:
     with timings.measure("audit"), console.status("audit"):
-        report = audit(run, config.audit)
+        versions = environment() | {name: version(name) for name in _OF_THE_AUDIT}
+        report = audit(run, config.audit, versions)
     tables = (("finding", report.findings), ("class", report.classes), ("cue", report.cues))
     made = ", ".join(counted(table.num_rows, name) for name, table in tables)
-    console.print(styled("[green]audit[/]    {}", made))
+    done = "; nothing that they are made from has changed" if report.was_done else ""
+    console.print(styled("[green]audit[/]    {}{}", made, done))
     if report.sampled:
         _tell(console, report.sampled)
 
@@ -320,7 +316,7 @@ def _statuses(statuses: pa.ChunkedArray) -> str:
 def _method(plan: ExplainPlan, config: Config) -> str:
     """How the plan makes its maps, in words."""
     place = "" if plan.explain.method in NULLS else f" at {plan.layer} {plan.layer.grid[0]}x{plan.layer.grid[1]}"
-    how = f", {_optimizer(plan)}" if optimizes(plan.explain.method) else ""
+    how = f", {run_info.optimizer(plan)}" if optimizes(plan.explain.method) else ""
     return f"{plan.explain.method}{place}, {config.view.geometry} {config.view.size} px{how}"
 
 
@@ -331,76 +327,3 @@ def _tell_of_others(others: OtherMethods, console: Console) -> None:
     for method, count in others.cleared.items():
         what = "boxes or labels changed; its probes of the boxes are empty until it is run again"
         _tell(console, f"{counted(count, 'shard')} of {method}: {what}")
-
-
-def _optimizer(plan: ExplainPlan) -> str:
-    settings = plan.explain.opticam
-    name = "Adam" if settings.optimizer == "adam" else "projected Adam"
-    said = f"{name} lr {settings.learning_rate:g}, {settings.steps} steps, best iterate"
-    default = type(settings)()
-    unusual = [
-        f"{name} {getattr(settings, name)}"
-        for name in ("objective", "normalization", "fill", "precision")
-        if getattr(settings, name) != getattr(default, name)
-    ]
-    return ", ".join([said, *unusual])
-
-
-def _made_with(config: Config, plan: ExplainPlan) -> Explained:
-    """What maps are made with from now on; told before they are, since files of the code may change meanwhile."""
-    workers, threads = config.cluster.layout() if config.cluster.resolved() == "local" else (None, None)
-    found = checkout()
-    return Explained(
-        device=plan.device,
-        workers=workers,
-        made_with=circumstances(str(pick_device(plan.device)), threads),
-        commit=found.commit if found else None,
-        commit_changed=found.changed if found else None,
-    )
-
-
-def _info(
-    run: Run,
-    config: Config,
-    plan: ExplainPlan,
-    samples: pa.Table,
-    timings: Timings,
-    reports: list[ShardReport],
-    misfed: str,
-    made_with: Explained,
-) -> RunInfo:
-    former = run.info
-    explained = former.explained
-    if reports:
-        explained = replace(
-            made_with,
-            images=sum(report.samples for report in reports),
-            seconds=timings.seconds.get("explain", 0.0),
-            spent={
-                name: round(sum(getattr(report.times, name) for report in reports), 3)
-                for name in (own.name for own in fields(ShardTimes))
-            },
-        )
-    return RunInfo(
-        config=config.model_dump(mode="json"),
-        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-        weights_digest=plan.weights_digest,
-        layer=str(plan.layer),
-        optimizer=_optimizer(plan) if optimizes(plan.explain.method) else former.optimizer,
-        dataset_digest=_dataset_digest(samples),
-        timings=timings.seconds,
-        explained=explained,
-        misfed=misfed,
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def _dataset_digest(samples: pa.Table) -> str:
-    # The digest of the text of one list, a few thousand rows of it at a time.
-    digest, before = hashlib.sha256(b"["), ""
-    for start in range(0, samples.num_rows, _AT_ONCE):
-        for row in truth_of(samples.slice(start, _AT_ONCE), ["sample_id", "digest", "label", "boxes"]):
-            digest.update(f"{before}{row!r}".encode())
-            before = ", "
-    digest.update(b"]")
-    return digest.hexdigest()

@@ -177,11 +177,16 @@ class Run:
         paths = [part.path for part in self.parts(name, method)]
         return pads.dataset(paths, schema=schema or SCHEMAS[name], format=CHECKED, filesystem=self.directory.arrow)
 
-    def write_table(self, name: str, table: pa.Table) -> None:
-        """Replace a whole table, cast to its schema, atomically."""
+    def write_table(self, name: str, table: pa.Table, metadata: dict[str, str] | None = None) -> None:
+        """Replace a whole table, cast to its schema, atomically; ``metadata`` says what it was made from."""
         if name in PARTED:
             raise SightlineError(f"the table {name!r} is written in parts: use write_part")
-        self.directory.write(f"{name}.parquet", encode(table, SCHEMAS[name]))
+        self.directory.write(f"{name}.parquet", encode(table, SCHEMAS[name], metadata))
+
+    def table_metadata(self, name: str) -> dict[str, str]:
+        """What a whole table that the run has was written with, from its footer."""
+        with self.naming(f"{name}.parquet"):
+            return vouched_by(pq.read_schema(f"{name}.parquet", filesystem=self.directory.arrow).metadata)
 
     def discard_table(self, name: str) -> None:
         """Remove a whole table, if it is there."""

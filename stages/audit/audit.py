@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from stages.audit.rules import Rule, flag_condition, rules_of
 from stages.audit.settings import AuditSettings
 from stages.sorting import sorted_by
 from storage.errors import SightlineError, UserError
-from storage.run import MADE_FROM, Part, default_method, seal
+from storage.run import MADE_FROM, ROWS_DIGEST, Part, default_method, seal
 from storage.sql import connect, execute
 from storage.tables import FINDINGS
 
@@ -39,10 +40,16 @@ _ORDER = (
 )
 """Of findings: flags first, the most severe first."""
 
+_TABLES = ("cues", "findings", "classes")
+"""What an audit writes, in this order."""
+
+_SAMPLED = "sampled"
+"""Key of the metadata of ``cues``: :attr:`AuditReport.sampled`."""
+
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What an audit wrote."""
+    """What an audit wrote, or found written."""
 
     method: str
     findings: pa.Table
@@ -50,17 +57,25 @@ class AuditReport:
     cues: pa.Table
     sampled: str | None
     """In which samples cues were looked for, in words; None for all that lose probability."""
+    was_done: bool = False
+    """Whether the tables were there, made from the same."""
 
 
-def audit(run: Run, settings: AuditSettings) -> AuditReport:
+def audit(run: Run, settings: AuditSettings, versions: Mapping[str, str | None] | None = None) -> AuditReport:
     """Apply the rules to a scored run and write its tables ``findings``, ``classes`` and ``cues``.
 
     Findings are sorted: flags before descriptions, then by severity, then by rule and sample. The same
-    scores give the same tables. Raises UserError for a run without scores, or a mistake in a user's rule, and
-    SightlineError if the parts of ``explain`` are not those that the scores were made from.
+    scores give the same tables. Given the ``versions`` of the code and the packages that make them, by name, the tables
+    stay that the run has of the same scores, settings and versions.
+
+    Raises UserError for a run without scores, or a mistake in a user's rule, and SightlineError if the parts of
+    ``explain`` are not those that the scores were made from.
     """
     method = _audited_method(run, settings.method)
     _check_sources(run, method)
+    made_from = _fingerprint(run, method, settings, versions) if versions else None
+    if made_from and (done := _done(run, method, made_from)):
+        return done
     with connect(run) as connection:
         columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit_targets").fetchall())
         rules, thresholds = rules_of(settings, columns), settings.thresholds()
@@ -80,10 +95,38 @@ def audit(run: Run, settings: AuditSettings) -> AuditReport:
         sql = f"SELECT {wanted} FROM audit_targets WHERE method = ? ORDER BY label, row, target"
         rankings = rank_classes(run, method)
         classes = class_table(_records(connection.execute(sql, [method])), flags, settings, rankings)
-    tables = {"cues": grouped, "findings": findings, "classes": classes}
-    for name, table in tables.items():
-        run.write_table(name, table)
-    return AuditReport(method, **tables, sampled=sampled)
+    report = AuditReport(method, findings, classes, grouped, sampled)
+    vouched = {MADE_FROM: made_from} if made_from else {}
+    told = {_SAMPLED: sampled} if sampled else {}
+    for name in _TABLES:
+        run.write_table(name, getattr(report, name), {**vouched, **(told if name == "cues" else {})})
+    return report
+
+
+def _fingerprint(run: Run, method: str, settings: AuditSettings, versions: Mapping[str, str | None]) -> str | None:
+    """Digest of all that an audit reads; None where parts of an earlier version do not say what they hold."""
+    footers = {table: run.footers(table, method) for table in ("explain", "scores")}
+    rows = {part.path: vouched.get(ROWS_DIGEST) for own in footers.values() for part, vouched in own.items()}
+    if None in rows.values():
+        return None
+    made_from = {
+        "versions": dict(versions),
+        "settings": asdict(settings),
+        "method": method,
+        "classes": run.class_names(),
+        "samples": hashlib.sha256(run.directory.read("samples.parquet")).hexdigest(),
+        "rows": rows,
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _done(run: Run, method: str, made_from: str) -> AuditReport | None:
+    """The tables that the run has, if all of them were made from the same."""
+    vouched = {name: run.table_metadata(name) for name in _TABLES if run.has_table(name)}
+    if len(vouched) < len(_TABLES) or any(own.get(MADE_FROM) != made_from for own in vouched.values()):
+        return None
+    tables = {name: run.table(name) for name in _TABLES}
+    return AuditReport(method, **tables, sampled=vouched["cues"].get(_SAMPLED), was_done=True)
 
 
 def _audited_method(run: Run, wanted: str) -> str:

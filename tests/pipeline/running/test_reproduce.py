@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from pipeline import runner
+from pipeline import run_info, runner
 from pipeline.config import load_config, stored_config
 from pipeline.reproduce import Reproduction, reproduce
 from pipeline.show.console import plain_console
@@ -143,7 +143,7 @@ def test_a_run_records_the_commit_and_another_one_makes_nothing_again(
     now = environment.checkout()  # of the code that is tested
     assert explained.commit == (now.commit if now else None)
     assert explained.commit_changed == (now.changed if now else None)
-    monkeypatch.setattr(runner, "checkout", lambda: Checkout("b" * 40, changed=True))
+    monkeypatch.setattr(run_info, "checkout", lambda: Checkout("b" * 40, changed=True))
     console = plain_console(io.StringIO())
     runner.run_pipeline(stored_config(run).model_copy(update={"run": run.url}), console)
     assert "0 of 3 shards computed, 3 were done" in console.file.getvalue()  # type: ignore[attr-defined]

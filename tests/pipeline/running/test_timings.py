@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from pipeline import runner
+from pipeline import run_info, runner
 
 
 def test_a_stage_within_another_counts_once(monkeypatch):
@@ -22,7 +22,7 @@ def test_a_stage_within_another_counts_once(monkeypatch):
 
 @pytest.mark.parametrize("at_once", [1, 2, 10])
 def test_the_digest_of_a_dataset_is_that_of_the_list_of_its_rows(monkeypatch, at_once):
-    monkeypatch.setattr(runner, "_AT_ONCE", at_once)
+    monkeypatch.setattr(run_info, "_AT_ONCE", at_once)
     rows = [{"sample_id": name, "digest": name * 2, "label": "a", "boxes": [{"x0": 1.5}]} for name in "pqr"]
     samples = pa.Table.from_pylist([row | {"mask": None} for row in rows])
-    assert runner._dataset_digest(samples) == hashlib.sha256(repr(rows).encode()).hexdigest()
+    assert run_info._dataset_digest(samples) == hashlib.sha256(repr(rows).encode()).hexdigest()
