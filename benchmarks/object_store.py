@@ -35,7 +35,7 @@ from stages.score.part import score_part
 from stages.score.score import unscored, write_metrics
 from stages.score.settings import ScoreSettings
 from storage import Run
-from storage.damage import find_damage
+from storage.integrity.damage import find_damage
 from storage.sql import run_query
 
 VERBS = ("GET", "HEAD", "PUT", "DELETE")

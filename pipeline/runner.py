@@ -44,9 +44,9 @@ from stages.ingest.recognise import Dataset, open_dataset
 from stages.score.score import unscored, write_metrics
 from stages.words import counted
 from storage import Run
-from storage.damage import discard, find_unreadable
 from storage.errors import UserError
-from storage.lock import only_writer
+from storage.integrity.damage import discard, find_unreadable
+from storage.integrity.lock import only_writer
 from storage.run import Part, default_method
 
 STAGES = ("load", "ingest", "check", "plan", "workers", "explain", "score", "audit")
@@ -284,7 +284,7 @@ def _audit(config: Config, run: Run, console: Console, timings: Timings) -> None
         report = audit(run, config.audit, versions)
     tables = (("finding", report.findings), ("class", report.classes), ("cue", report.cues))
     made = ", ".join(counted(table.num_rows, name) for name, table in tables)
-    done = "; nothing that they are made from has changed" if report.was_done else ""
+    done = "; all were done" if report.was_done else ""
     console.print(styled("[green]audit[/]    {}{}", made, done))
     if report.sampled:
         _tell(console, report.sampled)

@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from storage import seals
 from storage.errors import DamagedFile, SightlineError, UserError, said
 from storage.files import Directory, answering
 from storage.info import RunInfo
+from storage.integrity import seals
 from storage.maps import CHUNK_ROWS, MapAttributes, MapStore, combined_checksum, outside_maps_of
 from storage.tables import CHECKED, PARTED, SCHEMAS, decode, encode
 

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from storage import seals
 from storage.columns import PROBABILITY, Kind, columns_of
+from storage.integrity import seals
 
 
 def _field(name: str, kind: pa.DataType, description: str, unit: str = "", range_: str = "") -> pa.Field:
@@ -362,8 +362,8 @@ CHECKED = pads.ParquetFileFormat(
 def encode(
     table: pa.Table, schema: pa.Schema, metadata: dict[str, str] | None = None, *, checksums: bool = True
 ) -> bytes:
-    """Parquet bytes of ``table`` cast to ``schema``, with a CRC32 a page and one of the file (``storage/seals.py``);
-    the same bytes for the same content.
+    """Parquet bytes of ``table`` cast to ``schema``, with a CRC32 a page and one of the file
+    (``storage/integrity/seals.py``); the same bytes for the same content.
 
     Raises ``KeyError`` or ``pyarrow.ArrowInvalid`` if a column is missing or does not fit.
     """

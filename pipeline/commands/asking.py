@@ -131,7 +131,7 @@ def sanity(
     from stages.explain.network.device import Device
     from stages.explain.sanity.check import SanitySettings, check_sanity
     from storage import Run
-    from storage.lock import only_writer
+    from storage.integrity.lock import only_writer
 
     settings = SanitySettings(samples, levels, noise, survives, survives_head, seed)
     if device not in get_args(Device):
@@ -161,8 +161,8 @@ def verify(run: RunPath) -> None:
     """
     from pipeline.progress import Progress
     from storage import Run
-    from storage.damage import discard, find_damage
-    from storage.lock import only_writer
+    from storage.integrity.damage import discard, find_damage
+    from storage.integrity.lock import only_writer
 
     opened = Run.open(run)
     with only_writer(opened.directory, console.print), Progress(console, "verify", "files") as progress:

@@ -23,8 +23,8 @@ import atheris
 
 with atheris.instrument_imports(include=["stages.ingest", "storage", "pipeline.config"]):
     from stages.ingest.recognise import open_dataset
-    from storage.damage import find_damage
     from storage.errors import UserError
+    from storage.integrity.damage import find_damage
     from storage.tables import encode
     from tests.fuzz import test_fuzz_config, test_fuzz_runs
     from tests.fuzz.outcome import Base, said_or_done

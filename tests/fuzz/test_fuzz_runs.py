@@ -12,9 +12,9 @@ from pipeline.config import Config, stored_config
 from stages.audit.settings import audit_settings
 from stages.review.settings import review_settings
 from storage import Run
-from storage.damage import find_damage, find_unreadable
 from storage.errors import SightlineError
 from storage.info import Explained, RunInfo
+from storage.integrity.damage import find_damage, find_unreadable
 from storage.maps import combined_checksum
 from storage.run import Part
 from storage.sql import run_query

@@ -9,8 +9,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from storage.damage import find_damage
 from storage.errors import DamagedFile, NoAnswer
+from storage.integrity.damage import find_damage
 from storage.maps import MapAttributes
 from storage.run import Part, Run
 from storage.tables import SAMPLES, SCORES

@@ -8,15 +8,15 @@ from threading import Event, Thread
 
 import pytest
 
-from storage import lock
 from storage.errors import SightlineError, UserError
 from storage.files import Directory
-from storage.lock import NAME, only_writer
+from storage.integrity import lock
+from storage.integrity.lock import NAME, only_writer
 
 HOLD = """
 import sys
 from storage.files import Directory
-from storage.lock import only_writer
+from storage.integrity.lock import only_writer
 with only_writer(Directory(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from storage import Run, seals
-from storage.damage import find_damage, find_unreadable
+from storage import Run
 from storage.errors import DamagedFile, SightlineError
+from storage.integrity import seals
+from storage.integrity.damage import find_damage, find_unreadable
 from storage.run import Part
 from storage.sql import connect, run_query, tables_in
 from storage.tables import CLASSES, EXPLAIN, REVIEWS, SAMPLES, SCHEMAS, SCORES, encode, without_vectors

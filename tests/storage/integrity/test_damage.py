@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from storage import Run
-from storage.damage import discard, find_damage, find_unreadable
 from storage.errors import DamagedFile, SightlineError, UserError
 from storage.info import RunInfo
+from storage.integrity.damage import discard, find_damage, find_unreadable
 from storage.maps import MapAttributes, combined_checksum
 from storage.run import ROWS_DIGEST, Part
 from storage.sql import run_query

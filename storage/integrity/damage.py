@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage import seals
 from storage.errors import DamagedFile, UserError, said
 from storage.info import RunInfo
+from storage.integrity import seals
 from storage.maps import OUTSIDE
 from storage.run import KEPT, ROWS_DIGEST, Part, Run, remedy, rows_digest, vouched_by
 from storage.tables import NO_TABLE, PARTED, SCHEMAS
