@@ -108,8 +108,18 @@ def look_at(asked: pa.Table) -> pa.Table:
     ``asked`` has their ``uri``, the ``problem`` that the dataset's reader knows, and as ``known_...`` what a run before
     has found.
     """
+    rows = asked.to_pylist()
+    facts = [ImageFacts()] * len(rows)
+    places = iter(range(len(rows)))
+
+    def take() -> None:
+        # Each thread takes the next image: a future for each would take longer than to see that an image is known.
+        for place in places:
+            facts[place] = _facts_of(rows[place])
+
     with ThreadPoolExecutor(THREADS, thread_name_prefix="ingest") as pool:
-        facts = list(pool.map(_facts_of, asked.to_pylist()))
+        for thread in [pool.submit(take) for _ in range(min(THREADS, len(rows)))]:
+            thread.result()
     return pa.table(
         [pa.array([getattr(one, field.name) for one in facts], field.type) for field in _PACKED], schema=_PACKED
     )
@@ -124,7 +134,7 @@ def _facts_of(asked: Row) -> ImageFacts:
         stamp = stamp_file(asked["uri"])
         if _unchanged(stamp, asked):
             note = EXIF_DAMAGED if EXIF_DAMAGED in (asked["known_reason"] or "") else None
-            return replace(ImageFacts(*(asked[f"known_{name}"] for name in _KNOWN[:-1])), note=note)
+            return ImageFacts(**{name: asked[f"known_{name}"] for name in _KNOWN[:-1]}, note=note)
         content = read_bytes(asked["uri"])
         digest = hashlib.sha256(content).hexdigest()
         facts = ImageFacts(digest=digest, size_bytes=stamp.size_bytes, mtime_ns=stamp.mtime_ns)
