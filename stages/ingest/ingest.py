@@ -163,7 +163,17 @@ def _tables(rows: Iterator[Row]) -> Iterator[pa.Table]:
 
 
 def _numbered(samples: pa.Table, known: pa.Table) -> pa.Table:
-    """The samples with their rows: those that they have among ``known``, and the next ones for new samples."""
+    """The samples with their rows: those that they have among ``known``, and the next ones for new samples.
+
+    Raises UserError where two samples have one name, and so would have one row.
+    """
+    names = samples["sample_id"].value_counts()
+    if len(names) < samples.num_rows:
+        twice = names.filter(pc.greater(names.field("counts"), 1))[0]["values"]
+        raise UserError(
+            f"two samples are named {twice}; if an image file's own name ends in # and a number or a class, give it "
+            "another one"
+        )
     places = pc.index_in(samples["sample_id"], value_set=known["sample_id"])
     new = np.array(places.is_null())
     first = pc.max(known["row"]).as_py() + 1 if known.num_rows else 0

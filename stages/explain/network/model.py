@@ -15,7 +15,8 @@ from stages.explain.network.contract import Contract, check_contract, two_images
 from stages.explain.network.inputs import LARGEST_MEAN, input_channels, own_normalization, to_gray
 from stages.explain.network.outputs import Outputs
 from stages.explain.network.settings import ModelSettings
-from stages.explain.network.sources import IMAGENET_MEAN, IMAGENET_STD, Built, build
+from stages.explain.network.sources.built import IMAGENET_MEAN, IMAGENET_STD, Built
+from stages.explain.network.sources.sources import build
 from stages.explain.network.view import ViewSettings
 from storage.errors import UserError
 
@@ -57,7 +58,7 @@ class Classifier(nn.Module):
         self.notes = tuple(notes)
         """What was recognised when it was loaded, in sentences."""
         self.code = code
-        """Digest of the user's own code that the network runs; empty where that is of packages alone."""
+        """What tells it from a network of the same weights that computes otherwise; see :class:`Built`."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C) of images (N, 3, H, W) in [0, 1]."""
@@ -96,8 +97,7 @@ def load_classifier(settings: ModelSettings, size: int | None = 224) -> Classifi
     if size is None:
         if built.view is None:
             raise UserError(
-                f"view.geometry is auto, but {settings.source} does not say how it was evaluated, or not in a way "
-                "that a view can be; set view.geometry and view.size"
+                f"view.geometry is auto, but {settings.source} {built.no_view}; set view.geometry and view.size"
             )
         size = built.view.size
     notes = [*built.notes, *_to_float32(built.network)]
@@ -201,7 +201,7 @@ def _normalization(settings: ModelSettings, built: Built, size: int, gray: bool)
         mean, std = (0.0,) * 3, (1.0,) * 3
         if not (settings.mean and settings.std):
             notes = ["gray is given to it in [0, 1]; model.mean and std, each thrice the same, normalise it"]
-    mean, std = settings.mean or mean, settings.std or std
+    mean, std = (numbers * (3 // len(numbers)) for numbers in (settings.mean or mean, settings.std or std))
     if gray and (len(set(mean)) > 1 or len(set(std)) > 1):
         raise UserError(
             f"model.mean and model.std are {list(mean)} and {list(std)}, but {settings.source} takes one channel; give "

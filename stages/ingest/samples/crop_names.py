@@ -32,11 +32,11 @@ def keep_names(crops: Records, known: pa.Table) -> Records:
         zip(*(column.filter(pc.is_in(_images(pair[0]), value_set=images)).to_pylist() for column in pair), strict=True)
         for pair in ((names, uris), (known["sample_id"], known["uri"]))
     )
-    return crops.renamed(dict(_new_names(list(ours), list(theirs))))
+    return crops.renamed(_new_names(list(ours), list(theirs)))
 
 
-def _new_names(crops: Sequence[tuple[str, str]], known: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """The name that each crop has, and the one that it gets; ``crops`` and ``known`` are names and URIs."""
+def _new_names(crops: Sequence[tuple[str, str]], known: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The name that each crop gets, by the one that it has; ``crops`` and ``known`` are names and URIs."""
     of_rectangle: dict[str, list[str]] = defaultdict(list)
     highest: dict[str, int] = defaultdict(int)
     for name, uri in known:
@@ -44,15 +44,25 @@ def _new_names(crops: Sequence[tuple[str, str]], known: Sequence[tuple[str, str]
         image, number = _parts(name)
         highest[image] = max(highest[image], number)
     taken = {name for name, _ in known}
+    given: dict[str, str] = {}
+    used: set[str] = set()
     for name, uri in crops:
-        image, number = _parts(name)
-        if of_rectangle[uri]:
-            yield name, of_rectangle[uri].pop(0)
-        elif name in taken:
-            highest[image] += 1
-            yield name, f"{image}#{highest[image]}"
-        else:
-            highest[image] = max(highest[image], number)
+        former = [one for one in of_rectangle[uri] if one not in used]
+        if former or name not in taken:
+            given[name] = former[0] if former else name
+            used.add(given[name])
+    for name, _ in crops:
+        if name not in given:
+            image, _ = _parts(name)
+            given[name] = next(new for new in _numbers_above(image, highest) if new not in used)
+    return given
+
+
+def _numbers_above(image: str, highest: dict[str, int]) -> Iterator[str]:
+    """Names of crops of an image beyond the highest number, which is raised by each."""
+    while True:
+        highest[image] += 1
+        yield f"{image}#{highest[image]}"
 
 
 def _images(names: pa.ChunkedArray) -> pa.ChunkedArray:

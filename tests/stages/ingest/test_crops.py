@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from stages.ingest.ingest import ingest
 from stages.ingest.recognise import open_dataset
+from stages.ingest.samples.crop_names import _new_names
 from stages.ingest.settings import DatasetSettings
+from storage.errors import UserError
 from storage.media import images
 from storage.media.containers import Crop
 from storage.media.images import FileStamp, ImageError, local_path, read_bytes, read_image, stamp_file
@@ -88,6 +93,61 @@ def test_a_crop_keeps_its_name_and_row_where_objects_before_it_come_and_go(image
     }
     assert more["a.png#4"]["uri"] == f"crop://68,18,80,30::{image}"
     assert more["a.png#5"]["uri"] == f"crop://47,18,65,30::{image}"
+
+
+@given(st.data())
+def test_no_two_crops_have_one_name_and_a_rectangle_keeps_its_own(data: st.DataObject) -> None:
+    rectangles = st.lists(st.integers(0, 5), max_size=6)
+    known: dict[str, str] = {}  # of all runs, name to rectangle
+    for _ in range(4):
+        drawn = data.draw(rectangles)
+        crops = [(f"a.png#{place}", f"crop://{it}::a.png") for place, it in enumerate(drawn, start=1)]
+        names = _new_names(crops, list(known.items()))
+        now = {names[name]: uri for name, uri in crops}
+        assert len(now) == len(crops)
+        for name, uri in now.items():
+            assert known.get(name, uri) == uri, "a name that was another rectangle's"
+        for uri in {uri for _, uri in crops}:
+            before = [name for name, other in known.items() if other == uri]
+            again = [name for name, other in now.items() if other == uri]
+            assert before[: len(again)] == again[: len(before)]
+        known |= now
+
+
+def test_a_corrected_box_and_a_new_object_are_two_crops_with_a_row_each(image: str, tmp_path: Path) -> None:
+    one, two, three = (box(x, 20, x + 8, 28, "dog") for x in (10, 30, 50))
+    cropped(tmp_path, one, two)
+    found = cropped(tmp_path, {**one, "x1": 22}, two, three)
+    assert {name: (row["status"], row["row"]) for name, row in found.items()} == {
+        "a.png#1": ("removed", 0),
+        "a.png#2": ("ok", 1),
+        "a.png#3": ("ok", 3),
+        "a.png#4": ("ok", 2),
+    }
+    assert found["a.png#3"]["uri"] == f"crop://48,18,60,30::{image}"
+
+
+def test_a_run_in_which_two_crops_have_one_name_is_mended(image: str, tmp_path: Path) -> None:
+    one, two = (box(x, 20, x + 8, 28, "dog") for x in (10, 30))
+    run = Run.create(str(tmp_path / "run"))
+    cropped(tmp_path, one, two)
+    samples = run.table("samples")
+    for name, values in (("sample_id", ["a.png#1"] * 2), ("row", [0, 0])):
+        place = samples.schema.get_field_index(name)
+        samples = samples.set_column(place, samples.field(name), pa.array(values, samples.field(name).type))
+    run.write_table("samples", samples)
+    assert {name: row["row"] for name, row in cropped(tmp_path, one, two).items()} == {"a.png#1": 0, "a.png#2": 1}
+
+
+def test_an_image_file_with_the_name_of_a_crop_is_told(image: str, tmp_path: Path) -> None:
+    Image.open(image).save(tmp_path / "a.png#1", "PNG")
+    rows = [
+        {"path": name, "label": "", "boxes": boxes}
+        for name, boxes in (("a.png", [box(10, 20, 18, 28, "dog")]), ("a.png#1", []))
+    ]
+    dataset = open_dataset(DatasetSettings("manifest", write_rows(tmp_path / "m.csv", rows), labels="crop"))
+    with pytest.raises(UserError, match=r"^two samples are named a.png#1; if an image file's own name ends in # and"):
+        ingest(dataset, NAMES, Run.create(str(tmp_path / "run")))
 
 
 def test_the_picture_of_a_crop_is_that_part_of_the_upright_image(image: str, tmp_path: Path) -> None:

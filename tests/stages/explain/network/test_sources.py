@@ -79,6 +79,16 @@ class TestTimm:
             "TORCH_HOME), or give model.checkpoint"
         )
 
+    def test_a_network_of_one_channel_has_its_mean_thrice(self, timm, tmp_path):
+        network = timm.create_model("test_resnet", num_classes=4, in_chans=1)
+        network.pretrained_cfg |= {"mean": (0.4,), "std": (0.2,), "input_size": (1, 160, 160)}
+        timm.models.save_for_hf(network.eval(), str(tmp_path / "mine"), model_config={"num_classes": 4})
+        config = json.loads((tmp_path / "mine" / "config.json").read_text())
+        config["model_args"] = {"in_chans": 1}
+        (tmp_path / "mine" / "config.json").write_text(json.dumps(config))
+        classifier = load_classifier(ModelSettings(source=f"timm:{tmp_path / 'mine'}"), None)
+        assert (classifier.gray, classifier.mean.flatten().tolist()) == (True, pytest.approx([0.4] * 3))
+
     def test_a_missing_folder_and_an_unknown_name_are_told(self, tmp_path):
         assert refused(f"timm:{tmp_path}/none") == (
             f"model.source: timm:{tmp_path}/none: no such folder; give the one that holds config.json"
@@ -157,6 +167,87 @@ class TestHuggingFace:
             wanted = network(inputs)
         pixels = torch.from_numpy(render_view(square, ViewSettings(size=32)))[None] / 255
         torch.testing.assert_close(classifier(pixels), wanted.logits, atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("kind", "settings", "view", "notes"),
+        [
+            # Reversed channels and no normalisation.
+            (
+                "MobileViTImageProcessor",
+                {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}},
+                "resize_crop 32 px after 36 px, bicubic",
+                ("gets blue, green, red: MobileViTImageProcessor reverses the channels",),
+            ),
+            # A short side 8/7 as long as the size that it names.
+            (
+                "LevitImageProcessor",
+                {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}},
+                "resize_crop 32 px after 36 px, bicubic",
+                (),
+            ),
+            # A second division by std.
+            (
+                "EfficientNetImageProcessor",
+                {"size": {"height": 32, "width": 32}, "include_top": True},
+                "squash 32 px, bicubic",
+                (),
+            ),
+            ("PoolFormerImageProcessor", {"size": {"shortest_edge": 32}, "crop_pct": 0.8}, None, ()),
+        ],
+    )
+    def test_a_network_gets_what_its_image_processor_would_give_it(
+        self, resnet, transformers, kind, settings, view, notes
+    ):
+        made = getattr(transformers, kind)(**settings)
+        made.save_pretrained(resnet)
+        classifier = load_classifier(ModelSettings(source=f"huggingface:{resnet}"), None if view else 32)
+        assert view is None or str(classifier.view) == view
+        assert tuple(note for note in classifier.notes if "dict" not in note) == notes
+        network = transformers.AutoModelForImageClassification.from_pretrained(resnet)
+        picture = IMAGE if view else IMAGE.resize((32, 32))
+        inputs = made(picture, return_tensors="pt", **({} if view else {"do_resize": False, "do_center_crop": False}))
+        with torch.no_grad():
+            wanted = network(inputs["pixel_values"]).logits
+        shown = render_view(picture, classifier.view) if view else render_view(picture, ViewSettings(size=32))
+        torch.testing.assert_close(classifier(torch.from_numpy(shown)[None] / 255), wanted, atol=1e-3, rtol=1e-3)
+
+    @pytest.mark.parametrize(
+        ("kind", "settings"),
+        [
+            # 36 x 36 px whatever the shape, then the middle of it.
+            ("DeiTImageProcessor", {"size": {"height": 36, "width": 36}, "crop_size": {"height": 32, "width": 32}}),
+            # A crop beyond the image: black around it.
+            (
+                "MobileViTImageProcessor",
+                {"size": {"shortest_edge": 28}, "crop_size": {"height": 32, "width": 32}},
+            ),
+        ],
+    )
+    def test_an_image_processor_that_does_what_no_view_does_asks(self, resnet, transformers, kind, settings):
+        getattr(transformers, kind)(**settings).save_pretrained(resnet)
+        message = refused(f"huggingface:{resnet}")
+        assert message.startswith(
+            f"view.geometry is auto, but huggingface:{resnet} has an image processor, {kind} (size"
+        )
+        assert message.endswith("which makes of an image what no view is; set view.geometry and view.size")
+        assert load_classifier(ModelSettings(source=f"huggingface:{resnet}"), 32).view is None
+
+    @pytest.mark.parametrize("settings", [{"image_mean": None}, {"rescale_factor": 0}, {"image_mean": "half"}])
+    def test_an_image_processor_that_cannot_be_followed_is_no_traceback(self, resnet, transformers, settings):
+        transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(resnet)
+        path = resnet / "preprocessor_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+        message = refused(f"huggingface:{resnet}")
+        assert "its image processor" in message
+        assert "factory (python:...)" in message
+
+    def test_reversed_channels_are_another_network(self, resnet, transformers):
+        sizes = {"size": {"height": 32, "width": 32}, "crop_size": {"height": 32, "width": 32}}
+        digests = set()
+        for turned in (True, False):
+            transformers.MobileViTImageProcessor(**sizes, do_flip_channel_order=turned).save_pretrained(resnet)
+            digests.add(load_classifier(ModelSettings(source=f"huggingface:{resnet}"), 32).digest())
+        assert len(digests) == 2
 
     def test_a_transformer_of_several_labels_is_a_sigmoid_network_with_a_layer(self, tmp_path, transformers):
         torch.manual_seed(0)

@@ -1,0 +1,78 @@
+"""A network and what its source says of it, and what all sources share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from stages.explain.network.factory import said
+from stages.explain.network.view import ViewSettings
+from stages.geometry import Interpolation
+from storage.errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+RESAMPLING: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers of the filters that a view may use."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network and what its source says of it; None where it says nothing."""
+
+    network: nn.Module
+    class_names: tuple[str, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    view: ViewSettings | None = None
+    """What the weights were evaluated with."""
+    no_view: str = "does not say how it was evaluated, or not in a way that a view can be"
+    """Why there is no view, said of the source."""
+    sigmoid: bool = False
+    """Whether it was trained for several labels an image."""
+    notes: tuple[str, ...] = ()
+    """What its source leaves open, in sentences."""
+    code: str = ""
+    """What tells it from a network of the same weights that computes otherwise: a digest of the user's own code, or
+    what a hook does to its input. Empty for a network that is its package's own."""
+
+
+def is_path(name: str) -> bool:
+    """Whether the name of a model is the path of a folder."""
+    return name.startswith((".", os.sep, "~"))
+
+
+def folder_of(name: str, source: str) -> str:
+    """The folder of a model; raises UserError if there is none."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"model.source: {source}:{name}: no such folder; give the one that holds config.json")
+    return str(folder)
+
+
+@contextlib.contextmanager
+def needs_weights(source: str) -> Iterator[None]:
+    """Turn what a library says of weights that it cannot get or that do not fit into a UserError.
+
+    Libraries read other people's files: torch is told to take tensors alone from them.
+    """
+    before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    try:
+        yield
+    except Exception as error:  # a library and its downloads may raise anything
+        raise UserError(
+            f"model.source: {source} cannot be had ({said(error)}); without a network, name a folder that holds it, "
+            "fill the library's cache beforehand (HF_HOME, TORCH_HOME), or give model.checkpoint"
+        ) from error
+    finally:
+        if before is None:
+            del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+        else:
+            os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before
