@@ -45,7 +45,6 @@ def info(
     samples: pa.Table,
     timings: Mapping[str, float],
     reports: list[ShardReport],
-    misfed: str,
     made: Explained,
 ) -> RunInfo:
     """run.json of a run that has finished; what its maps were made with stays where none were made now.
@@ -73,7 +72,8 @@ def info(
         dataset_digest=_dataset_digest(samples),
         timings=dict(timings),
         explained=explained,
-        misfed=misfed,
+        misfed=former.misfed,
+        tried=former.tried,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

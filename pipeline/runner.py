@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
@@ -37,7 +39,7 @@ from stages.explain.plan import (
     pending_shards,
     remove_other_maps,
 )
-from stages.explain.trial.trial import choose_images
+from stages.explain.trial.trial import Shown, choose_images
 from stages.ingest.facts import look_here
 from stages.ingest.ingest import ingest, name_outputs
 from stages.ingest.recognise import Dataset, open_dataset
@@ -106,17 +108,14 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         workers = cache(partial(_start_workers, config, stack, console, timings))  # where there is work for them
         _discard_unreadable(run, console)
         samples = _ingest(config, dataset, run, classifier, workers, console, timings)
-        if run.methods():
-            misfed = _misfed_before(run, config, classifier)
-        else:
-            misfed = _check(config, classifier, samples, force, console, timings)
+        _check(config, run, classifier, samples, force, console, timings)
         plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
         made_with = run_info.made_with(config, plan)
         reports = _explain(config, run, plan, samples, pending, workers, console, timings)
         _score(config, run, len(reports), workers, console, timings)
         stack.close()
         _audit(config, run, console, timings)
-        run.write_info(run_info.info(run, config, plan, samples, timings.seconds, reports, misfed, made_with))
+        run.write_info(run_info.info(run, config, plan, samples, timings.seconds, reports, made_with))
     return run
 
 
@@ -149,33 +148,42 @@ def _ingest(
 
 
 def _check(
-    config: Config, classifier: Classifier, samples: pa.Table, force: bool, console: Console, timings: Timings
-) -> str:
+    config: Config,
+    run: Run,
+    classifier: Classifier,
+    samples: pa.Table,
+    force: bool,
+    console: Console,
+    timings: Timings,
+) -> None:
     """Before the first map: is the classifier right on a few images, or would it be if it were fed another way?
 
-    Returns what is doubtful, empty where nothing is. Raises UserError for what cannot be right, unless ``force``.
+    What is doubtful is written to run.json, with what it was found on: the same network, fed in the same way, is not
+    tried on the same images again. Raises UserError for what cannot be right, unless ``force``.
     """
     with timings.measure("check"):
-        trial = try_images(classifier, config, choose_images(samples, _TRIED, config.dataset.seed), console)
+        images = choose_images(samples, _TRIED, config.dataset.seed)
+        tried = _tried(config, classifier, images)
+        if run.info.tried == tried:
+            return
+        trial = try_images(classifier, config, images, console)
     if trial is not None and trial.hint is not None:
         console.print(styled("[green]check[/]    {}", trial.hint))
-    if trial is None or trial.warning is None:
-        return ""
-    if trial.cannot_be_right and not force:
-        raise UserError(f"{trial.warning}; `sightline check CONFIG` shows more, and --force runs it as it is")
-    console.print(styled("[yellow]check[/]    {}", trial.warning))
-    return trial.warning
+    warning = trial.warning if trial is not None else None
+    if trial is not None and warning is not None:
+        if trial.cannot_be_right and not force:
+            raise UserError(f"{warning}; `sightline check CONFIG` shows more, and --force runs it as it is")
+        console.print(styled("[yellow]check[/]    {}", warning))
+    run.write_info(replace(run.info, misfed=warning or "", tried=tried))
 
 
-def _misfed_before(run: Run, config: Config, classifier: Classifier) -> str:
-    """What :func:`_check` found when the run began, if the same network is fed in the same way now."""
-    former, now = run.info, config.model_dump(mode="json")
-    same = (
-        all(former.section(name) == now[name] for name in ("model", "view"))
-        and former.weights_digest == classifier.digest()
-        and run.class_names() == classifier.class_names
-    )
-    return former.misfed if same else ""
+def _tried(config: Config, classifier: Classifier, images: list[Shown]) -> str:
+    """Digest of all that a trial depends on."""
+    settings = config.model_dump(mode="json")
+    fed = [settings[name] for name in ("model", "view")]
+    shown = [(image.sample["digest"], sorted(image.classes)) for image in images]
+    tried = [fed, classifier.digest(), classifier.class_names, shown]
+    return hashlib.sha256(json.dumps(tried, sort_keys=True).encode()).hexdigest()
 
 
 def _plan(

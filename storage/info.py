@@ -34,7 +34,10 @@ class Explained:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Content of run.json: what the run was made with, and on what. Fields are empty before a run has finished."""
+    """Content of run.json: what the run was made with, and on what.
+
+    Fields are empty before a run has finished. ``misfed`` and ``tried`` alone are written before the first map.
+    """
 
     config: Mapping[str, Any] = field(default_factory=dict)
     """The whole ``pipeline.yaml``, defaults filled in, by section."""
@@ -50,6 +53,8 @@ class RunInfo:
     explained: Explained = Explained()
     misfed: str = ""
     """What passes on a few images, before the first map, found wrong with how the classifier is fed, in a sentence."""
+    tried: str = ""
+    """Digest of the network, how it is fed, and the images on which ``misfed`` was found; empty if none were tried."""
     finished: str = ""
     """When the last run ended, ISO 8601, UTC."""
 

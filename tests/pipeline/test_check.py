@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from pipeline import runner
 from storage import Run
 from tests.pipeline.datasets import write_config, write_manifest
 from tests.stages.explain.trial.pictures import GRAYS, grays
@@ -95,6 +96,37 @@ def test_a_run_that_cannot_be_right_stops_before_its_first_map_and_force_overrul
     status, out, err = command("run", configured())  # with the order of classes that it was told to set
     assert status == 0, err
     assert told not in out
+
+
+def test_a_run_with_maps_is_tried_again_when_its_model_is_fed_another_way(command, configured, tmp_path):
+    assert command("run", configured())[0] == 0
+    run = Run.open(str(tmp_path / "run"))
+    made, findings = run.info, run.table("findings")
+    status, _, err = command("run", configured(classes=SHIFTED))
+    assert status == 2
+    assert err.startswith("error: accuracy is 0.0% [0.0, 19.4] (0 of 16) as configured, and 100.0%")
+    assert (run.info, run.table("findings")) == (made, findings)
+    status, out, _ = command("run", configured())
+    assert status == 0
+    assert "0 of 1 shards computed" in out
+    assert run.info.tried == made.tried
+
+
+def test_what_a_trial_doubted_is_told_by_the_run_that_goes_on_after_an_interrupted_one(
+    command, configured, tmp_path, monkeypatch
+):
+    config = configured(classes=SHIFTED)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_explain", interrupted)
+        assert command("run", config, "--force")[0] == 130
+    status, out, err = command("run", config)
+    assert status == 0, err
+    assert "check    " not in out, "the same was tried"
+    assert "doubt       Accuracy is 0.0% [0.0, 19.4] (0 of 16) as configured, and 100.0%" in out
 
 
 def test_a_run_is_quiet_about_a_config_that_is_right(command, configured):
