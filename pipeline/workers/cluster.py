@@ -53,6 +53,8 @@ class ClusterSettings:
             raise ValueError("kind address and the key address go together: give both or neither")
         if any(number is not None and number < 1 for number in (self.workers, self.threads)):
             raise ValueError("workers and threads must be at least 1")
+        if self.retries < 0:
+            raise ValueError(f"retries is {self.retries}; take 0 or more")
 
     def resolved(self) -> Literal["local", "cuda", "address"]:
         """The kind, with ``auto`` decided by the GPUs that torch sees and whether dask-cuda is installed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -82,6 +83,14 @@ class AuditSettings:
     """A user's own rules."""
 
     def __post_init__(self) -> None:
+        for name, value in self.thresholds().items():
+            most = math.inf if name == "on_box_lift" else 1.0
+            if not 0 <= value <= most or math.isinf(value):
+                what = "a number from 0 on" if math.isinf(most) else "a fraction from 0 to 1"
+                percent = f", {value / 100:g} for {value:g}%" if 1 < value <= 100 and most == 1 else ""
+                raise ValueError(f"{name} is {value:g}; give {what}{percent}")
+        if self.min_class_size < 1:
+            raise ValueError(f"min_class_size is {self.min_class_size}; take at least 1")
         if self.cue_min_size is not None and self.cue_min_size < 2:
             raise ValueError(f"cue_min_size is {self.cue_min_size}; take at least 2, or leave it out")
 

@@ -158,10 +158,11 @@ def _picture(donor: Donor, view: ViewSettings) -> tuple[torch.Tensor, Part] | No
     """The donor's view, uint8 (3, H, W), and its largest box there; None if there is none to be had."""
     try:
         image = read_unchanged({"uri": donor.uri, "digest": donor.digest})
-    except ImageError:
+        shown = render_view(image, view)
+    except (ImageError, ValueError):  # unreadable, or too thin for the view
         return None
     visible = view.transform(*image.size).visible_boxes(donor.boxes)
-    return (torch.from_numpy(render_view(image, view)), largest_part(visible, view.size)) if len(visible) else None
+    return (torch.from_numpy(shown), largest_part(visible, view.size)) if len(visible) else None
 
 
 def largest_part(boxes: Boxes, size: int) -> Part:

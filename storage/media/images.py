@@ -4,6 +4,7 @@ How each kind of file becomes RGB:
 
 - EXIF orientation is applied. EXIF that cannot be parsed counts as upright, as in every viewer.
 - Grayscale is repeated over the channels; 16-bit values v become round(v * 255 / 65535), never clipped.
+  Of a TIFF in which 0 is white they are turned.
 - Transparent pixels are composited over white, which is what a person sees; the hidden colours under them are not used.
 - CMYK goes through its ICC profile to sRGB where it carries a usable one, else through Pillow's plain formula.
 - An ICC profile of an RGB image is ignored, as in torchvision's pipelines. Of several frames the first counts.
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageFile
+from PIL import ExifTags, Image, ImageCms, ImageFile, TiffImagePlugin
 
 from storage.errors import SightlineError, UserError, on_one_line
 from storage.files import file_system, is_of_the_way, is_url, kind_of_no_file
@@ -360,8 +361,12 @@ def _from_deep_gray(image: Image.Image) -> Image.Image:
     """Grayscale of 16 bits (modes I;16, I) or floating point (F, white = 1)."""
     values = np.asarray(image).astype(np.float64)
     white = 1.0 if image.mode == "F" else 65535.0
+    # Pillow turns the values of 8 bits alone where a TIFF says that 0 is white.
+    inverted = getattr(image, "tag_v2", {}).get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= white):
         raise ValueError(f"values from {values.min():g} to {values.max():g}, where black is 0 and white is {white:g}")
+    if inverted:
+        values = white - values
     return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8)).convert("RGB")
 
 

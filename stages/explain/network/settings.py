@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -36,3 +37,9 @@ class ModelSettings:
     mean: tuple[float, float, float] | None = None
     """Mean of the input normalisation, in [0, 1] pixel space; by default what the weights come with."""
     std: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mean is not None and not all(map(math.isfinite, self.mean)):
+            raise ValueError(f"mean is {list(self.mean)}; give three finite numbers")
+        if self.std is not None and not all(0 < number < math.inf for number in self.std):
+            raise ValueError(f"std is {list(self.std)}; give three numbers above 0: the input is divided by them")

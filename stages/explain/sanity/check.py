@@ -353,8 +353,13 @@ def _choose(
 
 
 def _read_view(sample: dict[str, Any], view: ViewSettings) -> NDArray[np.uint8]:
-    """The view of a sample, uint8 (3, H, W); raises ImageError if its file is not the one that the run saw."""
-    return render_view(read_unchanged(sample), view)
+    """The view of a sample, uint8 (3, H, W); raises ImageError if its file is not the one that the run saw, or the
+    image is too thin for the view."""
+    image = read_unchanged(sample)
+    try:
+        return render_view(image, view)
+    except ValueError as error:
+        raise ImageError("unreadable", str(error)) from None
 
 
 def _write(run: Run, report: SanityReport, subset: _Subset) -> None:

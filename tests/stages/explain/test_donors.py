@@ -1,12 +1,15 @@
 """Which samples give their objects away, and that they stay the same."""
 
+import hashlib
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
-from stages.explain.donors import A_CLASS, settle_donors
+from stages.explain.donors import A_CLASS, Donor, _picture, settle_donors
 from stages.explain.explain import ShardReport, explain_shard
+from stages.explain.network.view import ViewSettings
 from stages.explain.plan import pending_shards, shard_samples
 from storage import Run
 from storage.tables import SAMPLES
@@ -54,6 +57,15 @@ def test_new_samples_and_corrected_boxes_leave_the_donors_as_they_are(tmp_path: 
     after = settle_donors(run, table({**first[0], "boxes": [moved]}, first[1], sample(2, 0, "a")))
     assert before == after
     assert before[0].boxes == ((1.0, 2.0, 5.0, 6.0),)
+
+
+def test_a_donor_that_is_too_thin_for_the_view_is_left_out(tmp_path: Path) -> None:
+    content = tmp_path / "thin.png"
+    Image.new("RGB", (1300, 2), "red").save(content)
+    digest = hashlib.sha256(content.read_bytes()).hexdigest()
+    donor = Donor(0, str(content), digest, 0, ((0.0, 0.0, 1300.0, 2.0),))
+    assert _picture(donor, ViewSettings("resize_crop", 224, 256)) is None  # 166400 x 256 px before the crop
+    assert _picture(donor, ViewSettings("squash", 224)) is not None
 
 
 def test_a_run_of_one_class_has_donors_for_it_once_it_gets_another_class(tmp_path: Path) -> None:

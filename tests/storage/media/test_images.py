@@ -77,6 +77,18 @@ class TestRgb:
         for content in (tiff, pgm):
             assert np.array_equal(np.asarray(read_image(written(tmp_path, content))), expected)
 
+    def test_tiff_in_which_zero_is_white_is_turned_whatever_its_depth(self, tmp_path: Path) -> None:
+        shares = np.array([[0, 10, 128, 255]])
+        for kind, white in ((np.uint8, 255), (np.uint16, 65535)):
+            stored = Image.fromarray((white - shares * (white // 255)).astype(kind))
+            photometric = {262: 0}  # TIFF 6.0, PhotometricInterpretation: WhiteIsZero
+            content = encoded(stored, "TIFF", tiffinfo=photometric)
+            assert Image.open(io.BytesIO(content)).tag_v2[262] == 0
+            if kind is np.uint8:  # of 8 bits Pillow turns the values as it writes, too
+                content = encoded(Image.fromarray(shares.astype(kind)), "TIFF", tiffinfo=photometric)
+            found = np.asarray(read_image(written(tmp_path, content)))[0, :, 0]
+            assert found.tolist() == [0, 10, 128, 255]
+
     def test_floating_point_tiff_has_white_at_one(self, tmp_path: Path) -> None:
         image = Image.fromarray(np.array([[0.0, 0.2, 1.0]], np.float32))
         found = np.asarray(read_image(written(tmp_path, encoded(image, "TIFF"))))[..., 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,6 +27,11 @@ from stages.explain.network.sources.prepared import Normalization, agreeing_view
 from stages.explain.network.view import ViewSettings
 from stages.explain.network.weights import resolve_weights
 from storage.errors import UserError
+
+_TRANSFORMED = (
+    "its input is normalised anew, as torchvision's weights want it (transform_input); a checkpoint does not say "
+    "whether it does: for one that was trained without, wrap the network in a factory (python:...)"
+)
 
 
 def build(settings: ModelSettings, classes: int | None) -> Built:
@@ -57,7 +63,11 @@ def _torchvision(name: str, settings: ModelSettings, classes: int | None) -> Bui
         size = {"num_classes": classes} if classes else {}
         network = torchvision.models.get_model(name, weights=None, **size, **extra)
         names = None if classes else _categories(choices)
-        return Built(network, names, *_transforms(choices))
+        built = Built(network, names, *_transforms(choices))
+        if not extra:
+            return built
+        network.transform_input = True
+        return replace(built, notes=(_TRANSFORMED,), code="transform_input")
     if settings.weights not in {"DEFAULT", *choices.__members__}:
         raise UserError(
             f"model.weights: torchvision has no weights {settings.weights!r} for {name}; "

@@ -81,6 +81,28 @@ def test_torchvision_builds_a_head_for_the_listed_classes(tmp_path):
     torch.testing.assert_close(classifier.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
 
 
+def test_a_checkpoint_of_googlenet_gets_its_input_as_the_weights_that_it_was_tuned_from(tmp_path):
+    import torchvision
+
+    torch.manual_seed(0)
+    network = torchvision.models.googlenet(num_classes=3, init_weights=False)
+    path = saved(tmp_path / "model.pt", network.state_dict())
+    classes = written(tmp_path / "classes.txt", "ant\nbee\nwasp\n")
+    settings = ModelSettings(source="torchvision:googlenet", checkpoint=path, classes=classes)
+    classifier = load_classifier(settings, 64)
+    assert any("transform_input" in note for note in classifier.notes)
+    # torchvision: googlenet's own weights come with transform_input=True, and so does what is tuned from them.
+    network.eval().transform_input = True
+    images = torch.rand(2, 3, 64, 64)
+    normalized = (images - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    ).view(3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(classifier(images), network(normalized))
+        network.transform_input = False
+        assert not torch.allclose(classifier(images), network(normalized))
+
+
 def test_the_digest_tells_weights_and_normalisation_apart_and_nothing_else(tmp_path):
     path = saved(tmp_path / "model.pt", tiny(seed=7).state_dict())
     same = [load_classifier(ModelSettings(source=TINY), 32).digest() for _ in range(2)]
