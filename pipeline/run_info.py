@@ -42,6 +42,7 @@ def info(
     run: Run,
     config: Config,
     plan: ExplainPlan,
+    *,
     samples: pa.Table,
     timings: Mapping[str, float],
     reports: list[ShardReport],

@@ -115,7 +115,10 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         _score(config, run, len(reports), workers, console, timings)
         stack.close()
         _audit(config, run, console, timings)
-        run.write_info(run_info.info(run, config, plan, samples, timings.seconds, reports, made_with))
+        info = run_info.info(
+            run, config, plan, samples=samples, timings=timings.seconds, reports=reports, made=made_with
+        )
+        run.write_info(info)
     return run
 
 

@@ -85,12 +85,12 @@ def bootstrap(
     resamples: int = _RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """95% percentile bootstrap interval of ``statistic(values, axis)`` over values (n,); None for n = 0.
+    """95% percentile bootstrap interval of ``statistic(values, axis)`` over values (n,); None for n < 2.
 
     Resamples come from ``seed``, so equal values give an equal interval.
     """
     n = len(values)
-    if n == 0:
+    if n < 2:  # every resample of one value is that value: an interval of width 0 would be certainty from one sample
         return None
     generator = np.random.default_rng(seed)
     # Many resamples of a few values at once, few of many: at 50,000 values all of them would be 400 MB.

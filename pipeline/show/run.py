@@ -127,7 +127,10 @@ def _print_overview(summary: Summary, console: Console) -> None:
             f"{means}; each in the table classes"
         )
     null = f"; a random point does in {percent(summary.miss_null)}" if summary.miss_null is not None else ""
-    console.print(f"misses      the map's maximum lies outside the boxes in {share(summary.misses)}{null}")
+    if summary.misses.n:
+        console.print(f"misses      the map's maximum lies outside the boxes in {share(summary.misses)}{null}")
+    else:
+        console.print("misses      no map has a box in view that its maximum can miss")
     if summary.lift_median is not None:
         lift = with_interval(summary.lift_median, summary.lift_interval)
         console.print(f"in boxes    {lift} times the share of the map that chance puts there (median)")

@@ -117,7 +117,7 @@ def _fingerprint(run: Run, method: str, settings: AuditSettings, versions: Mappi
         "samples": hashlib.sha256(run.directory.read("samples.parquet")).hexdigest(),
         "rows": rows,
     }
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
 def _done(run: Run, method: str, made_from: str) -> AuditReport | None:

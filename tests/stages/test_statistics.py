@@ -89,6 +89,7 @@ def test_bootstrap_of_equal_values_is_a_point_and_repeats_itself() -> None:
     values = np.arange(20.0)
     assert bootstrap(values, seed=3) == bootstrap(values, seed=3)
     assert bootstrap(np.array([])) is None
+    assert bootstrap(np.array([3.5])) is None, "one value says nothing of how much others differ"
 
 
 def test_bootstrap_of_a_mean_agrees_with_the_normal_interval() -> None:

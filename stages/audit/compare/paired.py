@@ -101,7 +101,7 @@ def score_change(score: str, values: NDArray[np.float64], left_out: int) -> Scor
         mean_a=float(values[:, 0].mean()),
         mean_b=float(values[:, 1].mean()),
         change=float(change.mean()),
-        interval=bootstrap(change, np.mean) if len(values) > 1 else None,
+        interval=bootstrap(change, np.mean),
     )
 
 
@@ -135,7 +135,7 @@ def map_agreement(
         undefined=undefined,
         left_out=left_out,
         median=float(np.median(values)) if len(values) else None,
-        interval=bootstrap(values) if len(values) > 1 else None,
+        interval=bootstrap(values),
         least=tuple(sorted(found, key=lambda agreement: (agreement.correlation, agreement.sample_id))[:top]),
         chance=float(np.median(by_chance)) if by_chance else None,
     )

@@ -222,7 +222,7 @@ def similarities(a: Maps, b: Maps, seed: int = 0) -> dict[str, Similarity]:
     for name, metric in METRICS.items():
         values = np.array([metric(one, other) for one, other in zip(a, b, strict=True)])
         values = values[np.isfinite(values)]
-        low, high = (bootstrap(values, seed=seed) if len(values) > 1 else None) or (None, None)
+        low, high = bootstrap(values, seed=seed) or (None, None)
         found[name] = Similarity(float(np.median(values)) if len(values) else None, low, high, len(values))
     return found
 
