@@ -8,8 +8,8 @@ a hard link to one of 64 photo-sized JPEGs), ingest, plan, score, audit, the que
 written. Synthetic: what the network would have measured. ``explain`` writes parts with every column, two targets a
 sample, vectors of ``--channels`` numbers and 7 x 7 maps, with the fingerprints of a plan, so that a restart finds them
 done: it is the cost of storing, not of explaining. ``query`` is the slowest of the canned queries. ``restart`` is the
-same command again on the finished run: ingest looks at the files, plan and score at the footers, and audit is done
-again. ``memory`` is the peak of the resident size of the process; what `plan` shows are its imports.
+same command again on the finished run: ingest looks at the files; plan, score and audit look at the footers.
+``memory`` is the peak of the resident size of the process; what `plan` shows are its imports.
 
 ``--plot`` draws the first table of a page: seconds and memory by the number of samples, on logarithmic axes, on which
 what is proportional to the number is a straight line of slope 1.
@@ -37,6 +37,7 @@ import torch
 from torch import nn
 
 from benchmarks.load_speed import CLASSES, draw_pictures, measured_columns, peak_memory, vectors
+from pipeline.workers.environment import environment
 from stages.audit.audit import audit
 from stages.audit.canned import list_queries
 from stages.audit.settings import AuditSettings
@@ -125,7 +126,7 @@ class Stages:
 
     def audit(self) -> None:
         """Rules, classes and cues."""
-        audit(self.run, AuditSettings())
+        audit(self.run, AuditSettings(), environment())
 
     def query(self) -> float:
         """Seconds of the slowest canned query."""
@@ -161,6 +162,7 @@ STAGES: dict[str, Callable[[Stages], object]] = {
     "restart: ingest": Stages.ingest,
     "restart: plan": Stages.plan,
     "restart: score": Stages.score,
+    "restart: audit": Stages.audit,
     "restart": Stages.restart,
 }
 """In the order in which they are measured."""
