@@ -31,7 +31,6 @@ from stages.explain.network.sources.prepared import (
 from stages.explain.network.view import ViewSettings
 from storage.errors import UserError
 
-_SIZES = ("size", "crop_size")
 _LEVIT = 256 / 224
 """LeViT's processor makes the short side this much longer than the size that it names."""
 
@@ -113,8 +112,7 @@ def _as_processed(built: Built, processor: Any, said_of_it: Mapping[str, Any], s
         if found.agrees(*named):
             mean, std = named  # which have more digits than can be measured
     view = agreeing_view(prepare, _views(processor, prepare), found)
-    side = "size {size}, crop {crop_size}".format_map({key: getattr(processor, key, None) for key in _SIZES})
-    no_view = f"has an image processor, {kind} ({side}), which makes of an image what no view is"
+    no_view = f"has an image processor, {kind} ({_sizes(processor)}), which makes of an image what no view is"
     built = replace(built, mean=mean, std=std, view=view, no_view=no_view)
     if not found.reversed:
         return built
@@ -133,6 +131,17 @@ def _named_normalization(processor: Mapping[str, Any]) -> tuple[tuple[float, ...
     offset = 1.0 if processor.get("rescale_offset") else 0.0
     # (x * scale - offset - mean) / std
     return tuple((number + offset) / scale for number in mean), tuple(number / scale for number in std)
+
+
+def _sizes(processor: Any) -> str:
+    """The sizes that an image processor names, in words."""
+    kinds = ["size"] if not getattr(processor, "do_center_crop", None) else ["size", "crop_size"]
+    named = {kind: dict(getattr(processor, kind, None) or {}) for kind in kinds}
+    told = (
+        ", ".join(f"{name} {side}" for name, side in sides.items() if side is not None) + " px"
+        for sides in named.values()
+    )
+    return ", then a crop of ".join(told)
 
 
 def _views(processor: Any, prepare: Prepare) -> list[ViewSettings]:

@@ -226,10 +226,11 @@ class TestHuggingFace:
     def test_an_image_processor_that_does_what_no_view_does_asks(self, resnet, transformers, kind, settings):
         getattr(transformers, kind)(**settings).save_pretrained(resnet)
         message = refused(f"huggingface:{resnet}")
-        assert message.startswith(
-            f"view.geometry is auto, but huggingface:{resnet} has an image processor, {kind} (size"
+        size = ", ".join(f"{name} {side}" for name, side in settings["size"].items())
+        assert message == (
+            f"view.geometry is auto, but {source} has an image processor, {kind} ({size} px, then a crop of height 32, "
+            "width 32 px), which makes of an image what no view is; set view.geometry and view.size"
         )
-        assert message.endswith("which makes of an image what no view is; set view.geometry and view.size")
         assert load_classifier(ModelSettings(source=f"huggingface:{resnet}"), 32).view is None
 
     @pytest.mark.parametrize("settings", [{"image_mean": None}, {"rescale_factor": 0}, {"image_mean": "half"}])
