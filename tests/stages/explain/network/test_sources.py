@@ -226,6 +226,7 @@ class TestHuggingFace:
     def test_an_image_processor_that_does_what_no_view_does_asks(self, resnet, transformers, kind, settings):
         getattr(transformers, kind)(**settings).save_pretrained(resnet)
         message = refused(f"huggingface:{resnet}")
+        source = f"huggingface:{resnet}"
         size = ", ".join(f"{name} {side}" for name, side in settings["size"].items())
         assert message == (
             f"view.geometry is auto, but {source} has an image processor, {kind} ({size} px, then a crop of height 32, "
