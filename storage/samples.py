@@ -16,6 +16,10 @@ Edges = tuple[float, float, float, float]
 """(x0, y0, x1, y1) of a half-open box, px."""
 
 
+OTHER_SIZE = "of another size than the annotation says"
+"""Part of the reason of a sample whose boxes may be of another picture, or of one on its side."""
+
+
 class ImageChanged(ImageError):
     """The file at a sample's uri is another one than the run saw."""
 

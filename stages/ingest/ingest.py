@@ -33,6 +33,7 @@ from stages.words import counted
 from storage.errors import UserError, on_one_line, quoted, shortened
 from storage.media.object_masks import ObjectMask, encode_mask
 from storage.run import Run
+from storage.samples import OTHER_SIZE
 from storage.tables import SAMPLES
 
 Row = dict[str, Any]
@@ -246,8 +247,7 @@ def sample_row(
         if remarks is not None:
             remarks.add(record.place, found)
         left_out += [*dropped, *found.faults, *found.notes]
-    if facts.note is not None:
-        left_out.append(facts.note)
+    left_out += [note for note in (facts.note, _other_size(record, facts)) if note is not None]
     status, reasons = "ok", left_out
     if facts.problem is not None:
         status, reasons = "unreadable", [facts.problem]
@@ -296,8 +296,17 @@ def _around(mask: ObjectMask) -> Box:
 def _crops(samples: list[Record], facts: ImageFacts, context: float) -> list[Record]:
     """The crops of an image, or the image itself where there is nothing to cut out of it."""
     if facts.problem is None and facts.width and facts.height and samples[0].boxes:
-        return cut_out(samples, facts.width, facts.height, context)
+        note = _other_size(samples[0], facts)
+        crops = cut_out(samples, facts.width, facts.height, context)
+        return crops if note is None else [replace(crop, notes=(*crop.notes, note)) for crop in crops]
     return samples[:1]
+
+
+def _other_size(record: Record, facts: ImageFacts) -> str | None:
+    """The note on an image whose annotation says another size; None where it is the same, or nothing is said."""
+    if record.size is None or facts.width is None or record.size == (facts.width, facts.height):
+        return None
+    return f"the image, {facts.width} x {facts.height}, is {OTHER_SIZE}, {record.size[0]} x {record.size[1]}"
 
 
 def _joined(reasons: Sequence[str], most: int = 10) -> str | None:

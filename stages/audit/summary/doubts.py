@@ -10,6 +10,7 @@ from stages.audit.settings import audit_settings
 from stages.audit.summary.terms import UNMEASURED
 from stages.statistics import wilson
 from stages.words import counted, percent
+from storage.samples import OTHER_SIZE
 from storage.sql import connect
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ LEFT_OUT = 0.5
 """Share of the samples that accuracy may leave out for such predictions before that is a doubt."""
 REPEATED = 0.01
 """Share of the samples that may be duplicates before that is a doubt."""
+RESIZED = 0.01
+"""Share of the samples whose annotation may say another size than the image has before that is a doubt."""
 NAMED = 4
 """Classes that a sentence names, at most."""
 NO_LABEL = (
@@ -45,13 +48,15 @@ def doubts(run: Run, method: str) -> tuple[str, ...]:
             """,
             [method],
         ).fetchall()
-        duplicates, n, contrary = connection.execute(
+        duplicates, n, contrary, resized = connection.execute(
             """
             SELECT count(samples.duplicate_of), count(*),
-                count(*) FILTER (samples.duplicate_of IS NOT NULL AND samples.label IS DISTINCT FROM first.label)
+                count(*) FILTER (samples.duplicate_of IS NOT NULL AND samples.label IS DISTINCT FROM first.label),
+                count(*) FILTER (contains(samples.reason, $1))
             FROM samples LEFT JOIN samples AS first ON first.sample_id = samples.duplicate_of
             WHERE samples.status <> 'removed'
-            """
+            """,
+            [OTHER_SIZE],
         ).fetchall()[0]
     judged = [(label, correct) for label, _, correct, *_ in images if correct is not None]
     unmeasured = [
@@ -70,6 +75,7 @@ def doubts(run: Run, method: str) -> tuple[str, ...]:
         *_without_counterpart(unknown),
         *_unlabelled(classless.count(None), len(images)),
         *_repeated(duplicates, n, contrary),
+        *_of_another_size(resized, n),
         *(_too_small(run) if labelled else ()),
     )
 
@@ -85,6 +91,15 @@ def _near_chance(labels: Sequence[str], right: int) -> Iterator[str]:
             f"The model is right on {percent(right / len(labels))} of {len(labels)} images, and naming {label} for "
             f"each would be on {percent(count / len(labels))}: check model.classes (their order), the weights, and "
             "mean and std"
+        )
+
+
+def _of_another_size(resized: int, n: int) -> Iterator[str]:
+    """Whether boxes of more than a few images may be of another picture."""
+    if resized > RESIZED * n:
+        yield (
+            f"{resized} of {counted(n, 'sample')} {'is' if resized == 1 else 'are'} {OTHER_SIZE}: the boxes may be of "
+            "a picture before it was resized, or of one on its side; see samples.reason"
         )
 
 

@@ -111,7 +111,9 @@ def _as_processed(built: Built, processor: Any, said_of_it: Mapping[str, Any], s
         named = _named_normalization(said_of_it)
         if found.agrees(*named):
             mean, std = named  # which have more digits than can be measured
-    view = agreeing_view(prepare, _views(processor, prepare), found)
+    view = None
+    with suppress(ValueError):  # of an image processor that not every picture passes
+        view = agreeing_view(prepare, _views(processor, prepare), found)
     no_view = f"has an image processor, {kind} ({_sizes(processor)}), which makes of an image what no view is"
     built = replace(built, mean=mean, std=std, view=view, no_view=no_view)
     if not found.reversed:

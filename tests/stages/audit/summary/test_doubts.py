@@ -142,3 +142,13 @@ def test_classes_of_fewer_measured_images_than_a_claim_needs_are_named(said) -> 
     assert doubt == (
         "1 of 3 classes cannot be compared with the others, for fewer than 10 of their images are measured: dog"
     )
+
+
+def test_images_of_another_size_than_their_annotation_says_are_told_from_one_in_a_hundred_on(said) -> None:
+    other = {"reason": "a box is cut; the image, 60 x 40, is of another size than the annotation says, 40 x 60"}
+    assert said(*SOUND[:20], *[CAT] * 79, CAT | other) == ()
+    (doubt,) = said(*SOUND[:20], *[CAT] * 78, *[CAT | other] * 2)
+    assert doubt == (
+        "2 of 100 samples are of another size than the annotation says: the boxes may be of a picture before it was "
+        "resized, or of one on its side; see samples.reason"
+    )
