@@ -284,6 +284,8 @@ def _start(directory: Path, own_port: int | None = None) -> Server:
             # Else a local client may make itself a user where there is none yet.
             *("--keyFile", str(directory / KEY), "--setParameter", "enableLocalhostAuthBypass=false"),
             *("--wiredTigerCacheSizeGB", "1", "--setParameter", "diagnosticDataCollectionEnabled=false"),
+            # An empty database takes 17 MB of disk instead of 301: no journal files are made ahead of their use.
+            *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)"),
             # A daemon of its own session: it may outlive us for others' sake, and Ctrl-C in our terminal must not stop
             # it before the App is closed. mongod returns once it answers.
             "--fork",

@@ -108,6 +108,14 @@ def test_fiftyone_does_not_go_on_to_a_server_that_ended(tmp_path: Path, monkeypa
     assert "host" not in connection._connection_kwargs
 
 
+def test_an_empty_database_takes_little_of_the_disk(tmp_path: Path):
+    with database(tmp_path) as uri:
+        assert answers(uri)
+        files = [path.stat() for path in tmp_path.rglob("*") if path.is_file()]
+    # MongoDB's own default makes three journal files of 100 MB each before the first record.
+    assert sum(file.st_blocks * 512 for file in files) < 50e6
+
+
 def test_two_directories_are_two_databases(tmp_path: Path):
     with database(tmp_path / "a") as first:
         other, second = hold(tmp_path / "b")
