@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,21 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         told = [_explain(path, content, dict(problem)) for problem in problems[:_TOLD]]
         more = [f"{path}: ... and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
         raise UserError(*told, *more) from None
+    if taken := list(_truths_taken_for_numbers(content, config)):
+        raise UserError(*(f"{path}: {key}: true and false are no numbers (it is {value})" for key, value in taken))
     return _resolve_paths(config, path.resolve().parent)
+
+
+def _truths_taken_for_numbers(content: Any, settings: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Keys whose ``true``, ``yes`` or ``on`` pydantic has taken for 1, and ``false``, ``no`` or ``off`` for 0."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from _truths_taken_for_numbers(value, getattr(settings, name, None), f"{key}.{name}".lstrip("."))
+    elif isinstance(content, list) and isinstance(settings, tuple):
+        for number, (value, setting) in enumerate(zip(content, settings, strict=True)):
+            yield from _truths_taken_for_numbers(value, setting, f"{key}[{number}]")
+    elif isinstance(content, bool) and isinstance(settings, int | float) and not isinstance(settings, bool):
+        yield key, str(content).lower()
 
 
 def stored_config(run: Run) -> Config:

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.ingest.record import AT_ONCE, Records
-from storage.media.images import EXIF_DAMAGED, FileStamp, ImageError, examine_image, read_bytes, stamp_file
+from storage.media.images import FileStamp, ImageError, examine_image, read_bytes, stamp_file
+from storage.media.rgb import NOTES
 
 THREADS = 8
 HANDED = 128
@@ -133,7 +134,7 @@ def _facts_of(asked: Row) -> ImageFacts:
     try:
         stamp = stamp_file(asked["uri"])
         if _unchanged(stamp, asked):
-            note = EXIF_DAMAGED if EXIF_DAMAGED in (asked["known_reason"] or "") else None
+            note = "; ".join(note for note in NOTES if note in (asked["known_reason"] or "")) or None
             return ImageFacts(**{name: asked[f"known_{name}"] for name in _KNOWN[:-1]}, note=note)
         content = read_bytes(asked["uri"])
         digest = hashlib.sha256(content).hexdigest()

@@ -8,35 +8,29 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.geometry import bounding_window
-from stages.ingest.boxes import place_boxes, scaled
 from stages.ingest.facts import KNOWN_COLUMNS, Facts, ImageFacts, Look, look_here, read_all
-from stages.ingest.labels import LabelResolver, ResolvedLabel, check_labels, left_over
+from stages.ingest.labels import LabelResolver, check_labels, left_over
 from stages.ingest.mapping import read_mapping
 from stages.ingest.places import Bounds
 from stages.ingest.plausibility import check_boxes
-from stages.ingest.readers.shapes import file_of, mask_of
+from stages.ingest.readers.shapes import file_of
 from stages.ingest.recognise import Dataset
-from stages.ingest.record import AT_ONCE, Box, Record, Records
+from stages.ingest.record import AT_ONCE, Record, Records
 from stages.ingest.samples.crop_names import keep_names
 from stages.ingest.samples.mask_remarks import MaskRemarks
 from stages.ingest.samples.objects import choose_labels, cut_out, samples_of, used_labels
+from stages.ingest.samples.row import Row, other_size, sample_row
 from stages.ingest.settings import DatasetSettings, Labels
 from stages.sorting import sorted_by
 from stages.words import counted
-from storage.errors import UserError, on_one_line, quoted, shortened
-from storage.media.object_masks import ObjectMask, encode_mask
+from storage.errors import UserError, on_one_line, shortened
 from storage.run import Run
-from storage.samples import OTHER_SIZE
 from storage.tables import SAMPLES
-
-Row = dict[str, Any]
 
 _TOLD = {
     "each": "each class that an image has boxes of is a sample, named path#class (dataset.labels: each)",
@@ -210,119 +204,13 @@ def name_outputs(dataset: Dataset, class_names: Sequence[str]) -> tuple[str, ...
     return LabelResolver(class_names, dataset.classes(), mapping).name_outputs()
 
 
-def sample_row(
-    record: Record,
-    facts: ImageFacts,
-    labels: LabelResolver,
-    remarks: MaskRemarks | None = None,
-    how: Labels = "image",
-) -> Row:
-    """One row of the samples table, but its number. Of several faults the gravest is the status; the reason names all.
-
-    ``remarks`` gets what is to be said of masks. ``how`` says what a sample is: where its class is that of the image's
-    objects, an image without any has no box, not no label; and where the other objects are samples of their own, their
-    masks are left to these.
-    """
-    label = labels.resolve(record.label)
-    boxes: list[Box] = []
-    mask: ObjectMask | None = None
-    each: list[ObjectMask | None] | None = None
-    left_out = list(record.notes)
-    if facts.width is not None and facts.height is not None:
-        named = [box._replace(label=_box_label(box.label, label, labels)) for box in record.boxes]
-        if record.relative:
-            named = [scaled(box, facts.width, facts.height) for box in named]
-        boxes, dropped = place_boxes(named, facts.width, facts.height)
-        own = [box for box in boxes if box.label is None]
-        found = mask_of(own, record.shape, facts.width, facts.height)
-        mask = found.whole
-        drawn = iter(found.each)
-        each = [
-            next(drawn, None) if box.label is None else _drawn(box, facts) if how != "each" else None for box in boxes
-        ]
-        if all(one is None for one in each) or record.shape is not None:
-            each = None
-        if mask is not None and not own:
-            boxes.append(_around(mask))
-        if remarks is not None:
-            remarks.add(record.place, found)
-        left_out += [*dropped, *found.faults, *found.notes]
-    left_out += [note for note in (facts.note, _other_size(record, facts)) if note is not None]
-    status, reasons = "ok", left_out
-    if facts.problem is not None:
-        status, reasons = "unreadable", [facts.problem]
-    elif how != "image" and record.label is None:
-        status, reasons = "no_box", left_out or ["the image has no box with a class"]
-    elif label.class_index is None:
-        status, reasons = "no_class", [str(label.problem), *left_out]
-    elif not any(box.label is None for box in boxes):
-        status = "no_box"
-        if not record.boxes:
-            reasons = ["the sample has no box", *left_out]
-        elif boxes:
-            others = sorted({str(box.label) for box in boxes})
-            shown = ", ".join(map(quoted, others[:5])) + (", ..." if len(others) > 5 else "")
-            reasons = [f"no box bears the label {quoted(label.name)}, only {shown}", *left_out]
-    return {
-        "sample_id": record.sample_id,
-        "uri": record.uri,
-        "digest": facts.digest,
-        "size_bytes": facts.size_bytes,
-        "mtime_ns": facts.mtime_ns,
-        "width": facts.width,
-        "height": facts.height,
-        "label": label.name,
-        "class_index": label.class_index,
-        "boxes": [dict(zip(Box._fields[:5], box, strict=False)) for box in boxes],
-        "mask": None if mask is None else encode_mask(mask),
-        "object_masks": None if each is None else [None if one is None else encode_mask(one) for one in each],
-        "split": record.split,
-        "status": status,
-        "reason": _joined(reasons),
-    }
-
-
-def _drawn(box: Box, facts: ImageFacts) -> ObjectMask | None:
-    """The pixels of an object of another class, where the dataset says them, and they can be used."""
-    return mask_of([box], None, facts.width or 0, facts.height or 0).whole
-
-
-def _around(mask: ObjectMask) -> Box:
-    """The box around a mask's pixels."""
-    rows, columns = bounding_window(mask)
-    return Box(columns.start, rows.start, columns.stop, rows.stop)
-
-
 def _crops(samples: list[Record], facts: ImageFacts, context: float) -> list[Record]:
     """The crops of an image, or the image itself where there is nothing to cut out of it."""
     if facts.problem is None and facts.width and facts.height and samples[0].boxes:
-        note = _other_size(samples[0], facts)
+        note = other_size(samples[0], facts)
         crops = cut_out(samples, facts.width, facts.height, context)
         return crops if note is None else [replace(crop, notes=(*crop.notes, note)) for crop in crops]
     return samples[:1]
-
-
-def _other_size(record: Record, facts: ImageFacts) -> str | None:
-    """The note on an image whose annotation says another size; None where it is the same, or nothing is said."""
-    if record.size is None or facts.width is None or record.size == (facts.width, facts.height):
-        return None
-    return f"the image, {facts.width} x {facts.height}, is {OTHER_SIZE}, {record.size[0]} x {record.size[1]}"
-
-
-def _joined(reasons: Sequence[str], most: int = 10) -> str | None:
-    if not reasons:
-        return None
-    more = [f"... and {len(reasons) - most} more"] if len(reasons) > most else []
-    # A path may hold a line break.
-    return on_one_line("; ".join([*map(shortened, reasons[:most]), *more])) or None
-
-
-def _box_label(name: str | None, sample: ResolvedLabel, labels: LabelResolver) -> str | None:
-    """A box's label in the model's words; None where it is the sample's own."""
-    if name is None:
-        return None
-    resolved = labels.resolve(name).name
-    return None if resolved == sample.name else resolved
 
 
 def _choose(settings: DatasetSettings, records: Records) -> Records:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stages.score.boxacc import IOU_LEVELS, NOTHING_FOUND, THRESHOLDS, FoundCounts, best_thresholds
 from stages.score.metrics import counts_of_parts
+from stages.score.settings import ScoreSettings
 from stages.statistics import wilson
 from stages.words import interval, percent
 from storage import Run
@@ -29,6 +30,8 @@ class BoxSource:
     """Of ``n`` samples with a box, those on which the suggestion is right, its threshold being chosen on samples of
     other parts of the run; on all samples where there is one part."""
     n: int
+    unknown: str = ""
+    """Why nothing was measured; empty where it was."""
 
 
 def box_source(run: Run, methods: Sequence[str] | None = None) -> BoxSource:
@@ -39,7 +42,9 @@ def box_source(run: Run, methods: Sequence[str] | None = None) -> BoxSource:
     methods = run.methods() if methods is None else methods
     sources = [source for method in methods if (source := _measured(method, counts_of_parts(run, method))) is not None]
     if not sources:
-        return BoxSource(default_method(methods), None, 0, 0)
+        measured = run.info.settings("score", ScoreSettings).box_accuracy
+        why = "no sample has a box" if measured else "score.box_accuracy is off; set it to true and run again"
+        return BoxSource(default_method(methods), None, 0, 0, why)
     return max(sources, key=lambda source: source.right / source.n)
 
 
@@ -59,8 +64,8 @@ def suggested_by(source: BoxSource) -> str:
     """Where suggested boxes are from and how good they are: a phrase."""
     if source.threshold is None:
         return (
-            f"the largest part of each {source.method} map above its mean; how good these are is not known: no sample "
-            "has a box, or score.box_accuracy is off"
+            f"the largest part of each {source.method} map above its mean; how good these are is not known: "
+            f"{source.unknown}"
         )
     return (
         f"the largest part of the {source.method} map above {source.threshold:.2f}; its IoU with a box is {RIGHT:g} or "

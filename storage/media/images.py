@@ -1,13 +1,6 @@
 """Image files, local or remote, to upright 8-bit RGB. Whatever is wrong with a file becomes a status and a reason.
 
-How each kind of file becomes RGB:
-
-- EXIF orientation is applied. EXIF that cannot be parsed counts as upright, as in every viewer.
-- Grayscale is repeated over the channels; 16-bit values v become round(v * 255 / 65535), never clipped.
-  Of a TIFF in which 0 is white they are turned.
-- Transparent pixels are composited over white, which is what a person sees; the hidden colours under them are not used.
-- CMYK goes through its ICC profile to sRGB where it carries a usable one, else through Pillow's plain formula.
-- An ICC profile of an RGB image is ignored, as in torchvision's pipelines. Of several frames the first counts.
+How each kind of file becomes RGB is said in :mod:`storage.media.rgb`.
 """
 
 from __future__ import annotations
@@ -17,7 +10,6 @@ import io
 import re
 import struct
 import threading
-import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -27,24 +19,15 @@ from typing import Any
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageFile, TiffImagePlugin
+from PIL import Image, ImageFile
 
 from storage.errors import SightlineError, UserError, on_one_line
 from storage.files import file_system, is_of_the_way, is_url, kind_of_no_file
 from storage.media.containers import Crop, Member
+from storage.media.rgb import PLAIN_MODES, is_deep, notes_on, orientation_of, to_rgb, upright
 
 MAX_PIXELS = 178_956_970
 """Images above this are refused unread: Pillow's own limit for a decompression bomb, in pixels."""
-
-EXIF_DAMAGED = "the EXIF data are damaged; the image is taken as upright"
-"""The note on an image whose EXIF orientation cannot be read."""
-
-# Pillow's warning of damaged EXIF does not name the file, and comes once; `examine_image` tells it of each image.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
-
-# Modes that always become RGB.
-_PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-
 # Formats that are pictures. Pillow knows more; some of those run other programs (EPS starts Ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
 IMAGE_EXTENSIONS = frozenset(
@@ -63,16 +46,6 @@ CUT_AT_ONCE = 4
 _cutting = threading.Lock()
 
 _QUOTED_BYTES = re.compile(r"""b(['"]).*\1""")
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class ImageError(SightlineError):
@@ -113,9 +86,7 @@ def decode_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image
     """Decode an encoded image as :func:`read_image` does."""
     image = _open(content, max_pixels)
     _load(image)
-    rgb = _as_rgb(image)
-    orientation = _orientation(image)
-    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+    return upright(_as_rgb(image), orientation_of(image))
 
 
 def decode_levels(content: bytes) -> NDArray[Any]:
@@ -123,8 +94,7 @@ def decode_levels(content: bytes) -> NDArray[Any]:
     places in it. Raises ImageError as :func:`read_image` does."""
     image = _open(content, MAX_PIXELS)
     _load(image)
-    orientation = _orientation(image)
-    return np.asarray(image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image)
+    return np.asarray(upright(image, orientation_of(image)))
 
 
 @dataclass(frozen=True)
@@ -147,10 +117,10 @@ def examine_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Examined:
     width, height = image.size
     image.draft(None, (max(1, width // 8), max(1, height // 8)))
     _load(image)
-    if image.mode not in _PLAIN_MODES:
-        _as_rgb(image)
-    note = EXIF_DAMAGED if _exif_is_damaged(image) else None
-    return Examined(height, width, note) if _orientation(image) >= 5 else Examined(width, height, note)
+    deep = is_deep(image, content)
+    rgb = _as_rgb(image) if deep or image.mode not in PLAIN_MODES else None
+    note = "; ".join(notes_on(image, rgb if deep else None)) or None
+    return Examined(height, width, note) if orientation_of(image) >= 5 else Examined(width, height, note)
 
 
 def image_size(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -167,7 +137,7 @@ def stored_as(content: bytes) -> tuple[str, bool]:
     image = _open(content, MAX_PIXELS)
     if image.format != "JPEG":  # a JPEG has its EXIF before its pixels; others may have it behind
         _load(image)
-    return str(image.format), _orientation(image) == 1
+    return str(image.format), orientation_of(image) == 1
 
 
 def stamp_file(uri: str) -> FileStamp:
@@ -341,72 +311,9 @@ def _load(image: ImageFile.ImageFile) -> None:
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     try:
-        return _to_rgb(image)
+        return to_rgb(image)
     except (ValueError, OSError) as error:
         raise _unreadable(f"cannot convert mode {image.mode} to RGB: {error}; save the image as 8-bit RGB") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        return _from_deep_gray(image)
-    if image.mode == "CMYK":
-        return _from_cmyk(image)
-    if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return image.convert("RGB")
-
-
-def _from_deep_gray(image: Image.Image) -> Image.Image:
-    """Grayscale of 16 bits (modes I;16, I) or floating point (F, white = 1)."""
-    values = np.asarray(image).astype(np.float64)
-    white = 1.0 if image.mode == "F" else 65535.0
-    # Pillow turns the values of 8 bits alone where a TIFF says that 0 is white.
-    inverted = getattr(image, "tag_v2", {}).get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= white):
-        raise ValueError(f"values from {values.min():g} to {values.max():g}, where black is 0 and white is {white:g}")
-    if inverted:
-        values = white - values
-    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8)).convert("RGB")
-
-
-def _from_cmyk(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if profile:
-        try:
-            converted = ImageCms.profileToProfile(
-                image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-        except ImageCms.PyCMSError:
-            converted = None  # a broken profile, or one of another colour space: as if there were none
-        if converted is not None:
-            return converted
-    return image.convert("RGB")
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8. Read it after loading: Pillow turns TIFF files itself and then forgets the tag."""
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # EXIF is parsed lazily and fails in many types; a broken one turns no image
-        return 1
-    return value if isinstance(value, int) and value in _UPRIGHT else 1
-
-
-def _exif_is_damaged(image: Image.Image) -> bool:
-    """Whether EXIF data lack their header, or the whole of their first directory, in which the orientation stands."""
-    exif = image.info.get("exif")
-    if not isinstance(exif, bytes) or not exif:
-        return False
-    tiff = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None or len(tiff) < 8:
-        return True
-    (start,) = struct.unpack(f"{order}I", tiff[4:8])
-    if start + 2 > len(tiff):
-        return True
-    (entries,) = struct.unpack(f"{order}H", tiff[start : start + 2])
-    return bool(start + 2 + 12 * entries > len(tiff))
 
 
 def _unreadable(reason: str) -> ImageError:

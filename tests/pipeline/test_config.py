@@ -1,6 +1,9 @@
+import dataclasses
+import json
+
 import pytest
 
-from pipeline.config import load_config, stored_config
+from pipeline.config import Config, load_config, stored_config
 from stages.audit.settings import AuditSettings, CustomRule, audit_settings
 from stages.explain import OptiCamSettings
 from stages.review.settings import review_settings
@@ -115,6 +118,8 @@ def test_a_config_is_frozen(write):
         ("audit: {missing_box: .nan}", r"missing_box is nan; give a fraction from 0 to 1"),
         ("audit: {on_box_lift: .inf}", r"on_box_lift is inf; give a number from 0 on"),
         ("audit: {min_class_size: 0}", r"min_class_size is 0; take at least 1"),
+        ("explain: {steps: true}", r"explain\.steps: true and false are no numbers \(it is true\)"),
+        ("model: {mean: [0.5, no, 0.5]}", r"model\.mean\[1\]: true and false are no numbers \(it is false\)"),
         ("1: one", r"unknown key 1"),
     ],
 )
@@ -123,6 +128,27 @@ def test_what_does_not_fit_is_told_with_file_key_and_remedy(write, line, message
     told = refused(path, message)
     assert told.startswith(str(path))
     assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [
+        (section, field.name)
+        for section, part in Config.model_fields.items()
+        if dataclasses.is_dataclass(part.annotation)
+        for field in dataclasses.fields(part.annotation)
+    ],
+)
+@pytest.mark.parametrize("truth", [True, False])
+def test_no_setting_takes_true_or_false_for_a_number(write, section, name, truth):
+    content = {"run": "runs/mine", "dataset": {"reader": "manifest", "path": "audit.csv"}}
+    content.setdefault(section, {})[name] = truth
+    path = write(json.dumps(content))
+    try:
+        taken = getattr(getattr(load_config(path), section), name)
+    except UserError:
+        return
+    assert taken is truth
 
 
 def test_several_mistakes_are_told_line_by_line(write):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms
 
-from storage.media.images import ImageError, image_size, read_bytes, read_image, stamp_file
+from storage.media.images import ImageError, examine_image, image_size, read_bytes, read_image, stamp_file
 
 ORIENTATION = 0x0112
 
@@ -43,14 +43,14 @@ def pixels(image: Image.Image) -> list[list[tuple[int, ...]]]:
 
 
 def deep_png(values: np.ndarray) -> bytes:
-    """A 16-bit grayscale PNG, written chunk by chunk as the specification says."""
-    height, width = values.shape
+    """A 16-bit PNG, grayscale or RGB, written chunk by chunk as the specification says."""
+    height, width, *channels = values.shape
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2 if channels else 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
@@ -88,6 +88,20 @@ class TestRgb:
                 content = encoded(Image.fromarray(shares.astype(kind)), "TIFF", tiffinfo=photometric)
             found = np.asarray(read_image(written(tmp_path, content)))[0, :, 0]
             assert found.tolist() == [0, 10, 128, 255]
+
+    @pytest.mark.parametrize(("bits", "told"), [(10, True), (12, True), (14, True), (15, False), (16, False)])
+    @pytest.mark.parametrize("kind", ["gray PNG", "gray TIFF", "RGB PNG"])
+    def test_sixteen_bit_files_that_use_fewer_bits_are_told(self, kind: str, bits: int, told: bool) -> None:
+        values = np.array([[0, 1, 2**bits - 1]], np.uint16)
+        content = {
+            "gray PNG": lambda: deep_png(values),
+            "gray TIFF": lambda: encoded(Image.fromarray(values), "TIFF"),
+            "RGB PNG": lambda: deep_png(values[..., None].repeat(3, axis=2)),
+        }[kind]()
+        assert (examine_image(content).note is not None) is told
+
+    def test_a_dark_photo_of_eight_bits_is_not_told(self) -> None:
+        assert examine_image(encoded(Image.new("RGB", (8, 8), (3, 3, 3)))).note is None
 
     def test_floating_point_tiff_has_white_at_one(self, tmp_path: Path) -> None:
         image = Image.fromarray(np.array([[0.0, 0.2, 1.0]], np.float32))

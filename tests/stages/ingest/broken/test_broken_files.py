@@ -95,6 +95,11 @@ FILES: dict[str, tuple[bytes, str, str | None]] = {
         "values from 0 to 255, where black is 0 and white is 1",
     ),
     "a TIFF of floats from 0 to 1": (tiff(np.linspace(0, 1, 1200, dtype=np.float32).reshape(30, 40)), "ok", None),
+    "a TIFF of 12 bits in 16": (
+        tiff(np.linspace(0, 4095, 1200).astype(np.uint16).reshape(30, 40)),
+        "ok",
+        "no pixel is brighter than a quarter of white: values of 12 or 14 bits in a 16-bit file?",
+    ),
     "a TIFF with NaN": (tiff(np.full((30, 40), np.nan, np.float32)), "unreadable", "values from nan to nan"),
     "damaged EXIF": (
         with_exif(b"Exif\0\0rubbish, no TIFF"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,18 @@ def test_the_method_that_finds_most_boxes_suggests_them(tmp_path: Path) -> None:
     )
 
 
-def test_without_any_measured_box_the_quality_is_not_known_and_that_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("measured", "why"),
+    [(False, "score.box_accuracy is off; set it to true and run again"), (True, "no sample has a box")],
+)
+def test_without_any_measured_box_it_is_said_why_the_quality_is_not_known(
+    tmp_path: Path, measured: bool, why: str
+) -> None:
     run = Run.create(str(tmp_path / "run"))
+    run.write_info(replace(run.info, config={"score": {"box_accuracy": measured}}))
     counted(run, "opti_cam", 0, 0, {})
     source = box_source(run)
-    assert source == BoxSource("opti_cam", None, 0, 0)
-    assert "score.box_accuracy is off" in suggested_by(source)
+    assert (source.method, source.threshold, source.n) == ("opti_cam", None, 0)
+    assert suggested_by(source) == (
+        f"the largest part of each opti_cam map above its mean; how good these are is not known: {why}"
+    )
