@@ -194,56 +194,72 @@ def _score_rows(
     Where two targets are one class their maps are one map, which is measured once.
     """
     distinct, own = np.unique(rows["row"].to_numpy(), return_inverse=True)
-    own_samples = samples.take(pc.index_in(pa.array(distinct), value_set=samples["row"]))
-    listed = own_samples.to_pylist()
+    listed = samples.take(pc.index_in(pa.array(distinct), value_set=samples["row"])).to_pylist()
     placed = _place(listed, view)
+    its = [listed[place] for place in own.tolist()]
+    correct = _correct(its, rows["pred_index"].to_pylist())
     targets = rows["target"].to_numpy()
     probes = {
         column.name: rows[column.name].to_numpy().astype(np.float64)
         for column in columns_of("explain")
         if column.kind == "real"
     }
-    its = [listed[place] for place in own.tolist()]
-    correct = _correct(its, rows["pred_index"].to_pylist())
-    elsewhere = [
-        index in (sample["other_classes"] or ())
-        for sample, index in zip(its, rows["class_index"].to_pylist(), strict=True)
-    ]
+
     raw = _raw_maps(rows, grids)
     first, like = _distinct(own, raw, correct, probes["p_crop"])
     maps = _in_view(raw[first], targets[first], grids.stores, view)
     shown = own[first]
-    boxes, coverage = placed.boxes[shown], placed.coverage[shown]
-    others = placed.others[shown] if placed.others.any() else None
+    boxes, others = placed.boxes[shown], placed.others[shown] if placed.others.any() else None
     measured = measure_maps(
-        maps, coverage, boxes, correct[first], probes["p_crop"][first], placed.places[shown], others
+        maps, placed.coverage[shown], boxes, correct[first], probes["p_crop"][first], placed.places[shown], others
     )
-    values = {name: column[like] for name, column in measured.items()}
-    values |= measure_probes(probes)
-    values["box_kept_frac"] = placed.kept[own]
     if settings.box_accuracy:
         _count_boxes(maps, boxes, like, targets, counts)
+
+    values = {name: column[like] for name, column in measured.items()}
+    values |= measure_probes(probes) | {"box_kept_frac": placed.kept[own]}
+    columns: dict[str, Any] = {name: rows[name] for name in ("sample_id", "row", "target", "method")}
+    columns |= _verdicts(rows, its, placed, own, values["box_area_frac"], zero(maps)[like])
+    columns |= {name: _nullable(column, SCORES.field(name).type) for name, column in values.items()}
+    columns["n_boxes"] = placed.visible[own]
+    return pa.table([columns[name] for name in SCORES.names], names=SCORES.names).cast(SCORES)
+
+
+def _verdicts(
+    rows: pa.Table,
+    samples: list[dict[str, Any]],
+    placed: _Placed,
+    own: NDArray[np.intp],
+    areas: Values,
+    empty: NDArray[np.bool_],
+) -> dict[str, list[Any]]:
+    """The columns ``status``, ``reason`` and ``evaluable`` of rows of ``explain``, each given with its sample.
+
+    ``own`` are the places of these among the samples ``placed``. ``areas``: shares of the view that boxes cover.
+    """
+    of_another_sample = [
+        index in (sample["other_classes"] or ())
+        for sample, index in zip(samples, rows["class_index"].to_pylist(), strict=True)
+    ]
     verdicts = [
-        _status(status, reason, empty, other, given, visible, area, beside)
-        for status, reason, empty, other, given, visible, area, beside in zip(
+        _status(*facts)
+        for facts in zip(
             rows["status"].to_pylist(),
             rows["reason"].to_pylist(),
-            zero(maps)[like].tolist(),
-            elsewhere,
+            empty.tolist(),
+            of_another_sample,
             placed.given[own].tolist(),
             placed.visible[own].tolist(),
-            values["box_area_frac"].tolist(),
+            areas.tolist(),
             (mass(placed.others) > 0)[own].tolist(),
             strict=True,
         )
     ]
-    columns: dict[str, Any] = {name: rows[name] for name in ("sample_id", "row", "target", "method")}
-    columns["status"] = [status for status, _ in verdicts]
-    columns["reason"] = [reason for _, reason in verdicts]
-    columns["n_boxes"] = placed.visible[own]
-    columns["evaluable"] = [status == "ok" for status, _ in verdicts]
-    columns |= {name: _nullable(column, SCORES.field(name).type) for name, column in values.items()}
-    return pa.table([columns[name] for name in SCORES.names], names=SCORES.names).cast(SCORES)
+    return {
+        "status": [status for status, _ in verdicts],
+        "reason": [reason for _, reason in verdicts],
+        "evaluable": [status == "ok" for status, _ in verdicts],
+    }
 
 
 def _place(samples: list[dict[str, Any]], view: _View) -> _Placed:
