@@ -157,28 +157,20 @@ def _corrected(
     first = by_name[boxed_by.sample_id] if boxed_by else rows[0]
     boxes = boxed_by.boxes if boxed_by and boxed_by.boxes is not None else map(Box.of, first["boxes"] or ())
 
-    def annotation(box: Box, provenance: Provenance, review: Review | None, lister: Mapping[str, Any]) -> Annotation:
-        original = box.label or lister["label"]
-        relabelled_by = relabelled.get(original)
-        if relabelled_by is not None:
-            provenance = "reviewed" if provenance == "original" else provenance
-            review = review or relabelled_by
-        name = (relabelled_by.label if relabelled_by else original) or NAMELESS
-        changed = relabelled_by is not None and provenance != "suggested"
-        return Annotation(name, box.edges, provenance, review, original if changed else None)
-
     masks = _masks(rows)
+    source: Provenance = "reviewed" if boxed_by else "original"
     found = [
-        replace(annotation(box, "reviewed" if boxed_by else "original", boxed_by, first), mask=_mask_of(box, masks))
+        replace(_annotation(box, first["label"], relabelled, source, boxed_by), mask=_mask_of(box, masks))
         for box in boxes
     ]
     for finding, review in _undrawn(said).items():
         box = suggested.get(finding)
         if box is not None and all(box.edges != other.edges for other in found):
-            found.append(annotation(box, "suggested", review, by_name[finding[0]]))
+            label = by_name[finding[0]]["label"]
+            found.append(_annotation(box, label, relabelled, "suggested", review))
     if boxed_by is None:
         found += [
-            replace(annotation(own.box, "suggested", None, row), score=own.score)
+            replace(_annotation(own.box, row["label"], relabelled, "suggested", None), score=own.score)
             for row in rows
             if (own := unboxed.get(row["sample_id"])) is not None
         ]
@@ -196,6 +188,26 @@ def _corrected(
         relabelled_by=relabelled_by,
         annotations=tuple(found),
     )
+
+
+def _annotation(
+    box: Box,
+    label: str | None,
+    relabelled: Mapping[str | None, Review | None],
+    provenance: Provenance,
+    review: Review | None,
+) -> Annotation:
+    """An annotation by a box, whose class is ``label`` where it bears none, and the verdict that gave the box.
+
+    ``relabelled`` has the verdict that corrected a label, by the label that the dataset gives.
+    """
+    original = box.label or label
+    relabelled_by = relabelled.get(original)
+    if relabelled_by is None:
+        return Annotation(original or NAMELESS, box.edges, provenance, review, None)
+    source: Provenance = "reviewed" if provenance == "original" else provenance
+    before = None if source == "suggested" else original
+    return Annotation(relabelled_by.label or NAMELESS, box.edges, source, review or relabelled_by, before)
 
 
 def _masks(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Box, str]]:
