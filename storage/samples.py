@@ -68,6 +68,19 @@ def truth_of(samples: pa.Table, columns: Sequence[str]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != "mask" or value is not None} for row in rows]
 
 
+def bytes_digest(samples: pa.Table, columns: Sequence[str]) -> str:
+    """SHA-256 of columns as Arrow has them in memory, a hundred times faster than of the text of their rows.
+
+    The same digest is of the same rows. Another one may be too, for example by another version of Arrow.
+    """
+    # Taken out, since a slice keeps bits of its neighbours in the last byte of a bitmap.
+    rows = samples.select(columns).take(pa.array(range(samples.num_rows), pa.int64())).combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema.remove_metadata()) as stream:
+        stream.write_table(rows.replace_schema_metadata(None))
+    return hashlib.sha256(sink.getvalue()).hexdigest()
+
+
 def is_correct(sample: Mapping[str, Any], predicted: int | None) -> bool | None:
     """Whether the predicted class is the sample's; None where nobody can say.
 

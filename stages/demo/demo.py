@@ -106,9 +106,21 @@ def make_demo(
     return _report(directory, finished)
 
 
+def _weights_of(settings: DemoSettings) -> Path:
+    """The file of ImageNet weights: the one that is given, never replaced by another one in silence."""
+    if settings.weights is None:
+        return resolve_weights(ARCHITECTURE, WEIGHTS)
+    if not Path(settings.weights).is_file():
+        raise UserError(
+            f"the demo's weights are set to {settings.weights}, which is not a file; correct the path, or leave it out "
+            f"to look for those of {ARCHITECTURE} elsewhere"
+        )
+    return Path(settings.weights)
+
+
 def _make(folder: Path, settings: DemoSettings, progress: Progress) -> None:
     start = time.perf_counter()
-    weights = resolve_weights(ARCHITECTURE, WEIGHTS, settings.weights)
+    weights = _weights_of(settings)
     progress(f"ImageNet weights of {ARCHITECTURE}: {weights}")
     halves = {half: _render_half(folder, half, settings, progress) for half in ("train", "audit")}
     train, audit = halves["train"], halves["audit"]

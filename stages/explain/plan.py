@@ -26,10 +26,14 @@ from storage import Run
 from storage.errors import UserError
 from storage.maps import MapAttributes, combined_checksum, outside_maps_of
 from storage.run import MAPS_CHECKSUM, OUTSIDE_CHECKSUM, Part
-from storage.samples import other_boxes, truth_of
+from storage.samples import bytes_digest, other_boxes, truth_of
 
 EXPLAIN_VERSION = 1
 """Raised by hand when the code changes what a map is; a golden-output test guards it."""
+
+_OF_MAPS = ["row", "digest", "status", "class_index"]
+_OF_BOXES = ["label", "boxes"]
+"""Columns of the samples on which maps, and the probes of boxes, depend."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,15 @@ class ExplainPlan:
 
     def basis(self, samples: pa.Table) -> str:
         """Digest of what the maps of every method are made from: network, layer, view, images, classes."""
+        return self._basis(
+            [
+                # Boxes decide between `ok` and `no_box`, and never touch a map.
+                [row["row"], row["digest"], row["class_index"], row["status"].replace("no_box", "ok")]
+                for row in samples.select(_OF_MAPS).to_pylist()
+            ]
+        )
+
+    def _basis(self, samples: Any) -> str:
         return _digest(
             {
                 "version": EXPLAIN_VERSION,
@@ -80,31 +93,43 @@ class ExplainPlan:
                 "layer": asdict(self.layer),
                 "view": asdict(self.view),
                 "normalization": self.normalization,
-                # Boxes decide between `ok` and `no_box`, and never touch a map.
-                "samples": [
-                    [row["row"], row["digest"], row["class_index"], row["status"].replace("no_box", "ok")]
-                    for row in samples.select(["row", "digest", "status", "class_index"]).to_pylist()
-                ],
+                "samples": samples,
             }
         )
 
     def boxes(self, samples: pa.Table) -> str:
         """Digest of what the probes depend on beside the maps and the settings."""
-        donors = [donor.identity() for donor in self.donors]
-        boxes = truth_of(samples, ["label", "boxes"])
-        made_from = {"version": PROBES_VERSION, "boxes": boxes, "donors": donors}
-        if any(other_boxes(row) for row in boxes):
-            made_from["others"] = OTHERS_VERSION
-        return _digest(made_from)
+        boxes = truth_of(samples, _OF_BOXES)
+        return self._boxes(boxes, others=any(other_boxes(row) for row in boxes))
+
+    def _boxes(self, boxes: Any, *, others: bool) -> str:
+        made_from = {
+            "version": PROBES_VERSION,
+            "boxes": boxes,
+            "donors": [donor.identity() for donor in self.donors],
+        }
+        return _digest(made_from | ({"others": OTHERS_VERSION} if others else {}))
 
     def fingerprints(self, samples: pa.Table) -> Fingerprints:
         """What the maps and the probes of these samples depend on."""
-        basis, boxes = self.basis(samples), self.boxes(samples)
+        found = self._fingerprints(self.basis(samples), self.boxes(samples))
+        return replace(found, seen=self.seen(samples, found.probes))
+
+    def _fingerprints(self, basis: str, boxes: str) -> Fingerprints:
         maps = _digest({"basis": basis, **self.explain.made_by()})
         asked = {name: getattr(self.explain, name) for name in ("outside", "scan", "curves")}
         if self.sigmoid:
             asked["sigmoid"] = True  # p of every class is stored beside the probes
         return Fingerprints(basis, boxes, maps, _digest({"maps": maps, "boxes": boxes, **asked}))
+
+    def seen(self, samples: pa.Table, probes: str) -> str:
+        """Digest that a part has whose fingerprint ``probes`` is of these samples, without a look at each of them.
+
+        Where the part has another one, its fingerprint has to be compared.
+        """
+        basis = self._basis(bytes_digest(samples, _OF_MAPS))
+        boxes = self._boxes(bytes_digest(samples, [*_OF_BOXES, "mask"]), others=True)
+        return _digest([self._fingerprints(basis, boxes).probes, probes])
 
 
 @dataclass(frozen=True)
@@ -115,6 +140,8 @@ class Fingerprints:
     boxes: str
     maps: str
     probes: str
+    seen: str = ""
+    """Of the same as ``probes``, and of that: see :meth:`ExplainPlan.seen`."""
 
     def metadata(
         self, rows: range, maps: Mapping[str, NDArray[np.float32]], outside: Mapping[str, NDArray[np.float32]]
@@ -127,6 +154,7 @@ class Fingerprints:
             "boxes": self.boxes,
             "maps_fingerprint": self.maps,
             "probes_fingerprint": self.probes,
+            "probes_seen": self.seen,
             MAPS_CHECKSUM: combined_checksum(maps.values()),
         }
         return vouched | ({OUTSIDE_CHECKSUM: combined_checksum(outside.values())} if outside else {})
@@ -254,19 +282,21 @@ def pending_shards(run: Run, plan: ExplainPlan, samples: pa.Table) -> list[int]:
 
     Parts with rows outside their shard are removed: cut to another ``shard_size``, they would repeat today's rows.
     """
-    committed = {}
+    done = set()
     for part, vouched in run.footers("explain", plan.explain.method).items():
         start, _, stop = vouched.get("rows", "").partition(":")
         shard = plan.shard(part.index)
-        if start and shard.start <= int(start) and int(stop) <= shard.stop:
-            committed[part.index] = vouched["probes_fingerprint"]
-        else:
+        if not (start and shard.start <= int(start) and int(stop) <= shard.stop):
             run.discard_part(part)
-    return [
-        index
-        for index in range(plan.shards)
-        if index not in committed or committed[index] != plan.fingerprints(shard_samples(plan, samples, index)).probes
-    ]
+        elif _is_of(plan, vouched, shard_samples(plan, samples, part.index)):
+            done.add(part.index)
+    return [index for index in range(plan.shards) if index not in done]
+
+
+def _is_of(plan: ExplainPlan, vouched: Mapping[str, str], samples: pa.Table) -> bool:
+    """Whether a part was made from what the plan would make it from."""
+    probes = vouched["probes_fingerprint"]
+    return vouched.get("probes_seen") == plan.seen(samples, probes) or plan.fingerprints(samples).probes == probes
 
 
 def shard_samples(plan: ExplainPlan, samples: pa.Table, index: int) -> pa.Table:

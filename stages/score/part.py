@@ -25,7 +25,7 @@ from storage import MapStore, Run, SightlineError
 from storage.columns import columns_of
 from storage.maps import combined_checksum
 from storage.run import MADE_FROM, ROWS_DIGEST, Part, seal
-from storage.samples import is_correct, other_boxes, own_boxes, own_mask, truth_of
+from storage.samples import bytes_digest, is_correct, other_boxes, own_boxes, own_mask, truth_of
 from storage.tables import EXPLAIN, SCORES, without_vectors
 
 SCORE_VERSION = 7
@@ -103,8 +103,10 @@ def score_part(run: Run, explained: Part, samples: pa.Table, settings: ScoreSett
             for start in range(0, rows.num_rows, BATCH)
         ]
     table = pa.concat_tables(batches)
+    made_from = fingerprint(run, explained, vouched, samples, stores, settings)
     sources = {
-        "fingerprint": fingerprint(run, explained, vouched, samples, stores, settings),
+        "fingerprint": made_from,
+        "seen": seen(run, explained, vouched, samples, stores, settings, made_from),
         MADE_FROM: seal(vouched),
     }
     run.write_part(scores_of(explained), table, {**sources, BOX_COUNTS: encode_counts(counts)})
@@ -143,12 +145,41 @@ def fingerprint(
     settings: ScoreSettings,
 ) -> str:
     """Digest of everything that the scores of a part of ``explain`` with this metadata are made from."""
+    return _digest_of(run, explained, vouched, truth_of(samples, _SAMPLE_COLUMNS), stores, settings)
+
+
+def seen(
+    run: Run,
+    explained: Part,
+    vouched: Mapping[str, str],
+    samples: pa.Table,
+    stores: Stores,
+    settings: ScoreSettings,
+    of: str,
+) -> str:
+    """Digest that scores have whose :func:`fingerprint` is ``of``, without a look at each of the samples.
+
+    Where scores have another one, their fingerprint has to be compared.
+    """
+    rows = bytes_digest(samples, [*_SAMPLE_COLUMNS, "mask"])
+    own = _digest_of(run, explained, vouched, rows, stores, settings)
+    return hashlib.sha256(f"{own} {of}".encode()).hexdigest()
+
+
+def _digest_of(
+    run: Run,
+    explained: Part,
+    vouched: Mapping[str, str],
+    samples: Any,
+    stores: Stores,
+    settings: ScoreSettings,
+) -> str:
     targets = vouched["targets"].split(",") if "targets" in vouched else stores
     made_from = {
         "version": SCORE_VERSION,
         # A part of an earlier version has no digest of its rows.
         "explain": vouched.get(ROWS_DIGEST) or hashlib.sha256(run.directory.read(explained.path)).hexdigest(),
-        "samples": truth_of(samples, _SAMPLE_COLUMNS),
+        "samples": samples,
         "view": {target: asdict(_view(store)) for target, store in stores.items() if target in targets},
         "settings": asdict(settings),
     }

@@ -23,35 +23,27 @@ class _Unavailable(Exception):
     """One place does not have the weights; the text says why."""
 
 
-def resolve_weights(architecture: str, weights: str = "DEFAULT", path: str | None = None) -> Path:
-    """Find the weight file of a torchvision architecture, in the first of four places that has it.
+def resolve_weights(architecture: str, weights: str = "DEFAULT") -> Path:
+    """Find the weight file of a torchvision architecture, in the first of three places that has it.
 
-    The places: the path in the config, torch's own cache (`torch.hub.get_dir()`), an installed package that
-    carries a file of torchvision's file name, torchvision's download. torchvision ends a file name with the first
+    The places: torch's own cache (`torch.hub.get_dir()`), an installed package that carries a file of torchvision's
+    file name, torchvision's download. torchvision ends a file name with the first
     digits of the file's sha256; a cached, packaged or downloaded file whose digest differs is not used.
 
     Args:
         architecture: a name of `torchvision.models.list_models()`, e.g. "mobilenet_v2".
         weights: a member of the architecture's weights enum, e.g. "IMAGENET1K_V1".
-        path: a file to use instead of any other place. It is never silently replaced by another one.
 
     Raises:
-        UserError: unknown names, a path that is not a file, or no place that has the file.
+        UserError: unknown names, or no place that has the file.
     """
     url = _weights_url(architecture, weights)
     name = url.rsplit("/", 1)[-1]
-    if path is not None:
-        if not Path(path).is_file():
-            raise UserError(
-                f"the weights of {architecture} are set to {path}, which is not a file; "
-                f"correct the path or leave it out to look for {name} elsewhere"
-            )
-        return Path(path)
-    reasons = ["1. a path in the config: none is set"]
+    reasons = []
     places: tuple[tuple[str, Callable[[], Path]], ...] = (
-        ("2. torch's cache", lambda: _from_cache(name)),
-        ("3. an installed package", lambda: _from_package(name)),
-        ("4. torchvision's download", lambda: _from_download(url, name)),
+        ("1. torch's cache", lambda: _from_cache(name)),
+        ("2. an installed package", lambda: _from_package(name)),
+        ("3. torchvision's download", lambda: _from_download(url, name)),
     )
     for place, find in places:
         try:
@@ -59,7 +51,7 @@ def resolve_weights(architecture: str, weights: str = "DEFAULT", path: str | Non
         except _Unavailable as reason:
             reasons.append(f"{place}: {reason}")
     raise UserError(
-        f"no weights for {architecture} ({weights}, file {name}). Four places were tried:",
+        f"no weights for {architecture} ({weights}, file {name}). Three places were tried:",
         *(f"  {reason}" for reason in reasons),
         f"Put {name} into {_cache_folder()}, or give your own file as model.checkpoint (the demo: `sightline demo "
         f"--weights FILE`). Other weights (model.weights): {', '.join(_others(architecture, weights)) or 'none'}.",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +195,9 @@ def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("not a folder")
     with pytest.raises(UserError, match="is a file"):
         make_demo(tmp_path / "demo", settings=TINY)
+
+
+def test_weights_that_are_given_and_not_there_are_an_error_and_not_replaced_by_others(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing\.pth, which is not a file"):
+        make_demo(tmp_path / "demo", settings=replace(DemoSettings.small(), weights=str(tmp_path / "missing.pth")))
+    assert list(tmp_path.iterdir()) == []

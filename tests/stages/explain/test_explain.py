@@ -9,7 +9,7 @@ from stages.explain.explain import explain_shard
 from stages.explain.network.device import CPU_BATCH
 from stages.explain.network.model import IMAGENET_MEAN, IMAGENET_STD
 from stages.explain.network.view import render_view
-from stages.explain.plan import EXPLAIN_VERSION, pending_shards, shard_samples
+from stages.explain.plan import EXPLAIN_VERSION, ExplainPlan, pending_shards, shard_samples
 from storage import MapStore, Run
 from storage.errors import UserError
 from tests.stages.explain.networks import tiny
@@ -215,10 +215,17 @@ def test_a_box_out_of_the_view_is_as_none(images, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"digest": "0" * 64}, {"class_index": 4}, {"status": "unreadable", "reason": "gone"}],
-    ids=["another image", "another class", "unreadable now"],
+    [
+        {"digest": "0" * 64},
+        {"class_index": 4},
+        {"status": "unreadable", "reason": "gone"},
+        {"boxes": [{"x0": 1.0, "y0": 2.0, "x1": 9.0, "y1": 9.0, "label": None}]},
+        {"label": "another"},
+        {"mask": "0 5 1019"},
+    ],
+    ids=["another image", "another class", "unreadable now", "other boxes", "another label", "a mask"],
 )
-def test_what_a_map_depends_on_makes_its_shard_pending(images, tmp_path, change):
+def test_what_a_map_or_its_probes_depend_on_makes_its_shard_pending(images, tmp_path, change):
     samples = samples_of(images, range(40))
     run, plan = planned(str(tmp_path), samples)
     explain(str(tmp_path), samples)
@@ -253,6 +260,27 @@ def test_what_is_done_is_known_from_the_footers_alone(images, tmp_path, monkeypa
     monkeypatch.setattr(Run, "read_part", None)
     _, plan = planned(str(tmp_path), samples)
     assert pending_shards(run, plan, samples) == []
+
+
+def test_samples_that_are_the_same_bytes_are_not_looked_at_one_by_one(images, tmp_path, monkeypatch):
+    samples = samples_of(images, range(40))
+    run, _ = explain(str(tmp_path), samples)
+    _, plan = planned(str(tmp_path), samples)
+    run.write_table("samples", samples)
+    monkeypatch.setattr(ExplainPlan, "fingerprints", None)
+    assert pending_shards(run, plan, samples) == []
+    assert pending_shards(run, plan, run.table("samples")) == []
+
+
+def test_a_part_of_an_earlier_version_is_known_by_its_fingerprint_alone(images, tmp_path):
+    samples = samples_of(images, range(40))
+    run, _ = explain(str(tmp_path), samples)
+    for part, vouched in list(run.footers("explain").items()):
+        assert vouched.pop("probes_seen")
+        run.write_part(part, run.read_part(part), vouched)
+    _, plan = planned(str(tmp_path), samples)
+    assert pending_shards(run, plan, samples) == []
+    assert pending_shards(run, plan, edited(samples, 2, digest="0" * 64)) == [0]
 
 
 def test_appended_samples_keep_the_maps_of_the_full_shards(images, tmp_path):

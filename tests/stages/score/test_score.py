@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from stages.score import part as part_scores
+from stages.score import score as stage
 from stages.score.measures import measure_maps
 from stages.score.score import score
 from stages.score.settings import ScoreSettings
@@ -271,6 +272,21 @@ class TestParts:
             Directory, "read", lambda where, path: pytest.fail(path) if "part-" in path else read(where, path)
         )
         assert score(run, ScoreSettings()).skipped == 2
+
+    def test_samples_that_are_the_same_bytes_are_not_looked_at_one_by_one(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        score(run, ScoreSettings(), workers=1)
+        monkeypatch.setattr(stage, "fingerprint", None)
+        assert stage.unscored(run, ScoreSettings()) == []
+
+    def test_scores_of_an_earlier_version_are_known_by_their_fingerprint_alone(self, run: Run) -> None:
+        score(run, ScoreSettings(), workers=1)
+        for part, vouched in list(run.footers("scores").items()):
+            assert vouched.pop("seen")
+            run.write_part(part, run.read_part(part), vouched)
+        assert stage.unscored(run, ScoreSettings()) == []
+        assert len(stage.unscored(run, ScoreSettings(box_accuracy=True))) == len(list(run.parts("scores")))
 
     def test_threads_do_not_change_the_bytes(self, run: Run) -> None:
         score(run, ScoreSettings(), workers=1)

@@ -66,19 +66,6 @@ def server(tmp_path: Path) -> Iterator[str]:
         thread.join()
 
 
-def test_a_path_in_the_config_comes_first(tmp_path: Path, empty_cache: Path) -> None:
-    (empty_cache / NAME).write_bytes(CONTENT)
-    mine = tmp_path / "mine.pth"
-    mine.write_bytes(b"other weights")
-    assert resolve_weights("mobilenet_v2", path=str(mine)) == mine
-
-
-def test_a_path_that_is_not_a_file_is_an_error_even_where_another_place_has_the_weights(empty_cache: Path) -> None:
-    (empty_cache / NAME).write_bytes(CONTENT)
-    with pytest.raises(UserError, match=r"missing\.pth, which is not a file"):
-        resolve_weights("mobilenet_v2", path="missing.pth")
-
-
 def test_the_cache_comes_before_a_package(empty_cache: Path, install) -> None:
     install(CONTENT)
     (empty_cache / NAME).write_bytes(CONTENT)
@@ -115,7 +102,7 @@ def test_a_download_of_other_content_is_refused(
     assert list(empty_cache.iterdir()) == []
 
 
-def test_the_error_names_the_four_places_and_why_each_failed(empty_cache: Path, install) -> None:
+def test_the_error_names_the_three_places_and_why_each_failed(empty_cache: Path, install) -> None:
     (empty_cache / NAME).write_bytes(b"half a file")
     install(b"tampered with")
     with pytest.raises(UserError) as caught:
@@ -123,13 +110,12 @@ def test_the_error_names_the_four_places_and_why_each_failed(empty_cache: Path, 
     lines = str(caught.value).splitlines()
     half, tampered = (hashlib.sha256(content).hexdigest()[:8] for content in (b"half a file", b"tampered with"))
     assert NAME in lines[0]
-    assert "path in the config: none is set" in lines[1]
-    assert "torch's cache" in lines[2]
-    assert f"begins with {half}, not with {DIGITS}" in lines[2]
-    assert "installed package: carrier" in lines[3]
-    assert f"begins with {tampered}, not with {DIGITS}" in lines[3]
-    assert f"download: {NOWHERE}/{NAME}" in lines[4]
-    assert "refused" in lines[4]
+    assert "torch's cache" in lines[1]
+    assert f"begins with {half}, not with {DIGITS}" in lines[1]
+    assert "installed package: carrier" in lines[2]
+    assert f"begins with {tampered}, not with {DIGITS}" in lines[2]
+    assert f"download: {NOWHERE}/{NAME}" in lines[3]
+    assert "refused" in lines[3]
 
 
 class TestNames:
