@@ -64,7 +64,7 @@ def main() -> int:
         print(f"{experiment.name}: training", file=sys.stderr, flush=True)
         kind = experiment.kind + (f", {experiment.classes} classes" if experiment.classes < 8 else "")
         rows.setdefault(kind, []).append(measure(experiment))
-    text = _heading() + "".join(_table(kind, _pooled(parts)) for kind, parts in rows.items())
+    text = _heading(options.network) + "".join(_table(kind, _pooled(parts)) for kind, parts in rows.items())
     text += _table("all kinds", _pooled([part for parts in rows.values() for part in parts]))
     print(text)
     if options.output:
@@ -163,13 +163,14 @@ def _planned(options: argparse.Namespace) -> list[Experiment]:
     seeds, kinds = [int(seed) for seed in options.seeds.split(",")], options.kinds.split(",")
     classes = [int(number) for number in options.classes.split(",")]
     planned = [one for seed in seeds for one in experiments(seed, "scenes", sizes) if one.strength == STRONG]
-    return [one for one in planned if one.classes in classes and one.kind in kinds and one.kind != CONTROL]
+    planned = [one for one in planned if one.classes in classes and one.kind in kinds and one.kind != CONTROL]
+    return [replace(one, network=options.network) for one in planned]
 
 
-def _heading() -> str:
+def _heading(network: str) -> str:
     return (
         f"# What is to blame\n\n{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, CPU, torch {torch.__version__}, "
-        f"mobilenet_v2. Made by\n`python -m benchmarks.locators {shown(sys.argv[1:])}`.\n"
+        f"{network}. Made by\n`python -m benchmarks.locators {shown(sys.argv[1:])}`.\n"
         "Each locator hides a tenth of the view outside the boxes. Brackets are 95% intervals by bootstrap over\n"
         "pictures within each experiment. The last column is the share of the pictures without a cue on which\n"
         "hiding it costs .3 or more.\n"
@@ -181,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", default="12,13", help="master seeds, with commas between them")
     parser.add_argument("--kinds", default="sticker,text,companion,cast,border", help="kinds of cue")
     parser.add_argument("--classes", default="8,2", help="classes of the classifiers")
+    parser.add_argument("--network", choices=list(BACKBONES), default="mobilenet_v2", help="what is fine-tuned")
     parser.add_argument("--epochs", type=int, help="passes over the training pictures, in place of the plan's")
     parser.add_argument("--output", type=Path, help="also write the tables to this Markdown file")
     return parser
