@@ -249,8 +249,10 @@ def _explain(
             with timings.measure("explain"), Progress(console, "explain", "images", outcomes.total) as progress:
                 make_shards(client, outcomes, samples, config.score, progress, retries=config.cluster.retries, say=say)
         except KeyboardInterrupt:
+            # Not the reports: a shard is committed before its worker's report comes.
+            done = len(pending) - len(pending_shards(run, plan, samples))
             console.print(
-                f"\nstopped: {len(outcomes.reports)} of {len(pending)} shards of this run are committed; "
+                f"\nstopped: {done} of {len(pending)} shards of this run are committed; "
                 "the same command goes on from there"
             )
             raise

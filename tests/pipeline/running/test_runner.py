@@ -1,5 +1,6 @@
 """The whole pipeline in this process, on two real Dask workers that the tests of this file share."""
 
+import io
 import re
 import shutil
 
@@ -9,10 +10,12 @@ from distributed.nanny import WorkerProcess
 
 from pipeline import progress, runner
 from pipeline.config import load_config
+from pipeline.show.console import plain_console
 from pipeline.workers import shards
 from pipeline.workers.cluster import connect
 from stages.audit.canned import load_query
-from stages.explain.explain import ShardReport
+from stages.explain.explain import ShardReport, explain_shard
+from stages.explain.plan import shard_samples
 from stages.explain.sanity.check import SanitySettings, check_sanity
 from stages.score import part as part_scores
 from storage.errors import SightlineError, UserError
@@ -341,6 +344,18 @@ def test_a_shard_that_fails_for_good_is_named_and_the_others_are_finished(datase
     monkeypatch.setattr(shards, "make_shard", fail_on_row_40)
     with pytest.raises(SightlineError, match=r"shard 1 \(rows 32 to 63\) failed: MemoryError.*; 1 of 3 shards failed"):
         run(write_config(tmp_path, dataset / "audit.csv"))
+
+
+def test_ctrl_c_counts_the_shards_that_are_committed_and_not_those_that_were_reported(dataset, tmp_path, monkeypatch):
+    def commit_one(client, outcomes, samples, *_, **__):
+        explain_shard(outcomes.plan, 1, shard_samples(outcomes.plan, samples, 1))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "make_shards", commit_one)
+    console = plain_console(io.StringIO())
+    with pytest.raises(KeyboardInterrupt):
+        runner.run_pipeline(load_config(write_config(tmp_path, dataset / "audit.csv")), console)
+    assert "stopped: 1 of 3 shards of this run are committed" in " ".join(console.file.getvalue().split())
 
 
 def test_a_mistake_that_only_a_worker_can_see_is_still_the_user_s(dataset, tmp_path, monkeypatch):
