@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 
 # Before torch is imported: idle OpenMP threads that spin cost more than they save on shared cores, and processes that
 # test side by side (pytest-xdist) share the cores.
@@ -24,6 +26,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # A deadline would be a timed test: it fails on a machine that others use too.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+FREE_GB = 2
+"""Disk that the tests may need at a time, with room to spare; on a full one hundreds fail without saying why."""
+
+
+def pytest_sessionstart() -> None:
+    """Refuse to begin where the disk is nearly full."""
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < FREE_GB:
+        raise pytest.UsageError(f"{folder} has {free:.1f} GB free; the tests need {FREE_GB}: make room, or set TMPDIR")
 
 
 @pytest.fixture(scope="session")
