@@ -1,4 +1,4 @@
-"""The ``manifest`` reader: a table with the columns path, label, boxes and, if wanted, split and mask."""
+"""The ``manifest`` reader: a table with the columns path, label, boxes and, if wanted, split, mask, mask_value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stages.ingest.boxes import as_number, read_box
 from stages.ingest.listing import Listing
 from stages.ingest.places import absolute, as_stored, decode_text, is_folder, join, names_in, parent, relative
 from stages.ingest.readers.imagenet import LONGEST_CELL
-from stages.ingest.readers.shapes import MaskFile
+from stages.ingest.readers.shapes import IndexedPixels, MaskFile
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError, quoted
@@ -24,6 +24,7 @@ from storage.media.images import ImageError, read_bytes, read_ends
 from storage.tables import NO_TABLE
 
 COLUMNS = ("path", "label", "boxes")
+_FURTHER = ("split", "mask", "mask_value")
 EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
 _DELIMITERS = (",", ";", "\t")
 _EDGES = ("x0", "y0", "x1", "y1")
@@ -39,7 +40,8 @@ class ManifestReader:
     ``[x0, y0, x1, y1]`` or of objects with these keys and perhaps ``label``, half-open pixels of the upright image;
     JSON in a CSV, JSON or nested lists elsewhere. ``dataset.boxes`` and ``dataset.relative`` read them in another form.
     ``mask`` is the path of a PNG of the image's size, relative as ``path`` is, in which what is not zero is of the
-    class ``label``. Empty cells mean: no label, no boxes, no split, no mask. Other columns are left alone.
+    class ``label``; or, in a picture of several classes, the pixels of number ``mask_value``. Empty cells mean: no
+    label, no boxes, no split, no mask, what is not zero. Other columns are left alone.
     """
 
     def __init__(self, settings: DatasetSettings) -> None:
@@ -80,7 +82,7 @@ class ManifestReader:
         path = as_text(row["path"])
         if path is None:
             raise UserError(f"{place}: the path is empty; give the path of the image, or remove the row")
-        uri, mask = self._locate(path), as_text(row.get("mask"))
+        uri = self._locate(path)
         return Record(
             sample_id=relative(uri, self._images),
             uri=uri,
@@ -90,8 +92,20 @@ class ManifestReader:
             split=as_text(row.get("split")),
             form=self._form,
             relative=self._relative,
-            shape=None if mask is None else MaskFile(self._locate(mask)),
+            shape=self._mask(place, row),
         )
+
+    def _mask(self, place: str, row: Mapping[str, Any]) -> MaskFile | IndexedPixels | None:
+        mask, value = as_text(row.get("mask")), as_text(row.get("mask_value"))
+        if value is None:
+            return None if mask is None else MaskFile(self._locate(mask))
+        if mask is None:
+            raise UserError(f"{place}: mask_value is {quoted(value)}, and the cell mask is empty; give the mask too")
+        if not value.isdecimal():
+            raise UserError(
+                f"{place}: mask_value is {quoted(value)}; give the number of the label's pixels in the mask"
+            )
+        return IndexedPixels(self._locate(mask), int(value))
 
     def _locate(self, path: str) -> str:
         return path if is_url(path) else as_stored(join(self._images, path))
@@ -172,7 +186,7 @@ def _parquet(path: str, content: bytes, columns: Sequence[str]) -> Iterator[Row]
         table = pq.read_table(io.BytesIO(content))
         found = table.column_names
         _check_columns(path, found, columns)
-        rows = table.select([*columns, *(name for name in ("split", "mask") if name in found)]).to_pylist()
+        rows = table.select([*columns, *(name for name in _FURTHER if name in found)]).to_pylist()
     except NO_TABLE as error:
         raise UserError(f"{path} is damaged Parquet: {quoted(str(error))}; write it again") from None
     for number, row in enumerate(rows, 1):

@@ -52,7 +52,8 @@ class MaskRemarks:
         if self.notes:
             masks = counted(self.notes, "mask holds", "masks hold")
             told.append(
-                f"{masks} several numbers, and all but 0 count as the label's; where they are classes, give masks of "
-                f"one class each; the first: {self.first_note}"
+                f"{masks} several numbers, and all but 0 count as the label's; where they are classes, name the "
+                f"label's number (a manifest's column mask_value) or give masks of one class each; the first: "
+                f"{self.first_note}"
             )
         return told

@@ -138,7 +138,13 @@ def test_a_polygon_of_yolo_is_in_fractions(tmp_path: Path) -> None:
 
 class TestManifest:
     def read(
-        self, folder: Path, mask: str = "mask.png", boxes: Any = "", told: list[str] | None = None, **settings: Any
+        self,
+        folder: Path,
+        mask: str = "mask.png",
+        boxes: Any = "",
+        told: list[str] | None = None,
+        value: str | None = None,
+        **settings: Any,
     ) -> dict[str, dict[str, Any]]:
         if not (folder / "a.png").exists():
             picture(folder)
@@ -148,6 +154,8 @@ class TestManifest:
             {"path": "a.png", "label": "cat", "boxes": boxes, "mask": mask},
             {"path": "b.png", "label": "dog", "boxes": "[[1, 2, 3, 4]]", "mask": "whole.png"},
         ]
+        if value is not None:
+            rows = [rows[0] | {"mask_value": value}, rows[1] | {"mask_value": ""}]
         path = write_rows(folder / "m.csv", rows)
         return samples(folder, DatasetSettings("manifest", path, **settings), told)
 
@@ -199,6 +207,33 @@ class TestManifest:
                 "1 mask holds several numbers, and all but 0 count as the label's; where they are"
             )
             assert f"holds the numbers {shown}: all but" in lines[0]
+
+    def test_of_a_picture_of_classes_the_pixels_of_the_label_s_number_count(self, tmp_path: Path) -> None:
+        pixels = np.where(L_SHAPE, 7, np.where(rectangle(30, 2, 38, 8), 3, 0)).astype(np.uint8)
+        pixels[0, 0] = 255
+        Image.fromarray(pixels).save(tmp_path / "mask.png")
+        told: list[str] = []
+        row = self.read(tmp_path, told=told, value="7")["a.png"]
+        assert np.array_equal(own_mask(row), L_SHAPE)
+        assert (row["reason"], own_boxes(row)) == (None, [(5, 5, 25, 20)])
+        assert not [line for line in told if "several numbers" in line]
+        row = self.read(tmp_path, value="9", boxes="[[4, 4, 26, 21]]")["a.png"]
+        assert row["mask"] is None
+        assert "pixels of number 9, covers no pixel; the boxes count instead" in row["reason"]
+
+    @pytest.mark.parametrize(
+        ("mask", "value", "told"),
+        [
+            ("", "7", r"m\.csv, line 2: mask_value is '7', and the cell mask is empty"),
+            ("mask.png", "cat", r"m\.csv, line 2: mask_value is 'cat'; give the number"),
+            ("mask.png", "-1", r"mask_value is '-1'; give the number"),
+            ("mask.png", "1.5", r"mask_value is '1\.5'; give the number"),
+        ],
+    )
+    def test_a_number_that_is_none_is_told_with_its_row(self, tmp_path: Path, mask: str, value: str, told: str) -> None:
+        Image.fromarray(L_SHAPE).save(tmp_path / "mask.png")
+        with pytest.raises(UserError, match=told):
+            self.read(tmp_path, mask=mask, value=value)
 
     def test_boxes_beside_it_stay(self, tmp_path: Path) -> None:
         Image.fromarray(L_SHAPE).save(tmp_path / "mask.png")
