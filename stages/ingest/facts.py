@@ -76,7 +76,8 @@ class Facts:
 
 def look_here(asked: Iterator[pa.Table], new: int) -> Iterator[tuple[int, pa.Table]]:
     """A :data:`Look` by threads of this process."""
-    yield from enumerate(map(look_at, asked))
+    with _threads() as pool:
+        yield from enumerate(_look(some, pool) for some in asked)
 
 
 def read_all(
@@ -109,6 +110,15 @@ def look_at(asked: pa.Table) -> pa.Table:
     ``asked`` has their ``uri``, the ``problem`` that the dataset's reader knows, and as ``known_...`` what a run before
     has found.
     """
+    with _threads() as pool:
+        return _look(asked, pool)
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="ingest")
+
+
+def _look(asked: pa.Table, pool: ThreadPoolExecutor) -> pa.Table:
     rows = asked.to_pylist()
     facts = [ImageFacts()] * len(rows)
     places = iter(range(len(rows)))
@@ -118,9 +128,8 @@ def look_at(asked: pa.Table) -> pa.Table:
         for place in places:
             facts[place] = _facts_of(rows[place])
 
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="ingest") as pool:
-        for thread in [pool.submit(take) for _ in range(min(THREADS, len(rows)))]:
-            thread.result()
+    for thread in [pool.submit(take) for _ in range(min(THREADS, len(rows)))]:
+        thread.result()
     return pa.table(
         [pa.array([getattr(one, field.name) for one in facts], field.type) for field in _PACKED], schema=_PACKED
     )
