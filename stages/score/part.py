@@ -103,12 +103,9 @@ def score_part(run: Run, explained: Part, samples: pa.Table, settings: ScoreSett
             for start in range(0, rows.num_rows, BATCH)
         ]
     table = pa.concat_tables(batches)
-    made_from = fingerprint(run, explained, vouched, samples, stores, settings)
-    sources = {
-        "fingerprint": made_from,
-        "seen": seen(run, explained, vouched, samples, stores, settings, made_from),
-        MADE_FROM: seal(vouched),
-    }
+    origin = Origin(run, explained, vouched, samples, stores, settings)
+    fingerprint = origin.fingerprint()
+    sources = {"fingerprint": fingerprint, "seen": origin.seen(fingerprint), MADE_FROM: seal(vouched)}
     run.write_part(scores_of(explained), table, {**sources, BOX_COUNTS: encode_counts(counts)})
     return Counter(table["status"].to_pylist())
 
@@ -136,54 +133,43 @@ def map_stores(run: Run, method: str) -> Stores:
     return {target: run.maps(target, method) for target in run.targets(method)}
 
 
-def fingerprint(
-    run: Run,
-    explained: Part,
-    vouched: Mapping[str, str],
-    samples: pa.Table,
-    stores: Stores,
-    settings: ScoreSettings,
-) -> str:
-    """Digest of everything that the scores of a part of ``explain`` with this metadata are made from."""
-    return _digest_of(run, explained, vouched, truth_of(samples, _SAMPLE_COLUMNS), stores, settings)
+@dataclass(frozen=True)
+class Origin:
+    """Everything that the scores of a part of ``explain`` are made from."""
 
+    run: Run
+    explained: Part
+    vouched: Mapping[str, str]
+    """What the part says of itself in its metadata."""
+    samples: pa.Table
+    stores: Stores
+    settings: ScoreSettings
 
-def seen(
-    run: Run,
-    explained: Part,
-    vouched: Mapping[str, str],
-    samples: pa.Table,
-    stores: Stores,
-    settings: ScoreSettings,
-    of: str,
-) -> str:
-    """Digest that scores have whose :func:`fingerprint` is ``of``, without a look at each of the samples.
+    def fingerprint(self) -> str:
+        """Digest of all of it."""
+        return self._digest(truth_of(self.samples, _SAMPLE_COLUMNS))
 
-    Where scores have another one, their fingerprint has to be compared.
-    """
-    rows = bytes_digest(samples, [*_SAMPLE_COLUMNS, "mask"])
-    own = _digest_of(run, explained, vouched, rows, stores, settings)
-    return hashlib.sha256(f"{own} {of}".encode()).hexdigest()
+    def seen(self, fingerprint: str) -> str:
+        """Digest that scores with this fingerprint have of the same, without a look at each of the samples.
 
+        Where scores have another one, their fingerprint has to be compared.
+        """
+        own = self._digest(bytes_digest(self.samples, [*_SAMPLE_COLUMNS, "mask"]))
+        return hashlib.sha256(f"{own} {fingerprint}".encode()).hexdigest()
 
-def _digest_of(
-    run: Run,
-    explained: Part,
-    vouched: Mapping[str, str],
-    samples: Any,
-    stores: Stores,
-    settings: ScoreSettings,
-) -> str:
-    targets = vouched["targets"].split(",") if "targets" in vouched else stores
-    made_from = {
-        "version": SCORE_VERSION,
-        # A part of an earlier version has no digest of its rows.
-        "explain": vouched.get(ROWS_DIGEST) or hashlib.sha256(run.directory.read(explained.path)).hexdigest(),
-        "samples": samples,
-        "view": {target: asdict(_view(store)) for target, store in stores.items() if target in targets},
-        "settings": asdict(settings),
-    }
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+    def _digest(self, samples: Any) -> str:
+        vouched = self.vouched
+        targets = vouched["targets"].split(",") if "targets" in vouched else self.stores
+        made_from = {
+            "version": SCORE_VERSION,
+            # A part of an earlier version has no digest of its rows.
+            "explain": vouched.get(ROWS_DIGEST)
+            or hashlib.sha256(self.run.directory.read(self.explained.path)).hexdigest(),
+            "samples": samples,
+            "view": {target: asdict(_view(store)) for target, store in self.stores.items() if target in targets},
+            "settings": asdict(self.settings),
+        }
+        return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
 def _view(store: MapStore) -> _View:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from stages.score.metrics import metrics_table
-from stages.score.part import fingerprint, map_stores, samples_of, score_part, scores_of, seen
+from stages.score.part import Origin, map_stores, samples_of, score_part, scores_of
 from stages.score.settings import ScoreSettings
 from storage import Run
 from storage.run import Part
@@ -80,9 +80,9 @@ def unscored(run: Run, settings: ScoreSettings) -> list[tuple[Part, pa.Table]]:
     for part, vouched in explained.items():
         own = samples_of(run, part, vouched, samples)
         scores = scored.pop(scores_of(part), {})
-        made_from = scores.get("fingerprint", "")
-        of = run, part, vouched, own, stores[part.method], settings
-        if scores.get("seen") != seen(*of, made_from) and made_from != fingerprint(*of):
+        fingerprint = scores.get("fingerprint", "")
+        origin = Origin(run, part, vouched, own, stores[part.method], settings)
+        if scores.get("seen") != origin.seen(fingerprint) and fingerprint != origin.fingerprint():
             pending.append((part, own))
     if pending or scored:
         run.discard_table("metrics")

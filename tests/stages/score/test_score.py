@@ -277,7 +277,7 @@ class TestParts:
         self, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         score(run, ScoreSettings(), workers=1)
-        monkeypatch.setattr(stage, "fingerprint", None)
+        monkeypatch.setattr(part_scores.Origin, "fingerprint", None)
         assert stage.unscored(run, ScoreSettings()) == []
 
     def test_scores_of_an_earlier_version_are_known_by_their_fingerprint_alone(self, run: Run) -> None:
