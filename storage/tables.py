@@ -208,7 +208,7 @@ CLASSES = pa.schema(
         _real(
             "reliance_p",
             "One-sided Fisher p-value of the flags in the class against those in the other classes, untestable samples "
-            "not being flagged; null below the minimum n.",
+            "not being flagged; null below the minimum n, and where no sample could be tested.",
         ),
         _real("reliance_q", "The same after Benjamini-Hochberg over classes."),
         _real("lift_median", "Median energy_lift of evaluable samples.", ">= 0"),

@@ -39,7 +39,7 @@ def class_table(
     counted. ``reliance_p`` is a one-sided Fisher test of the flags
     in the class against those in all others, in which samples that could not be tested are not flagged; ``reliance_q``
     the same after Benjamini-Hochberg over the classes with at least ``min_class_size`` such rows; below, both are null,
-    and so are the intervals of medians. ``flags`` counts them by label, ``rankings`` are by class index. Most reliant
+    and so are the intervals of medians; where no sample could be tested, both are null too. ``flags`` counts them by label, ``rankings`` are by class index. Most reliant
     classes first, those without a claim last. Rows of a label must follow each other: those of one label at a time are
     held.
     """
@@ -54,7 +54,8 @@ def class_table(
     n_all, flagged_all = sum(n for n, _ in flagged.values()), sum(k for _, k in flagged.values())
     for entry in table:
         n, k = flagged[entry["label"]]
-        testable = n >= max(settings.min_class_size, 1) and n_all > n
+        enough = n >= max(settings.min_class_size, 1) and n_all > n
+        testable = enough and entry["reliance_rate"] is not None
         entry["reliance_p"] = fisher_greater(k, n, flagged_all - k, n_all - n) if testable else None
     for entry, q in zip(table, benjamini_hochberg([entry["reliance_p"] for entry in table]), strict=True):
         entry["reliance_q"] = q

@@ -5,5 +5,5 @@ SELECT l.sample_id, l.method, l.label, p.pred_label, l.p_full AS p_label, p.p_fu
     l.drop_outside AS drop_outside_label, p.drop_outside AS drop_outside_predicted
 FROM audit_targets AS l
 JOIN audit_targets AS p USING (sample_id, row, method)
-WHERE l.target = 'label' AND p.target = 'predicted' AND l.explain_class_index <> p.explain_class_index
+WHERE l.target = 'label' AND p.target = 'predicted' AND NOT l.correct
 ORDER BY p.p_full - l.p_full DESC, l.sample_id, l.method

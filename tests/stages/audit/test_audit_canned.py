@@ -149,16 +149,33 @@ def test_the_box_study_is_the_average_drop_of_each_part_in_percent(run: Run) -> 
 
 def test_locators_are_told_apart(build) -> None:
     run = build(
-        {"p_hide_map": 0.2, "p_hide_second": 0.5, "p_hide_scan": 0.8},
+        {"p_hide_map": 0.2, "p_hide_second": 0.5, "p_hide_scan": 0.8, "p_hide_outside_map": 0.1},
         {"p_hide_map": 0.8, "p_hide_second": 0.5, "p_hide_scan": 0.1, "hide_locator": "scan", "drop_random": 0.4},
     )
     rows = run_query(run, load_query("locators").of(run)).to_pylist()
     finds = [{name: row[name] for name in row if name.endswith("finds")} for row in rows]
     assert [row["hide_locator"] for row in rows] == ["opti_cam", "scan"]
     assert finds == [
-        {"map_finds": 1, "second_finds": 1, "scan_finds": 0, "random_finds": 0},
-        {"map_finds": 0, "second_finds": 1, "scan_finds": 1, "random_finds": 1},
+        {"map_finds": 1, "second_finds": 1, "outside_map_finds": 1, "scan_finds": 0, "random_finds": 0},
+        {"map_finds": 0, "second_finds": 1, "outside_map_finds": 0, "scan_finds": 1, "random_finds": 1},
     ]
+
+
+def test_a_prediction_that_is_another_sample_of_the_image_is_not_listed_as_wrong(build) -> None:
+    cat = {"pred_index": 1, "other_classes": [1]}
+    dog = {"sample_id": "dog.jpg", "pred_index": 2}
+    both = [{"target": "label", "explained": 0}, {"target": "predicted"}]
+    run = build(
+        *({"sample_id": "two.jpg", **cat, "explained": 1, **target} for target in both),
+        *({**dog, "explained": 2, **target} for target in both),
+    )
+    assert run_query(run, load_query("target_disagreement").of(run))["sample_id"].to_pylist() == ["dog.jpg"]
+
+
+def test_faithfulness_is_that_of_the_rows_that_have_all_three_numbers(build) -> None:
+    run = build({"ad": 0.0, "ai": 1.0, "ag": 0.5}, {"ad": 0.4, "ai": 0.0, "ag": None})
+    (row,) = run_query(run, load_query("method_comparison").of(run)).to_pylist()
+    assert (row["rows"], row["ad"], row["ai"], row["ag"]) == (2, 0.0, 100.0, 50.0)
 
 
 def test_the_audit_view_has_key_columns_once_and_shared_ones_prefixed(run: Run) -> None:

@@ -105,6 +105,7 @@ def test_samples_that_could_not_be_tested_are_in_no_rate_and_count_as_not_flagge
     classes = entries(audit(run, AuditSettings(min_class_size=3)))
     mug, cat = classes["mug"], classes["cat"]
     assert (cat["n_evaluable"], cat["n_untestable"], cat["reliance_rate"]) == (3, 3, None)
+    assert (cat["reliance_p"], cat["reliance_q"]) == (None, None)
     assert (mug["n_untestable"], mug["reliance_rate"], mug["reliance_p"]) == (0, 1.0, pytest.approx(1 / 20))
 
 

@@ -150,6 +150,23 @@ def test_without_pictures_the_images_are_not_read_and_the_cues_are_still_told(bu
     assert set(gather(run).problems) == {"the image is unreadable"}
 
 
+def test_a_class_that_could_not_be_tested_is_neither_charted_nor_listed(build) -> None:
+    cat = {
+        "label": "cat",
+        "class_index": 1,
+        "pred_index": 1,
+        "explained": 1,
+        "outside_effect": 0.1,
+        "outside_room": 0.2,
+    }
+    run = build(*({} for _ in range(12)), *(cat for _ in range(12)))
+    audit(run, AuditSettings())
+    page = page_of(run)
+    assert page.text("desc", id="classes-summary") == ["mug 0%. The table below has every number."]
+    assert "cat" not in page.text("th", scope="row")
+    assert any("1 of 2 classes has fewer than 10 measured images, or none that could be" in p for p in page.text("p"))
+
+
 def test_classes_with_too_few_images_are_neither_charted_nor_listed(build) -> None:
     run = build({"label": "cat", "class_index": 1, "outside_effect": 0.6}, *({} for _ in range(12)))
     audit(run, AuditSettings())
@@ -159,7 +176,8 @@ def test_classes_with_too_few_images_are_neither_charted_nor_listed(build) -> No
     assert "cat" not in page.text("th", scope="row")
     (told,) = [text for text in page.text("p") if "fewer than 10" in text]
     assert told == (
-        "1 of 2 classes has fewer than 10 measured images, so nothing is claimed about them. With flags: cat (1)."
+        "1 of 2 classes has fewer than 10 measured images, or none that could be tested, so nothing is claimed about "
+        "them. With flags: cat (1)."
     )
 
 
