@@ -35,13 +35,13 @@ def class_table(
     the rule ``relies_on_outside`` holds (null where its numbers are, and where it could not have held).
 
     Accuracy counts the samples that were explained; everything else the evaluable rows of the target ``label``.
-    ``reliance_rate`` is the share of those that could be tested, ``corrected_rate`` the same with the flag's own errors
-    counted. ``reliance_p`` is a one-sided Fisher test of the flags
-    in the class against those in all others, in which samples that could not be tested are not flagged; ``reliance_q``
-    the same after Benjamini-Hochberg over the classes with at least ``min_class_size`` such rows; below, both are null,
-    and so are the intervals of medians; where no sample could be tested, both are null too. ``flags`` counts them by label, ``rankings`` are by class index. Most reliant
-    classes first, those without a claim last. Rows of a label must follow each other: those of one label at a time are
-    held.
+    ``reliance_rate`` is the share of those that could be tested, ``corrected_rate`` the same with the flag's own
+    errors counted. ``reliance_p`` is a one-sided Fisher test of the flags in the class against those in all others,
+    in which samples that could not be tested are not flagged; ``reliance_q`` the same after Benjamini-Hochberg over
+    the classes with at least ``min_class_size`` such rows; below, both are null, and so are the intervals of
+    medians; where no sample could be tested, both are null too. ``flags`` counts them by label, ``rankings`` are by
+    class index. Most reliant classes first, those without a claim last. Rows of a label must follow each other:
+    those of one label at a time are held.
     """
     table, flagged = [], {}
     for label, own in groupby(rows, key=itemgetter("label")):

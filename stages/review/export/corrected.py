@@ -102,7 +102,8 @@ def corrected_annotations(
 ) -> Annotations:
     """The annotations of a run's samples, corrected by the verdicts that count in its table ``reviews``.
 
-    fix_box with drawn boxes: they replace the sample's. fix_box without: the dataset's stay, and what the map suggests
+    fix_box with drawn boxes: they replace the sample's; of an image with several samples those of other classes stay,
+    unless the verdict lists boxes of such. fix_box without: the dataset's stay, and what the map suggests
     is added unless ``suggestions`` is false. fix_label with a label: it replaces the sample's, and that of the boxes
     that bear the sample's. Of several such verdicts on a sample the latest is taken. ``box_unboxed`` gives each sample
     without a box the one that the best of the run's maps suggests.
@@ -151,29 +152,27 @@ def _corrected(
 ) -> AnnotatedImage:
     """An image by its samples, ``rows``, and the verdicts on them."""
     by_name = {row["sample_id"]: row for row in rows}
+    of_each = {key: [review for review in said if review.sample_id == key] for key in by_name}
     relabelled = {row["label"]: latest(_relabels(said, row)) for row in rows}
-    boxed_by = latest(review for review in said if review.boxes is not None)
-    # A box without a label is of the class of the sample that lists it.
-    first = by_name[boxed_by.sample_id] if boxed_by else rows[0]
-    boxes = boxed_by.boxes if boxed_by and boxed_by.boxes is not None else map(Box.of, first["boxes"] or ())
+    drawn = {row["label"]: review for row in rows if (review := latest(_drawing(of_each[row["sample_id"]])))}
 
     masks = _masks(rows)
-    source: Provenance = "reviewed" if boxed_by else "original"
-    found = [
-        replace(_annotation(box, first["label"], relabelled, source, boxed_by), mask=_mask_of(box, masks))
-        for box in boxes
-    ]
-    for finding, review in _undrawn(said).items():
-        box = suggested.get(finding)
-        if box is not None and all(box.edges != other.edges for other in found):
+    found = []
+    for box, label, drawn_by in _boxes(rows, drawn):
+        source: Provenance = "reviewed" if drawn_by else "original"
+        annotation = _annotation(box, label, relabelled, source, drawn_by)
+        found.append(replace(annotation, mask=_mask_of(box, masks)))
+    undrawn = {finding: review for own in of_each.values() for finding, review in _undrawn(own).items()}
+    for finding, review in undrawn.items():
+        suggestion = suggested.get(finding)
+        if suggestion is not None and all(suggestion.edges != other.edges for other in found):
             label = by_name[finding[0]]["label"]
-            found.append(_annotation(box, label, relabelled, "suggested", review))
-    if boxed_by is None:
-        found += [
-            replace(_annotation(own.box, row["label"], relabelled, "suggested", None), score=own.score)
-            for row in rows
-            if (own := unboxed.get(row["sample_id"])) is not None
-        ]
+            found.append(_annotation(suggestion, label, relabelled, "suggested", review))
+    found += [
+        replace(_annotation(own.box, row["label"], relabelled, "suggested", None), score=own.score)
+        for row in rows
+        if row["label"] not in drawn and (own := unboxed.get(row["sample_id"])) is not None
+    ]
     alone = len(rows) == 1
     relabelled_by = relabelled[rows[0]["label"]] if alone else None
     return AnnotatedImage(
@@ -188,6 +187,32 @@ def _corrected(
         relabelled_by=relabelled_by,
         annotations=tuple(found),
     )
+
+
+def _boxes(
+    rows: Sequence[Mapping[str, Any]], drawn: Mapping[str | None, Review]
+) -> list[tuple[Box, str | None, Review | None]]:
+    """The boxes of an image by its samples, each with its class and the verdict that gave it.
+
+    A verdict on a sample gives the boxes of the sample's class; ``drawn`` has it by that class. Boxes of other classes
+    that it lists, as those of the App do, count where no verdict is on a sample of these.
+    """
+    of_all = latest(
+        review
+        for label, review in drawn.items()
+        if len(rows) == 1 or any(box.label not in (None, label) for box in review.boxes or ())
+    )
+    # A box without a label is of the class of the sample that lists it.
+    own = next((label for label, review in drawn.items() if review is of_all), rows[0]["label"])
+    listed = (of_all.boxes or ()) if of_all else map(Box.of, rows[0]["boxes"] or ())
+    boxes = [(box, box.label or own, of_all) for box in listed]
+    return [(box, label, by) for box, label, by in boxes if drawn.get(label, of_all) is of_all] + [
+        (box, label, review)
+        for label, review in drawn.items()
+        if review is not of_all
+        for box in review.boxes or ()
+        if box.label in (None, label)
+    ]
 
 
 def _annotation(
@@ -233,6 +258,10 @@ def _mask_of(box: Box, masks: Sequence[tuple[Box, str]]) -> str | None:
 
 def _relabels(said: Sequence[Review], row: Mapping[str, Any]) -> list[Review]:
     return [review for review in said if review.label is not None and review.sample_id == row["sample_id"]]
+
+
+def _drawing(said: Sequence[Review]) -> list[Review]:
+    return [review for review in said if review.boxes is not None]
 
 
 def _image_name(rows: Sequence[Mapping[str, Any]]) -> str:

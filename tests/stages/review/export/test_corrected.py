@@ -177,6 +177,39 @@ def test_boxes_drawn_on_one_sample_of_an_image_are_all_that_it_has(tmp_path: Pat
     assert [(box.label, box.edges) for box in image.annotations] == [("dog", (1, 2, 30, 40)), ("cat", (5, 6, 7, 8))]
 
 
+def test_boxes_drawn_on_one_sample_without_those_of_other_classes_leave_the_others(tmp_path: Path):
+    run = shared(tmp_path)
+    drawn = verdict("one.png#dog", "fix_box", boxes=(Box(None, 1, 2, 30, 40),))
+    (image,) = corrected(run, drawn).images
+    cat, dog = image.annotations
+    assert (cat.label, cat.provenance, cat.edges) == ("cat", "original", pytest.approx(object_box(ONE), abs=1e-4))
+    assert (dog.label, dog.provenance, dog.edges) == ("dog", "reviewed", (1, 2, 30, 40))
+
+
+@pytest.mark.parametrize("of_all", [(), (Box("dog", 9, 9, 10, 10),)])
+def test_each_sample_of_an_image_keeps_the_boxes_that_were_drawn_on_it(tmp_path: Path, of_all: tuple[Box, ...]):
+    # The later drawing may list the other class's boxes too, as they were before anybody drew some on its sample.
+    dog = verdict("one.png#dog", "fix_box", boxes=(Box(None, 1, 2, 30, 40),))
+    cat = verdict("one.png#cat", "fix_box", minute=1, boxes=(Box(None, 3, 4, 33, 44), *of_all))
+    (image,) = corrected(shared(tmp_path), dog, cat).images
+    assert {(box.label, box.provenance, box.edges) for box in image.annotations} == {
+        ("dog", "reviewed", (1, 2, 30, 40)),
+        ("cat", "reviewed", (3, 4, 33, 44)),
+    }
+    assert len(image.annotations) == 2
+
+
+def test_a_box_drawn_on_one_sample_leaves_the_suggestion_for_another(tmp_path: Path):
+    drawn = verdict("one.png#dog", "fix_box", boxes=(Box(None, 1, 2, 30, 40),))
+    asked = verdict("one.png#cat", "fix_box", rule="misses_box")
+    (image,) = corrected(shared(tmp_path), drawn, asked).images
+    assert [(box.label, box.provenance) for box in image.annotations] == [
+        ("cat", "original"),
+        ("dog", "reviewed"),
+        ("cat", "suggested"),
+    ]
+
+
 def without_box(run: Run, key: str) -> None:
     rows = run.table("samples").to_pylist()
     changed = [row | ({"boxes": [], "status": "no_box"} if row["sample_id"] == key else {}) for row in rows]
