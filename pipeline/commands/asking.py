@@ -106,7 +106,9 @@ def compare(
 def sanity(
     run: RunPath,
     method: Annotated[str, typer.Option(help="Saliency method; by default the one the run was last made with.")] = "",
-    target: Annotated[str, typer.Option(help="Which class's maps: label, predicted ...")] = "label",
+    target: Annotated[
+        str, typer.Option(help="Which class's maps; by default label, or the first that the run has.")
+    ] = "",
     samples: Annotated[int, typer.Option(help="Images, a seeded choice.")] = 16,
     levels: Annotated[int, typer.Option(help="Blocks, at most, that are randomised one after the other.")] = 6,
     noise: Annotated[float, typer.Option(help="Standard deviation of the input noise; pixels are in [0, 1].")] = 4
@@ -139,6 +141,8 @@ def sanity(
     opened = Run.open(run)
     config = stored_config(opened)
     explain = replace(config.explain, method=method or config.explain.method)  # type: ignore[arg-type]
+    targets = opened.targets(explain.method)
+    first = "label" if "label" in targets or not targets else targets[0]
     with only_writer(opened.directory, console.print), Progress(console, "sanity", "maps") as progress:
         report = check_sanity(
             opened,
@@ -146,7 +150,7 @@ def sanity(
             config.view,
             explain,
             settings,
-            target=target,
+            target=target or first,
             device=device,  # type: ignore[arg-type]
             progress=progress.update,
         )

@@ -14,6 +14,7 @@ from pipeline.show.console import styled
 from stages.audit.summary.summary import Share, Summary, corrected, headline, summarise, untested
 from stages.audit.summary.terms import CUES, FAITHFULNESS, FINDINGS, LOCALISATION, Terms
 from stages.audit.truth import TruthReport, against_truth, read_truth
+from stages.review.dataset.contents import TARGETS
 from stages.score.suggestion import suggested_by
 from stages.words import counted, interval, number, percent, with_interval
 from storage import Run
@@ -67,6 +68,8 @@ def print_summary(run: Run, console: Console, shown_path: str) -> None:
             f"make report RUN={named}": "the same as one HTML page",
             f"make query RUN={named} NAME=worst_classes": "ask; ARGS=--list shows more",
         }
+    if not any(target in TARGETS for target in run.targets(summary.method)):
+        del commands[next(iter(commands))]  # the App has nothing to show
     if not summary.sanity:
         command = f"sightline sanity {named}" if installed else f"make sanity RUN={named}"
         commands[command] = "check that the maps depend on the network"

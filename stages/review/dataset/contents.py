@@ -155,7 +155,13 @@ def read_contents(run: Run, settings: ReviewSettings, only: frozenset[str] | Non
     ]
     order = sorted(range(len(found)), key=lambda i: (-priority(findings.get(found[i].key, ())), found[i].row))
     samples = [found[index] for index in order]
-    maps = {target: run.maps(target, method) for target in TARGETS if target in run.targets(method)}
+    targets = run.targets(method)
+    maps = {target: run.maps(target, method) for target in TARGETS if target in targets}
+    if not maps:
+        raise UserError(
+            f"{run.url} has {method} maps of {', '.join(targets)} alone, and the App shows those of "
+            f"{' and '.join(TARGETS)}; add one of these to explain.targets and run again, or read the report"
+        )
     store = next(iter(maps.values()))
     return Contents(
         method=method,

@@ -7,11 +7,13 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from stages.audit.rules import every_rule
 from stages.audit.settings import audit_settings
@@ -34,27 +36,42 @@ class Judged:
     """(width, height), px, of each sample."""
     targets: Mapping[str, Sequence[str]]
     """Of each rule the targets that its findings are about; the first is that of a verdict which names none."""
+    elsewhere: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """By sample and rule the target of a finding, where the rule found nothing on its first one."""
 
     @classmethod
     def of(cls, run: Run) -> Judged:
         """The samples of a run, its rules, and those that its findings or verdicts are of."""
         samples = run.table("samples", ["sample_id", "width", "height"]).to_pylist()
         targets = {rule.id: list(rule.targets) for rule in every_rule(audit_settings(run.info))}
-        keys = ["rule", "target"]
-        findings = run.table("findings", keys) if run.has_table("findings") else FINDINGS.empty_table()
-        found = findings.group_by(keys, use_threads=False).aggregate([]).to_pylist()
+        keys = ["sample_id", "rule", "target"]
+        findings = run.table("findings", keys) if run.has_table("findings") else FINDINGS.empty_table().select(keys)
+        found = findings.group_by(keys[1:], use_threads=False).aggregate([]).to_pylist()
         said = [{"rule": review.rule, "target": review.target} for review in read_reviews(run)]
         for one in (*found, *said):
             of_rule = targets.setdefault(one["rule"], [])
             if one["target"] not in of_rule:
                 of_rule.append(one["target"])
-        return cls({row["sample_id"]: (row["width"], row["height"]) for row in samples}, targets)
+        sizes = {row["sample_id"]: (row["width"], row["height"]) for row in samples}
+        return cls(sizes, targets, _elsewhere(findings, targets))
+
+
+def _elsewhere(findings: pa.Table, targets: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], str]:
+    columns = [findings[name].to_pylist() for name in ("sample_id", "rule", "target")]
+    found: dict[tuple[str, str], str] = {}
+    for sample, rule, target in zip(*columns, strict=True):
+        if target != targets[rule][0]:
+            found.setdefault((sample, rule), target)
+    for sample, rule, target in zip(*columns, strict=True):
+        if target == targets[rule][0]:
+            found.pop((sample, rule), None)
+    return found
 
 
 def read_csv(path: Path, known: Judged) -> list[Review]:
-    """Verdicts in a CSV with the columns ``sample_id, rule, verdict, reviewer`` and, if wanted, ``target`` (else the
-    first that the rule is about), ``label``, ``note``, ``boxes`` (JSON as in a manifest) and ``time`` (ISO 8601, UTC if
-    it names no zone; else now).
+    """Verdicts in a CSV with the columns ``sample_id, rule, verdict, reviewer`` and, if wanted, ``target`` (else
+    that of the rule's finding on the sample), ``label``, ``note``, ``boxes`` (JSON as in a manifest) and ``time`` (ISO
+    8601, UTC if it names no zone; else now).
 
     Raises UserError with file and line for anything that does not fit what is ``known`` of the run.
     """
@@ -88,7 +105,7 @@ def _of_line(place: str, row: dict[str, Any], known: Judged, imported: datetime)
     try:
         return Review(
             sample_id=cells["sample_id"],
-            target=_target(cells["rule"], cells.get("target"), known.targets),
+            target=_target(cells["sample_id"], cells["rule"], cells.get("target"), known),
             rule=cells["rule"],
             verdict=cells["verdict"],
             reviewer=cells["reviewer"],
@@ -101,14 +118,15 @@ def _of_line(place: str, row: dict[str, Any], known: Judged, imported: datetime)
         raise UserError(f"{place}: {error}") from None
 
 
-def _target(rule: str, given: str | None, targets: Mapping[str, Sequence[str]]) -> str:
+def _target(sample: str, rule: str, given: str | None, known: Judged) -> str:
+    targets = known.targets
     if rule not in targets:
         near = get_close_matches(rule, targets, n=1)
         hint = f"did you mean {near[0]}?" if near else f"rules are {', '.join(targets)}"
         raise UserError(f"the run has no rule {quoted(rule)}; {hint}")
     if given and given not in targets[rule]:
         raise UserError(f"findings of {rule} are about {' and '.join(targets[rule])}, not {quoted(given)}")
-    return given or targets[rule][0]
+    return given or known.elsewhere.get((sample, rule), targets[rule][0])
 
 
 def _boxes(cell: str, size: tuple[int | None, int | None]) -> tuple[Box, ...] | None:

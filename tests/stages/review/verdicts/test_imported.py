@@ -14,7 +14,7 @@ from stages.review.verdicts.table import Review, append_reviews
 from storage.errors import UserError
 from storage.info import RunInfo
 from storage.run import Run
-from storage.tables import SAMPLES
+from storage.tables import FINDINGS, SAMPLES
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 KNOWN = Judged(
@@ -103,6 +103,26 @@ def test_what_a_run_has_to_judge_are_its_rules_and_what_was_found_or_said_before
     assert known.targets["mine"] == ["predicted"]
     assert known.targets["of_an_earlier_config"] == ["top2"]
     assert known.targets["relies_on_outside"] == ["label", "predicted"]
+
+
+def test_a_verdict_without_a_target_is_about_the_finding_that_its_sample_has(tmp_path: Path):
+    run = Run.create(str(tmp_path / "run"))
+    samples = [
+        dict.fromkeys(SAMPLES.names) | {"sample_id": key, "row": row, "status": "ok", "width": 4, "height": 3}
+        for row, key in enumerate(("one.png", "other.png", "both.png", "none.png"))
+    ]
+    run.write_table("samples", pa.Table.from_pylist(samples, schema=SAMPLES))
+    found = (("one.png", "label"), ("other.png", "predicted"), ("both.png", "predicted"), ("both.png", "label"))
+    findings = [
+        dict.fromkeys(FINDINGS.names) | {"sample_id": key, "rule": "relies_on_outside", "target": target}
+        for key, target in found
+    ]
+    run.write_table("findings", pa.Table.from_pylist(findings, schema=FINDINGS))
+    path = tmp_path / "mine.csv"
+    lines = [f"{sample['sample_id']},relies_on_outside,confirmed,ann" for sample in samples]
+    path.write_text("\n".join(["sample_id,rule,verdict,reviewer", *lines]))
+    targets = [review.target for review in read_csv(path, Judged.of(run))]
+    assert targets == ["label", "predicted", "label", "label"]
 
 
 def test_a_csv_that_is_not_there_is_told(tmp_path: Path):
