@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +107,15 @@ def test_sanity_says_that_a_map_survives(command, run) -> None:
     assert {row["n"] for row in rows if row["check"] == "weights" and row["level"] == 1} == {2}
     status, out, _ = command("query", run, "SELECT median FROM sanity WHERE level = 1 AND metric = 'spearman'")
     assert "1.000" in out
+
+
+def test_a_run_without_maps_of_the_label_is_checked_by_those_that_it_has(command, run, tmp_path) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    Run.open(str(other)).discard_maps("label", "opti_cam")
+    status, out, err = command("sanity", other, "--samples", "2", "--device", "cpu")
+    assert (status, err) == (0, "")
+    assert "target predicted, layer features: 2 images (seed 0)" in out
 
 
 @pytest.mark.parametrize(

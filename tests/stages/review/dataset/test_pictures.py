@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from stages.review.dataset.contents import read_contents
 from stages.review.dataset.pictures import write_pictures
 from stages.review.settings import ReviewSettings
+from storage.errors import UserError
 from storage.media.containers import Crop, Member
 from storage.media.images import read_image
 from storage.tables import SAMPLES
@@ -59,3 +61,12 @@ def test_the_app_is_given_the_picture_of_a_crop(image: str, tmp_path: Path) -> N
     assert Path(shown["a.png"]).parent == run.local_path("pictures")
     assert Image.open(io.BytesIO(Path(shown["a.png"]).read_bytes())).size == (20, 20)
     assert Path(shown["b.png"]).parent != run.local_path("pictures")
+
+
+def test_maps_of_other_targets_alone_are_not_shown_and_that_is_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [Planted("a.png")])
+    run.create_maps(replace(run.maps("label").attributes, target="top2"), rows=1, grid=(7, 7))
+    for target in ("label", "predicted"):
+        run.discard_maps(target, "opti_cam")
+    with pytest.raises(UserError, match="has opti_cam maps of top2 alone, and the App shows those of label and predi"):
+        read_contents(run, ReviewSettings())
