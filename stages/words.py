@@ -66,6 +66,5 @@ def interval(ends: Ends | None, scale: float = 1, digits: int = 2) -> str:
 
 
 def with_interval(value: float | None, ends: Ends | None, digits: int = 2) -> str:
-    """A number and its interval; a dash where either is null."""
-    brackets = interval(ends, digits=digits)
-    return f"{number(value, digits)} {brackets}" if value is not None and brackets else NOTHING
+    """A number and its interval, if it has one; a dash where the number is null."""
+    return f"{number(value, digits)} {interval(ends, digits=digits)}".rstrip() if value is not None else NOTHING

@@ -137,7 +137,7 @@ def _ranking(trial: Trial, names: Sequence[str]) -> list[str]:
     each = ", ".join(f"{names[index]} {number(one.auroc, 3)}" for index, one in named)
     return [
         f"AUROC {number(auroc, 3)}, average precision {number(precision, 3)}: means over {len(found)} classes that "
-        "some of the images have",
+        f"some of the {len(trial.truth)} images with an object have; a run counts images without any too",
         f"AUROC of each, the lowest first: {each}",
     ]
 

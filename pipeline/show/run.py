@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipeline.runner import STAGES
 from pipeline.show.console import styled
-from stages.audit.summary.summary import Share, Summary, corrected, headline, summarise, untested
+from stages.audit.summary.summary import Share, Summary, corrected, headline, mispredicted, summarise, untested
 from stages.audit.summary.terms import CUES, FAITHFULNESS, FINDINGS, LOCALISATION, Terms
 from stages.audit.truth import TruthReport, against_truth, read_truth
 from stages.review.dataset.contents import TARGETS
@@ -98,11 +98,13 @@ def where_time_went(explained: Explained) -> list[str]:
 
 
 def _print_headline(summary: Summary, console: Console) -> None:
-    sentence, ends = headline(summary.reliance), summary.reliance.interval
+    sentence, ends = headline(summary.reliance, summary.unit), summary.reliance.interval
     more = f"; 95% interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f}%" if ends else ""
     console.print(styled("result      [bold]{}[/]{}", sentence, more))
     if summary.prevalence is not None:
         console.print(f"            {corrected(summary.prevalence)}")
+    if text := mispredicted(summary):
+        console.print(styled("            {}", text))
     if text := untested(summary):
         console.print(f"            {text}")
     if summary.standing_out:
@@ -115,7 +117,8 @@ def _print_headline(summary: Summary, console: Console) -> None:
 
 def _print_overview(summary: Summary, console: Console) -> None:
     samples = ", ".join(f"{count} {status}" for status, count in summary.samples.items())
-    console.print(f"samples     {samples}; {summary.evaluable} can be measured against their boxes")
+    measured = f"; {summary.evaluable} can be measured against their boxes" if summary.labelled else ""
+    console.print(f"samples     {samples}{measured}")
     if summary.unscored:
         statuses = ", ".join(f"{count} {status}" for status, count in summary.unscored.items())
         console.print(f"            not measured, counted in maps: {statuses}")
@@ -132,8 +135,8 @@ def _print_overview(summary: Summary, console: Console) -> None:
     null = f"; a random point does in {percent(summary.miss_null)}" if summary.miss_null is not None else ""
     if summary.misses.n:
         console.print(f"misses      the map's maximum lies outside the boxes in {share(summary.misses)}{null}")
-    else:
-        console.print("misses      no map has a box in view that its maximum can miss")
+    elif summary.labelled:
+        console.print("misses      no map of the label has both a box in view and one maximum, which can miss it")
     if summary.lift_median is not None:
         lift = with_interval(summary.lift_median, summary.lift_interval)
         console.print(f"in boxes    {lift} times the share of the map that chance puts there (median)")
@@ -192,7 +195,7 @@ def _print_rules(summary: Summary, console: Console) -> None:
     for rule in found:
         kind = "[red]flag[/]       " if rule.kind == "flag" else "[dim]description[/]"
         more = f", and {rule.by_prediction} by their wrong prediction" if rule.by_prediction else ""
-        images = counted(rule.count, "image") + more
+        images = counted(rule.count, summary.unit) + more
         console.print(styled(f"  {kind} [bold]{{}}[/] {{}}: {{}}", rule.rule, images, rule.title))
         for finding in rule.top if rule.kind == "flag" else rule.top[:1]:
             console.print(f"      {finding.sample_id}: {finding.reason}")

@@ -278,8 +278,9 @@ def _with_duplicates(table: pa.Table) -> pa.Table:
 
 
 def _duplicates(images: Records, facts: Facts) -> list[str]:
-    """A line about image files with the same bytes, each of which counts in every rate."""
-    digests = facts.column("digest")
+    """A line about images with the same bytes, each of which counts in every rate; files that cannot be read count in
+    none."""
+    digests = pc.if_else(facts.column("problem").is_null(), facts.column("digest"), None)
     counts = digests.drop_null().value_counts()
     repeats = pc.sum(counts.field("counts")).as_py() - len(counts) if len(counts) else 0
     if not repeats:

@@ -251,21 +251,30 @@ def _differences(a: _Source, b: _Source) -> tuple[Difference, ...]:
 
 def _notes(a: _Source, b: _Source) -> tuple[str, ...]:
     asked = [source.info.section("explain") for source in (a, b)]
-    more_proposals = tuple(
+    notes = [
         f"explain.{name} is on in {'A' if of_a else 'B'} alone: its drop_outside is the largest of more proposals, "
         "and higher for that reason"
         for name in ("outside", "scan")
         for of_a, of_b in [[bool(settings.get(name)) for settings in asked]]
         if of_a != of_b
-    )
+    ]
+    if _donors(a.run) != _donors(b.run):
+        notes.append(
+            "the runs have other donors, which a run chooses once from its own samples: a small change of "
+            "outside_effect and of the numbers with transplant in their name may come from them alone"
+        )
     changed = {difference.key for difference in _differences(a, b)}
-    if "weights_digest" not in changed or not changed & {"model.mean", "model.std"}:
-        return more_proposals
-    # The digest is of all buffers, which mean and std are.
-    return (
-        *more_proposals,
-        "model.mean or std changed, and weights_digest covers both: it alone does not say that the weights changed",
-    )
+    if "weights_digest" in changed and changed & {"model.mean", "model.std"}:
+        # The digest is of all buffers, which mean and std are.
+        notes.append(
+            "model.mean or std changed, and weights_digest covers both: it alone does not say that the weights changed"
+        )
+    return tuple(notes)
+
+
+def _donors(run: Run) -> list[str]:
+    """The digests of the images that lend objects to others."""
+    return sorted(run.table("donors", ["digest"])["digest"].to_pylist()) if run.has_table("donors") else []
 
 
 def _findings(

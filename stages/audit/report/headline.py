@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from stages.audit.report.contents import Contents
-from stages.audit.summary.summary import corrected, untested
+from stages.audit.summary.summary import corrected, flagged_by_prediction, mispredicted, untested
 from stages.words import counted, interval, percent
 
 
@@ -25,6 +25,8 @@ def explanation(contents: Contents) -> str:
     counted = f" It stands for {corrected(true)}." if true else ""
     left_out = untested(contents.summary)
     left_out = left_out and f" {left_out[0].upper()}{left_out[1:]}."
+    unit, wrong = contents.summary.unit, mispredicted(contents.summary)
+    wrong = wrong and f" {wrong}."
     if not share.n and left_out:
         return f"{left_out.strip()} The maps below can be looked at, but nothing here says what the model needs."
     if not share.n:
@@ -34,14 +36,14 @@ def explanation(contents: Contents) -> str:
         )
     if not share.hits:
         return (
-            f"With {share.n} images tested, up to {percent(share.interval[1] if share.interval else None)} of such "
-            f"images may still do so. Cues inside a box are not what this test finds.{left_out}"
+            f"With {share.n} {unit}s tested, up to {percent(share.interval[1] if share.interval else None)} of such "
+            f"{unit}s may still do so. Cues inside a box are not what this test finds.{wrong}{left_out}"
         )
     return (
-        f"That is {percent(share.rate)} {interval(share.interval, 100, 1)} of the images that could be tested."
+        f"That is {percent(share.rate)} {interval(share.interval, 100, 1)} of the {unit}s that could be tested."
         f"{counted} What lies outside the boxes is worth {limits['outside_effect']:.2f} or more of the probability "
         "of their label: the mean of what is lost without it, and of what it gives to objects of other classes. "
-        f"Either the model uses a shortcut there, or part of the object has no box.{left_out}"
+        f"Either the model uses a shortcut there, or part of the object has no box.{wrong}{left_out}"
     )
 
 
@@ -49,18 +51,19 @@ def next_steps(contents: Contents) -> tuple[Step, ...]:
     """What to do with the run, in order."""
     run = shlex.quote(contents.url)
     counts = {gallery.rule.id: gallery.count for gallery in contents.rules}
-    flagged, standing = contents.summary.reliance.hits, list(contents.summary.standing_out)
+    standing = list(contents.summary.standing_out)
+    flagged = contents.summary.reliance.hits + flagged_by_prediction(contents.summary)
     sanity = [found for found in contents.summary.sanity if found.method == contents.method and not found.outdated]
     steps = []
     if any(found.fault for found in sanity):
         steps.append(Step("Do not read the maps yet", "they change too little when the network's weights are random"))
-    if not contents.summary.reliance.n and not contents.summary.untestable:
+    if not (contents.summary.reliance.n or contents.summary.untestable or contents.summary.boxed):
         steps.append(Step("Give the dataset boxes", "without them inside and outside cannot be told apart"))
     if flagged:
         them = "it is" if flagged == 1 else "each is"
         steps.append(
             Step(
-                f"Look at the {counted(flagged, 'flagged image')}",
+                f"Look at the {counted(flagged, f'flagged {contents.summary.unit}')}",
                 f"decide whether {them} a shortcut or a part of the object that has no box",
                 f"sightline app {run}",
             )

@@ -14,7 +14,7 @@ from stages.audit.report.charts import class_chart, effect_chart, energy_chart
 from stages.audit.report.contents import Contents, MetricsTable, Point, Record
 from stages.audit.report.headline import explanation, next_steps
 from stages.audit.summary import terms
-from stages.audit.summary.summary import headline
+from stages.audit.summary.summary import headline, mispredicted
 from stages.words import Ends, in_words, interval, number, percent, q
 from storage.columns import columns_of
 
@@ -50,7 +50,8 @@ def render(contents: Contents) -> str:
         terms=terms,
         url=shlex.quote(contents.url),
         methods=contents.metrics[0].methods if contents.metrics else (contents.method,),
-        headline=headline(contents.summary.reliance),
+        headline=headline(contents.summary.reliance, contents.summary.unit),
+        mispredicted=mispredicted(contents.summary),
         explanation=explanation(contents),
         steps=next_steps(contents),
         standing_out=[row for row in tested if row["label"] in contents.summary.standing_out],

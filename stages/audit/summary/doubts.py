@@ -54,7 +54,7 @@ def doubts(run: Run, method: str) -> tuple[str, ...]:
                 count(*) FILTER (samples.duplicate_of IS NOT NULL AND samples.label IS DISTINCT FROM first.label),
                 count(*) FILTER (contains(samples.reason, $1))
             FROM samples LEFT JOIN samples AS first ON first.sample_id = samples.duplicate_of
-            WHERE samples.status <> 'removed'
+            WHERE samples.status NOT IN ('removed', 'unreadable')
             """,
             [OTHER_SIZE],
         ).fetchall()[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,13 @@ import duckdb
 import numpy as np
 
 from stages.audit.prevalence import MEASURED, Prevalence, prevalence
-from stages.audit.rules import RULES, flag_condition
+from stages.audit.rules import FLAG, RULES, flag_condition
 from stages.audit.settings import audit_settings
 from stages.audit.summary.doubts import doubts
 from stages.audit.summary.sanity_result import SanityResult, sanity_results
 from stages.score.suggestion import BoxSource, box_source
 from stages.statistics import bootstrap, wilson
-from stages.words import interval, percent
+from stages.words import counted, interval, percent
 from storage.cues import read_cues
 from storage.sql import connect
 
@@ -91,9 +91,9 @@ class RuleCount:
     title: str
     kind: str
     count: int
-    """Images with a finding on the class of their label; of a rule about predictions alone, on the predicted class."""
+    """Samples with a finding on the first of the rule's targets that the run has, mostly the class of the label."""
     by_prediction: int
-    """Further images, where the rule holds for the class of a wrong prediction alone."""
+    """Further samples, where the rule holds for the class of a wrong prediction alone."""
     top: tuple[TopFinding, ...]
 
 
@@ -144,6 +144,12 @@ class Summary:
     """
 
     method: str
+    unit: str
+    """What is counted, in a word: ``image``, or ``sample`` where an image is several samples."""
+    labelled: bool
+    """Whether the audited method has maps of the target ``label``."""
+    boxed: bool
+    """Whether any sample has a box."""
     samples: dict[str, int]
     unscored: dict[str, int]
     accuracy: Share
@@ -175,14 +181,25 @@ class Summary:
     """What makes the rest doubtful, in sentences."""
 
 
-def headline(reliance: Share) -> str:
-    """The headline of a run: one sentence."""
+def headline(reliance: Share, unit: str = "image") -> str:
+    """The headline of a run: one sentence. ``unit``: what is counted, see :class:`Summary`."""
     if not reliance.n:
         return "What the model relies on could not be tested"
     if not reliance.hits:
-        return f"None of {reliance.n} images was found to rest on something outside its boxes"
+        return f"None of {reliance.n} {unit}s was found to rest on something outside its boxes"
     verb, whose = ("rests", "its") if reliance.hits == 1 else ("rest", "their")
-    return f"{reliance.hits} of {reliance.n} images {verb} on something outside {whose} boxes"
+    return f"{reliance.hits} of {reliance.n} {unit}s {verb} on something outside {whose} boxes"
+
+
+def flagged_by_prediction(summary: Summary) -> int:
+    """Samples that the flag finds by the class of their wrong prediction alone."""
+    return sum(rule.by_prediction for rule in summary.rules if rule.rule == FLAG)
+
+
+def mispredicted(summary: Summary) -> str:
+    """What :func:`flagged_by_prediction` counts, in a sentence; empty where there are none."""
+    found = flagged_by_prediction(summary)
+    return f"Of {counted(found, summary.unit)} a wrong prediction rests on something outside the boxes" if found else ""
 
 
 def untested(summary: Summary, most: int = 4) -> str:
@@ -227,6 +244,11 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
             "NOT NULL GROUP BY method, target ORDER BY method <> ?, method, target",
             method,
         )
+        (pictures,) = _rows(
+            connection,
+            "SELECT count(DISTINCT uri) < count(*) AS shared, coalesce(bool_or(len(boxes) > 0), false) AS boxed "
+            "FROM samples WHERE status <> 'removed'",
+        )
         samples = _rows(
             connection,
             "SELECT status, count(*) AS n FROM samples GROUP BY status ORDER BY status <> 'ok', n DESC, status",
@@ -243,6 +265,9 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
     lifts = np.array([row["energy_lift"] for row in evaluable if row["energy_lift"] is not None])
     return Summary(
         method=method,
+        unit="sample" if pictures["shared"] else "image",
+        labelled="label" in run.targets(method),
+        boxed=pictures["boxed"],
         samples={row["status"]: row["n"] for row in samples},
         unscored={row["status"]: row["n"] for row in unscored},
         accuracy=_share([row["correct"] for row in right]),
@@ -267,7 +292,7 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
         miss_null=float(np.mean([1 - row["box_area_frac"] for row in pointed])) if pointed else None,
         lift_median=float(np.median(lifts)) if len(lifts) else None,
         lift_interval=bootstrap(lifts),
-        rules=_count_rules(findings, top),
+        rules=_count_rules(findings, top, run.targets(method)),
         cues=_count_cues(run, method, top),
         boxes=box_source(run) if any(row["status"] == "no_box" for row in samples) else None,
         sanity=sanity_results(run),
@@ -316,9 +341,12 @@ def _metrics(run: Run, method: str) -> tuple[Metrics, ...]:
     )
 
 
-def _count_rules(findings: list[dict[str, Any]], top: int) -> tuple[RuleCount, ...]:
+def _count_rules(findings: list[dict[str, Any]], top: int, targets: Sequence[str]) -> tuple[RuleCount, ...]:
     """Rules in the shipped order, then a user's own; the table's order of findings is by severity already."""
-    known = {rule.id: (rule.title, rule.kind, rule.targets[0]) for rule in RULES}
+    known = {
+        rule.id: (rule.title, rule.kind, next((one for one in rule.targets if one in targets), rule.targets[0]))
+        for rule in RULES
+    }
     for finding in findings:
         known.setdefault(finding["rule"], (finding["rule"], finding["kind"], finding["target"]))
     counts = []

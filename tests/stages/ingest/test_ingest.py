@@ -200,6 +200,16 @@ class TestStatus:
             "3 images are the same file as another, such as a.JPEG and first.JPEG; each counts (samples.duplicate_of)"
         ]
 
+    def test_broken_files_of_the_same_bytes_are_not_said_to_count(self, tmp_path: Path, run: Run) -> None:
+        write_images(tmp_path)
+        for broken in ("a.JPEG", "b.JPEG"):
+            (tmp_path / broken).write_bytes(b"not found")
+        told: list[str] = []
+        rows = [{"path": name} for name in ("first.JPEG", "a.JPEG", "b.JPEG")]
+        found = by_id(take(manifest(tmp_path, *rows), NAMES, run, None, told.append))
+        assert found["b.JPEG"]["status"] == "unreadable"
+        assert told == []
+
     def test_samples_of_one_image_are_no_duplicates_and_those_of_its_copy_are(self, tmp_path: Path, run: Run) -> None:
         write_images(tmp_path)
         (tmp_path / "copy.JPEG").write_bytes((tmp_path / "first.JPEG").read_bytes())

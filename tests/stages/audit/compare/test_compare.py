@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,6 +14,7 @@ from storage import Run
 from storage.errors import UserError
 from storage.info import RunInfo
 from storage.maps import MapAttributes
+from storage.tables import DONORS
 
 RIGHTWARDS = [[0, 1], [0, 1]]
 DOWNWARDS = [[0, 0], [1, 1]]
@@ -280,6 +282,17 @@ def test_a_locator_on_one_side_alone_is_noted(pair, name) -> None:
     b.write_info(RunInfo(config={"explain": {name: True}}))
     (note,) = compare(a, b).notes
     assert f"explain.{name} is on in B alone" in note
+
+
+def test_other_donors_are_noted(pair) -> None:
+    a, b = pair([{}], [{}])
+    donor = {"sample_id": "0.jpg", "row": 0, "digest": "d", "class_index": 0, "boxes": []}
+    for run in (a, b):
+        run.write_table("donors", pa.Table.from_pylist([donor], schema=DONORS))
+    assert compare(a, b).notes == ()
+    b.write_table("donors", pa.Table.from_pylist([donor | {"digest": "e"}], schema=DONORS))
+    (note,) = compare(a, b).notes
+    assert note.startswith("the runs have other donors")
 
 
 def test_another_mean_is_told_and_not_taken_for_other_weights(pair) -> None:

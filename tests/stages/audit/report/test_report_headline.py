@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from stages.audit.audit import audit
-from stages.audit.report import gather
+from stages.audit.report import gather, render
 from stages.audit.report.headline import explanation, next_steps
 from stages.audit.settings import AuditSettings
-from stages.audit.summary.summary import headline, untested
+from stages.audit.summary.summary import headline, mispredicted, untested
 
 FLAGGED = {"outside_effect": 0.6}
 
@@ -93,3 +95,36 @@ def test_a_run_without_boxes_is_told_to_get_some(build) -> None:
     contents = gather(run)
     assert headline(contents.summary.reliance) == "What the model relies on could not be tested"
     assert "Give the dataset boxes" in [step.what for step in next_steps(contents)]
+
+
+def test_flags_on_wrong_predictions_alone_are_said_and_to_be_looked_at(build) -> None:
+    wrong = {"sample_id": "x.jpg", "pred_index": 2}
+    run = build(*({} for _ in range(3)), wrong, {**wrong, **FLAGGED, "target": "predicted", "explained": 2})
+    audit(run, AuditSettings())
+    contents = gather(run)
+    assert headline(contents.summary.reliance).startswith("None of 4 images")
+    assert mispredicted(contents.summary) == "Of 1 image a wrong prediction rests on something outside the boxes"
+    assert "Of 1 image a wrong prediction rests on something outside the boxes." in explanation(contents)
+    assert next_steps(contents)[0].what == "Look at the 1 flagged image"
+    assert "Nothing was found outside the boxes" not in render(contents)
+
+
+def test_a_run_of_predictions_alone_has_no_wrong_prediction_where_all_are_right(build) -> None:
+    right = {"target": "predicted", "explained": 0, "boxes": [{"x0": 1, "y0": 2, "x1": 3, "y1": 4, "label": None}]}
+    run = build(*({**right, "sample_id": f"{i}.jpg"} for i in range(3)), {**right, **FLAGGED, "sample_id": "x.jpg"})
+    run.create_maps(replace(run.maps("label").attributes, target="predicted"), rows=4, grid=(2, 2))
+    run.discard_maps("label", "opti_cam")
+    audit(run, AuditSettings())
+    contents = gather(run)
+    (flag,) = [rule for rule in contents.summary.rules if rule.rule == "relies_on_outside"]
+    assert (flag.count, flag.by_prediction, contents.summary.labelled) == (1, 0, False)
+    assert "Give the dataset boxes" not in [step.what for step in next_steps(contents)]
+
+
+def test_where_an_image_is_several_samples_samples_are_counted(build) -> None:
+    run = build({"sample_id": "a.jpg#mug", "uri": "a.jpg", **FLAGGED}, {"sample_id": "a.jpg#cat", "uri": "a.jpg"})
+    audit(run, AuditSettings())
+    contents = gather(run)
+    assert contents.summary.unit == "sample"
+    assert headline(contents.summary.reliance, contents.summary.unit).startswith("1 of 2 samples rests")
+    assert next_steps(contents)[0].what == "Look at the 1 flagged sample"

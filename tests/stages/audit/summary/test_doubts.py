@@ -118,6 +118,12 @@ def test_more_than_one_duplicate_in_a_hundred_is_told_with_those_of_another_labe
     )
 
 
+def test_files_that_cannot_be_read_are_no_duplicates(said) -> None:
+    broken = {"samples_status": "unreadable", "duplicate_of": "x.jpg", "evaluable": False, "pred_index": None}
+    doubts = said(*SOUND, *SOUND, *SOUND, *[broken] * 3)
+    assert not [doubt for doubt in doubts if "the same file" in doubt]
+
+
 def test_predictions_of_another_class_of_the_image_are_told_where_most_are(said) -> None:
     shared = {"other_classes": [2], "pred_index": 2}
     assert said(*SOUND, *[shared] * 40) == (), "40 of 80 are no more than half"
