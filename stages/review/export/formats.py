@@ -32,6 +32,7 @@ PlaceImage = Callable[[AnnotatedImage, Path], None]
 
 MADE_UP = ".png"
 """Extension of an image that has none of its own: a crop, or a picture in a table."""
+_BROKEN_LINE = re.compile(r"[^\S ]|^ | $")
 _CROP = re.compile(r"(.*)#(\d+)")
 
 VOC = Path("VOCdevkit") / "VOC2012"
@@ -238,12 +239,14 @@ def sample_paths(images: Iterable[AnnotatedImage], *, of_files: bool) -> dict[st
 def stems(images: Iterable[AnnotatedImage], without: Collection[str] = ()) -> dict[str, str]:
     """The same of files without the extension, for formats that name an image and its annotations alike.
 
-    Folders named in ``without`` are left out of the paths.
+    Folders named in ``without`` are left out of the paths. Lists have a name a line and are read without the spaces at
+    its ends, so white space is ``_`` there but for a space within.
     """
     taken: set[str] = set()
     paths = {image.sample_id: PurePosixPath(_below(file_name(image.sample_id))) for image in images}
     kept = {key: [part for part in path.parent.parts if part not in without] for key, path in paths.items()}
-    return {key: _once(str(PurePosixPath(*kept[key], path.stem)), taken) for key, path in paths.items()}
+    named = {key: str(PurePosixPath(*kept[key], path.stem)) for key, path in paths.items()}
+    return {key: _once(_BROKEN_LINE.sub("_", name), taken) for key, name in named.items()}
 
 
 def split_name(split: str) -> str:

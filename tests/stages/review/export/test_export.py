@@ -246,6 +246,15 @@ def test_names_stay_below_the_folder_and_are_given_once(run: Run, tmp_path: Path
     assert list(stems(images).values()) == ["data/a", "data/a-2", "data/a-3", "data/a-4"]
 
 
+@pytest.mark.parametrize("name", ["new\nline.png", "new\u2028line.png", "a\tb.png", " at the ends .png", "a b.png"])
+def test_torchvision_finds_images_of_any_name_in_a_voc_export(tmp_path: Path, name: str):
+    (tmp_path / "images").mkdir()
+    made = make_run(tmp_path, [Planted(name)])
+    export(made, tmp_path / "out", "voc", copy_images=True)
+    (pair,) = VOCDetection(str(tmp_path / "out"), year="2012", image_set="trainval")
+    assert len(pair[1]["annotation"]["object"]) == 1
+
+
 @pytest.mark.usefixtures("mongo")
 def test_fiftyone_reads_every_format_back_with_the_same_boxes(run: Run, tmp_path: Path):
     import fiftyone as fo
