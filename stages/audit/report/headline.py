@@ -52,7 +52,8 @@ def next_steps(contents: Contents) -> tuple[Step, ...]:
     run = shlex.quote(contents.url)
     counts = {gallery.rule.id: gallery.count for gallery in contents.rules}
     standing = list(contents.summary.standing_out)
-    flagged = contents.summary.reliance.hits + flagged_by_prediction(contents.summary)
+    hits, wrong, unit = contents.summary.reliance.hits, flagged_by_prediction(contents.summary), contents.summary.unit
+    flagged = hits + wrong
     sanity = [found for found in contents.summary.sanity if found.method == contents.method and not found.outdated]
     steps = []
     if any(found.fault for found in sanity):
@@ -61,9 +62,11 @@ def next_steps(contents: Contents) -> tuple[Step, ...]:
         steps.append(Step("Give the dataset boxes", "without them inside and outside cannot be told apart"))
     if flagged:
         them = "it is" if flagged == 1 else "each is"
+        by_label = counted(hits, f"flagged {unit}") if hits else ""
+        by_prediction = f"{counted(wrong, unit)} flagged by a wrong prediction" if wrong else ""
         steps.append(
             Step(
-                f"Look at the {counted(flagged, f'flagged {contents.summary.unit}')}",
+                f"Look at the {' and '.join(filter(None, (by_label, by_prediction)))}",
                 f"decide whether {them} a shortcut or a part of the object that has no box",
                 f"sightline app {run}",
             )

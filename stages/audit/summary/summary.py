@@ -198,8 +198,8 @@ def flagged_by_prediction(summary: Summary) -> int:
 
 def mispredicted(summary: Summary) -> str:
     """What :func:`flagged_by_prediction` counts, in a sentence; empty where there are none."""
-    found = flagged_by_prediction(summary)
-    return f"Of {counted(found, summary.unit)} a wrong prediction rests on something outside the boxes" if found else ""
+    found, unit = flagged_by_prediction(summary), f"{'more ' if summary.reliance.hits else ''}{summary.unit}"
+    return f"Of {counted(found, unit)} a wrong prediction rests on something outside the boxes" if found else ""
 
 
 def untested(summary: Summary, most: int = 4) -> str:

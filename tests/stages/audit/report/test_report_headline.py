@@ -105,7 +105,7 @@ def test_flags_on_wrong_predictions_alone_are_said_and_to_be_looked_at(build) ->
     assert headline(contents.summary.reliance).startswith("None of 4 images")
     assert mispredicted(contents.summary) == "Of 1 image a wrong prediction rests on something outside the boxes"
     assert "Of 1 image a wrong prediction rests on something outside the boxes." in explanation(contents)
-    assert next_steps(contents)[0].what == "Look at the 1 flagged image"
+    assert next_steps(contents)[0].what == "Look at the 1 image flagged by a wrong prediction"
     assert "Nothing was found outside the boxes" not in render(contents)
 
 
