@@ -48,9 +48,14 @@ _STYLE: Any = {
 }
 
 
+def is_tested(row: Mapping[str, Any]) -> bool:
+    """Whether a row of ``classes`` claims something of its class; in earlier versions it may have a q and no rate."""
+    return row["reliance_q"] is not None and row["reliance_rate"] is not None
+
+
 def class_chart(classes: Sequence[Mapping[str, Any]], overall: float | None) -> Markup:
     """Reliance rate of the tested classes with 95% Wilson intervals, in the order given; empty where there is none."""
-    shown = [row for row in classes if row["reliance_q"] is not None][:MOST_CLASSES]
+    shown = [row for row in classes if is_tested(row)][:MOST_CLASSES]
     if not shown:
         return Markup("")
     with rc_context(_STYLE):

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from stages.audit.report.charts import class_chart, effect_chart, energy_chart
+from stages.audit.report.charts import class_chart, effect_chart, energy_chart, is_tested
 from stages.audit.report.contents import Contents, MetricsTable, Point, Record
 from stages.audit.report.headline import explanation, next_steps
 from stages.audit.summary import terms
@@ -44,7 +44,7 @@ def render(contents: Contents) -> str:
         "p": in_words,
         "meaning": _meanings().get,
     }
-    tested = [row for row in contents.classes if row["reliance_q"] is not None]
+    tested = [row for row in contents.classes if is_tested(row)]
     return environment.get_template("page.html").render(
         run=contents,
         terms=terms,
@@ -60,7 +60,7 @@ def render(contents: Contents) -> str:
         sanity=_sanity(contents.sanity),
         sanity_metrics=tuple(dict.fromkeys(row["metric"] for row in contents.sanity)),
         listed=tested[:LISTED_CLASSES],
-        untested=[row for row in contents.classes if row["reliance_q"] is None and row["n_findings"]],
+        untested=[row for row in contents.classes if not is_tested(row) and row["n_findings"]],
         class_chart=class_chart(contents.classes, contents.summary.reliance.rate),
         energy_chart=energy_chart(contents.points),
         effect_chart=effect_chart(contents.points, contents.thresholds["outside_effect"]),

@@ -22,6 +22,7 @@ from storage.errors import UserError
 from storage.info import RunInfo
 from storage.maps import checksum
 from storage.sql import run_query
+from storage.tables import CLASSES as CLASS_TABLE
 from storage.tables import CUES, SANITY
 from tests.stages.audit.conftest import fill, measured
 from tests.stages.audit.report.conftest import Page, write_hot_cell
@@ -165,6 +166,10 @@ def test_a_class_that_could_not_be_tested_is_neither_charted_nor_listed(build) -
     assert page.text("desc", id="classes-summary") == ["mug 0%. The table below has every number."]
     assert "cat" not in page.text("th", scope="row")
     assert any("1 of 2 classes has fewer than 10 measured images, or none that could be" in p for p in page.text("p"))
+    # An earlier version gave such a class a q.
+    rows = [row | {"reliance_q": 1.0} for row in run.table("classes").to_pylist()]
+    run.write_table("classes", pa.Table.from_pylist(rows, schema=CLASS_TABLE))
+    assert page_of(run).text("desc", id="classes-summary") == ["mug 0%. The table below has every number."]
 
 
 def test_classes_with_too_few_images_are_neither_charted_nor_listed(build) -> None:
