@@ -175,7 +175,7 @@ class Summary:
     rules: tuple[RuleCount, ...]
     cues: tuple[CueCount, ...]
     boxes: BoxSource | None
-    """Which maps suggest boxes for samples without one; None where every sample has one."""
+    """Which maps suggest boxes for samples without one; None where every sample of a class has one."""
     sanity: tuple[SanityResult, ...]
     doubts: tuple[str, ...]
     """What makes the rest doubtful, in sentences."""
@@ -246,7 +246,8 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
         )
         (pictures,) = _rows(
             connection,
-            "SELECT count(DISTINCT uri) < count(*) AS shared, coalesce(bool_or(len(boxes) > 0), false) AS boxed "
+            "SELECT count(DISTINCT uri) < count(*) AS shared, coalesce(bool_or(len(boxes) > 0), false) AS boxed, "
+            "coalesce(bool_or(status = 'no_box' AND class_index IS NOT NULL), false) AS unboxed "
             "FROM samples WHERE status <> 'removed'",
         )
         samples = _rows(
@@ -294,7 +295,7 @@ def summarise(run: Run, *, top: int = 3) -> Summary:
         lift_interval=bootstrap(lifts),
         rules=_count_rules(findings, top, run.targets(method)),
         cues=_count_cues(run, method, top),
-        boxes=box_source(run) if any(row["status"] == "no_box" for row in samples) else None,
+        boxes=box_source(run) if pictures["unboxed"] else None,
         sanity=sanity_results(run),
         doubts=doubts(run, method),
     )
