@@ -62,7 +62,8 @@ def test_numbers_percents_and_intervals_show_null_as_a_dash() -> None:
     )
     assert interval((None, 0.25)) == ""
     assert with_interval(0.94, (0.8, 0.98)) == "0.94 [0.80, 0.98]"
-    assert with_interval(0.94, None) == with_interval(None, (0.8, 0.98)) == "–"
+    assert with_interval(0.94, None) == "0.94"
+    assert with_interval(None, (0.8, 0.98)) == with_interval(None, None) == "–"
 
 
 def test_a_q_that_is_not_zero_is_not_shown_as_zero() -> None:

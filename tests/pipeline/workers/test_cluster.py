@@ -131,7 +131,8 @@ def test_a_worker_above_its_share_of_the_memory_is_restarted_and_the_remedy_is_t
         ((_, outcome),) = bounded_map(client, take, [(0, (6,))], say=said.append)
         assert list(bounded_map(client, take, [(0, (1,))], say=said.append)) == [(0, 1)]
     assert isinstance(outcome, SightlineError)
-    (line,) = said
+    # On a busy machine the new worker may not end in order, which is told too.
+    (line,) = [line for line in said if "memory" in line]
     assert "more than its share of the memory, and was started anew; a smaller explain.batch_size" in line
 
 
