@@ -67,12 +67,26 @@ def needs_weights(source: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a library and its downloads may raise anything
-        raise UserError(
-            f"model.source: {source} cannot be had ({said(error)}); without a network, name a folder that holds it, "
-            "fill the library's cache beforehand (HF_HOME, TORCH_HOME), or give model.checkpoint"
-        ) from error
+        raise UserError(f"model.source: {source} cannot be had ({said(error)}); {_remedy(error)}") from error
     finally:
         if before is None:
             del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
         else:
             os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about weights that a library could not get. A hub that answers is no missing network."""
+    causes = set()
+    cause: BaseException | None = error
+    while cause is not None:
+        causes |= {kind.__name__ for kind in type(cause).__mro__}
+        cause = cause.__cause__ or cause.__context__
+    if "GatedRepoError" in causes:
+        return "the hub gives it to those who accepted its terms: do so on its page, and set HF_TOKEN"
+    if "RepositoryNotFoundError" in causes:
+        return "the hub has no such model, or only for those who may see it: correct the name, or set HF_TOKEN"
+    return (
+        "without a network, name a folder that holds it, fill the library's cache beforehand (HF_HOME, TORCH_HOME), or "
+        "give model.checkpoint"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +32,8 @@ from stages.explain.network.sources.prepared import (
 from stages.explain.network.view import ViewSettings
 from storage.errors import UserError
 
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+"""Each may say what is done to an image."""
 _LEVIT = 256 / 224
 """LeViT's processor makes the short side this much longer than the size that it names."""
 
@@ -71,7 +74,8 @@ def huggingface(name: str, settings: ModelSettings, classes: int | None) -> Buil
     built = Built(network, names if named else None, sigmoid=config.problem_type == "multi_label_classification")
     try:
         said_of_it, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name)
-    except OSError:
+    except OSError as error:
+        _refuse_unread_processor(name, error)
         note = "has no preprocessor_config.json: ImageNet's mean and std are taken"
         return replace(built, mean=IMAGENET_MEAN, std=IMAGENET_STD, notes=(note,))
     try:
@@ -82,6 +86,34 @@ def huggingface(name: str, settings: ModelSettings, classes: int | None) -> Buil
             "in a factory (python:...), which normalises its input itself"
         ) from error
     return _as_processed(built, processor, said_of_it, settings)
+
+
+def _refuse_unread_processor(name: str, error: OSError) -> None:
+    """Raise UserError unless no file says what is done to an image before the network sees it.
+
+    The library raises one error for a file that is not there, one that it cannot read, and a hub out of reach. Only of
+    the first may ImageNet's mean and std be taken.
+    """
+    import huggingface_hub
+
+    if Path(name).is_dir():
+        unread = any((Path(name) / file).exists() for file in _PROCESSOR_FILES)
+    else:
+        try:
+            unread = any(
+                huggingface_hub.try_to_load_from_cache(name, file) is not huggingface_hub._CACHED_NO_EXIST
+                and huggingface_hub.file_exists(name, file)
+                for file in _PROCESSOR_FILES
+            )
+        except Exception as cause:  # the network may raise anything
+            raise UserError(
+                f"model.source: huggingface:{name}: whether it has an image processor cannot be asked ({said(cause)}); "
+                "load it once with a network, or name a folder that holds all of its files"
+            ) from cause
+    if unread:
+        raise UserError(
+            f"model.source: huggingface:{name}: its image processor cannot be read ({said(error)}); correct the file"
+        ) from error
 
 
 def _as_processed(built: Built, processor: Any, said_of_it: Mapping[str, Any], settings: ModelSettings) -> Built:
