@@ -1,12 +1,16 @@
-"""Numbers as people read them, the same in the summary, the report, the App and in the reasons of findings."""
+"""Numbers and names as people read them: the same in the summary, the report, the App and the reasons of findings."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 NOTHING = "–"
 """Stands for null."""
+
+_UNSEEN = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
+"""Control characters but tabs and line feeds, and the marks that turn the direction of what stands behind them."""
 
 Ends = Sequence[float | None]
 
@@ -68,3 +72,11 @@ def interval(ends: Ends | None, scale: float = 1, digits: int = 2) -> str:
 def with_interval(value: float | None, ends: Ends | None, digits: int = 2) -> str:
     """A number and its interval, if it has one; a dash where the number is null."""
     return f"{number(value, digits)} {interval(ends, digits=digits)}".rstrip() if value is not None else NOTHING
+
+
+def visible(text: str) -> str:
+    """Text for a page, with marks that nobody sees but that change what stands beside them escaped: ``a\\u202eb``.
+
+    Joiners stay, which words of Persian and Hindi and many an emoji need.
+    """
+    return _UNSEEN.sub(lambda mark: repr(mark[0])[1:-1], text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.words import counted, in_words, interval, number, p, percent, q, with_interval
+from stages.words import counted, in_words, interval, number, p, percent, q, visible, with_interval
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,9 @@ def test_numbers_percents_and_intervals_show_null_as_a_dash() -> None:
 
 def test_a_q_that_is_not_zero_is_not_shown_as_zero() -> None:
     assert (q(0.0004), q(0.0), q(0.0312), q(None)) == ("<0.001", "<0.001", "0.031", "–")
+
+
+def test_marks_that_turn_the_text_are_visible_and_joiners_stay() -> None:
+    assert visible("cat\u202egod\x1b[2J\u2066") == "cat\\u202egod\\x1b[2J\\u2066"
+    joined = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f52c\n\tline"
+    assert visible(joined) == joined

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from stages.audit.report.contents import Point
 from stages.audit.summary.summary import STANDS_OUT
-from stages.words import q
+from stages.words import q, visible
 
 # Legible on white and on the dark page alike.
 BLUE, RED = "#3d85c6", "#d9480f"
@@ -176,10 +176,11 @@ def _svg(figure: Figure, name: str, title: str, summary: str) -> Markup:
     head = (
         f'<svg class="chart" role="img" viewBox="0 0 {width} {height}" style="--natural: {float(width):.0f}pt" '
         f'aria-labelledby="{name}-title {name}-summary">'
-        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-summary">{escape(summary)}</desc>'
+        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-summary">{escape(visible(summary))}</desc>'
     )
     return Markup(f"{head}{body}</svg>")
 
 
 def _shortened(name: str) -> str:
+    name = visible(name)
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

@@ -9,17 +9,23 @@ from statistics import median
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from stages.audit.report.charts import class_chart, effect_chart, energy_chart, is_tested
 from stages.audit.report.contents import Contents, MetricsTable, Point, Record
 from stages.audit.report.headline import explanation, next_steps
 from stages.audit.summary import terms
 from stages.audit.summary.summary import headline, mispredicted
-from stages.words import Ends, in_words, interval, number, percent, q
+from stages.words import Ends, in_words, interval, number, percent, q, visible
 from storage.columns import columns_of
 
 LISTED_CLASSES = 50
 """Classes in the table; a query has the rest."""
+
+
+def _finalize(value: object) -> object:
+    """Text as :func:`visible` has it; what is HTML already stays."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def environment_of_pages() -> Environment:
@@ -28,6 +34,7 @@ def environment_of_pages() -> Environment:
         loader=PackageLoader("stages.audit.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )

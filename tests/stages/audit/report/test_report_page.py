@@ -219,6 +219,19 @@ def test_names_of_the_run_cannot_become_markup(build) -> None:
     assert any(text.endswith("…") and NASTY.startswith(text[:-1]) for text in chart), "a long name is cut in the chart"
 
 
+def test_marks_that_turn_what_stands_behind_them_are_written_out(build) -> None:
+    turned = "cat\u202egod"
+    quiet = ({"label": turned if index < 9 else "mug"} for index in range(20))
+    run = build({"label": turned, "sample_id": f"{turned}.jpg", "outside_effect": 0.6}, *quiet)
+    audit(run, AuditSettings())
+    run.write_info(RunInfo(config={"dataset": {"path": turned}}))
+    html = render(gather(run))
+    assert "\u202e" not in html
+    page = Page(html)
+    assert page.row("cat\\u202egod")[0] == "10"
+    assert "cat\\u202egod" in page.text("text")
+
+
 def test_a_page_asks_the_network_for_nothing(build, picture) -> None:
     run = build({**picture("x.png", box=(10, 10, 100, 100)), "outside_effect": 0.6})
     write_hot_cell(run, 1, (1, 5))
