@@ -38,12 +38,13 @@ class Listing:
         matches = re.compile(pattern, re.IGNORECASE).fullmatch
         return [path for path in self.files if matches(path)]
 
-    def find(self, name: str, near: str) -> tuple[str | None, str | None]:
+    def find(self, name: str, near: str, filename: str = "", folder: str = "") -> tuple[str | None, str | None]:
         """The image that an annotation in the file ``near`` calls ``name``, as a path; or None and why there is none.
 
         Accents are compared composed, backslashes are slashes, and an extension may differ if the stem does not. A
         relative name with folders must be found with them. Of an absolute one, which may be of a machine that is gone,
-        as many of the last folders must agree as agree anywhere. Of several images the nearest to ``near`` is taken.
+        as many of the last folders must agree as agree anywhere. Of several images the one called
+        ``filename`` is taken, then the nearest to ``near``, then the one in a folder called ``folder``.
         """
         asked = _folded(name.strip().replace("\\", "/"))
         away = asked.startswith("/") or re.match(r"[A-Za-z]:/", asked) is not None
@@ -54,7 +55,9 @@ class Listing:
         if not away:
             found = [path for path in found if self._agreeing(path, wanted) >= len(wanted) - 1]
         found = _closest(found, lambda path: self._agreeing(path, wanted))
+        found = _closest(found, lambda path: posixpath.basename(_folded(path)) == _folded(filename))
         found = _closest(found, lambda path: _shared(path, near))
+        found = _closest(found, lambda path: _folded(folder) in posixpath.dirname(_folded(path)).split("/"))
         if len(found) == 1:
             return join(self.root, found[0]), None
         if not found:

@@ -24,7 +24,9 @@ class VocReader:
 
     Corners count from 1 and include both ends, as the development kit says. FiftyOne's importer takes them as counted
     from 0, cuts decimals off, must be told the two folders, reads local files alone and is ten times slower. An image
-    is the one of the XML's own stem, else the one that ``filename`` names. Images without an XML are samples without a
+    is the one of the XML's own stem, else the one that ``filename`` names. Of several of the stem it is the one with
+    the name in ``filename``, then the nearest to the XML, then the one in ``folder``; a picture below annotations/ is
+    none where another has its stem, as the trimaps of Oxford-IIIT Pet. Images without an XML are samples without a
     box. ``ImageSets/Main/*.txt`` gives the split: of several lists that name an image the shortest, or the one that
     ``dataset.split`` names. In ``SegmentationObject/`` the picture of an image's stem has k on the pixels of its XML's
     object k.
@@ -35,8 +37,8 @@ class VocReader:
         if not is_folder(root):
             raise UserError(f"dataset.path: there is no folder {root}; give the folder that holds Annotations/")
         self._listing = Listing(root)
-        pictures = [path for path in self._listing.files if not _is_segmentation(path)]
-        self._images = Listing(absolute(settings.images)) if settings.images else Listing(root, pictures)
+        pictures = Listing(absolute(settings.images)) if settings.images else self._listing
+        self._images = Listing(pictures.root, _photos(pictures.images))
         self._form: BoxForm = settings.boxes or "voc"
         self._relative = bool(settings.relative)
         self._split = settings.split
@@ -53,10 +55,11 @@ class VocReader:
         if folders and any("JPEGImages" in posixpath.dirname(path).split("/") for path in listing.images):
             return "Annotations/*.xml beside JPEGImages/"
         annotated = {stem(path): path for path in listing.named(r".*\.xml")}
-        images = [path for path in listing.images if stem(path) in annotated]
+        photos = _photos(listing.images)
+        images = [path for path in photos if stem(path) in annotated]
         if not images or len(images) * 2 < len(annotated):
             return None
-        return f"an .xml for {len(images)} of {len(listing.images)} images, such as {annotated[stem(images[0])]}"
+        return f"an .xml for {len(images)} of {len(photos)} images, such as {annotated[stem(images[0])]}"
 
     def classes(self) -> tuple[DatasetClass, ...]:
         """VOC has no list of classes."""
@@ -76,7 +79,6 @@ class VocReader:
             seen.add(record.uri)
             yield record
         bare = [path for path in self._images.images if join(self._images.root, path) not in seen]
-        bare = [path for path in bare if not _is_segmentation(path)]
         for path in bare:
             uri = join(self._images.root, path)
             split = splits.get(stem(path), split_of(path))
@@ -91,16 +93,18 @@ class VocReader:
     def _record(self, path: str, splits: dict[str, str]) -> Record:
         place = join(self._listing.root, path)
         split = splits.get(stem(path), split_of(path))
-        found, missing = self._images.find(_below_annotations(path), path)
         try:
             root = parse_xml(place)
         except ImageError as error:
+            found, _ = self._images.find(_below_annotations(path), path)
             uri = found or join(self._images.root, stem(path) + ".jpg")
             problem = error.reason
             return Record(self._name(uri), uri, place, None, split=split, problem=problem, annotation=place)
-        filename = (root.findtext("filename") or "").strip()
+        filename, folder = ((root.findtext(key) or "").strip().replace("\\", "/") for key in ("filename", "folder"))
+        said = posixpath.basename(filename), posixpath.basename(folder)
+        found, missing = self._images.find(_below_annotations(path), path, *said)
         if found is None and filename:
-            found, missing = self._images.find(filename, path)
+            found, missing = self._images.find(filename, path, *said)
         uri = found or join(self._images.root, filename if is_image(filename) else stem(path) + ".jpg")
         boxes, notes = read_objects(root, self._form, self._outlines.get(_below_annotations(path)))
         width, height = (as_size(root.findtext(f"size/{side}")) for side in ("width", "height"))
@@ -185,5 +189,10 @@ def _below(path: str, folder: str) -> str:
     return "/".join([*below, stem(name)])
 
 
-def _is_segmentation(path: str) -> bool:
-    return any(part.startswith("Segmentation") for part in path.split("/"))
+def _photos(pictures: list[str]) -> list[str]:
+    """The pictures that are not masks: those of VOC's folders, and those that lie with the annotations of another."""
+    pictures = [path for path in pictures if not any(part.startswith("Segmentation") for part in path.split("/"))]
+    masks = [path for path in pictures if "annotations" in posixpath.dirname(path).lower().split("/")]
+    elsewhere = {stem(path) for path in set(pictures).difference(masks)} if masks else set()
+    hidden = {path for path in masks if stem(path) in elsewhere}
+    return [path for path in pictures if path not in hidden]

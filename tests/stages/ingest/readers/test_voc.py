@@ -7,6 +7,7 @@ from PIL import Image
 
 from stages.ingest.readers.ilsvrc import imagenet_reader
 from stages.ingest.readers.voc import VocReader
+from stages.ingest.recognise import open_dataset
 from stages.ingest.record import Box, Record
 from stages.ingest.settings import DatasetSettings
 
@@ -18,11 +19,13 @@ PERSON = """
 </object>"""
 
 
-def annotate(folder: Path, stem: str, objects: str = PERSON, filename: str = "", below: str = "Annotations") -> None:
+def annotate(
+    folder: Path, stem: str, objects: str = PERSON, filename: str = "", below: str = "Annotations", said: str = ""
+) -> None:
     path = folder / below / f"{stem}.xml"
     path.parent.mkdir(parents=True, exist_ok=True)
     size = "<size><width>486</width><height>500</height><depth>3</depth></size>"
-    path.write_text(f"<annotation><filename>{filename}</filename>{size}{objects}</annotation>")
+    path.write_text(f"<annotation><folder>{said}</folder><filename>{filename}</filename>{size}{objects}</annotation>")
 
 
 def picture(path: Path) -> None:
@@ -70,6 +73,54 @@ def test_of_two_images_the_nearest_to_the_xml_is_taken(tmp_path: Path) -> None:
         ("train/a.jpg", "train"),
         ("valid/a.jpg", "valid"),
     ]
+
+
+def test_the_trimaps_of_oxford_iiit_pet_are_no_images(tmp_path: Path) -> None:
+    for name in ("Abyssinian_1", "Abyssinian_2"):
+        annotate(tmp_path, name, filename=f"{name}.jpg", below="annotations/xmls", said="OXIIIT")
+    for name in ("Abyssinian_1", "Abyssinian_2", "Bombay_3"):  # the last has a trimap, and no XML
+        picture(tmp_path / f"images/{name}.jpg")
+        picture(tmp_path / f"annotations/trimaps/{name}.png")
+    dataset = open_dataset(DatasetSettings(path=str(tmp_path)))
+    assert str(dataset) == "voc: an .xml for 2 of 3 images, such as annotations/xmls/Abyssinian_1.xml"
+    found = [(record.sample_id, len(record.boxes)) for record in dataset.reader.records()]
+    assert found == [("images/Abyssinian_1.jpg", 1), ("images/Abyssinian_2.jpg", 1), ("images/Bombay_3.jpg", 0)]
+    assert dataset.reader.remarks() == ["1 image has no .xml; the first is images/Bombay_3.jpg"]
+
+
+def test_images_that_lie_with_their_xml_alone_are_the_images(tmp_path: Path) -> None:
+    annotate(tmp_path, "a", below="annotations")
+    picture(tmp_path / "annotations/a.png")
+    picture(tmp_path / "logo.png")
+    assert [record.sample_id for record in read(tmp_path)] == ["annotations/a.png", "logo.png"]
+
+
+@pytest.mark.parametrize(
+    ("filename", "said", "image"),
+    [
+        ("a.jpg", "", "photos/a.jpg"),  # the file's whole name, though the mask lies nearer
+        (r"D:\work\a.jpg", "", "photos/a.jpg"),
+        ("", "", "labels/masks/a.png"),  # nothing said: the nearest
+        ("a.jpg", "labels", "photos/a.jpg"),
+    ],
+)
+def test_of_a_photo_and_a_mask_the_one_that_the_xml_names_is_taken(
+    tmp_path: Path, filename: str, said: str, image: str
+) -> None:
+    annotate(tmp_path, "a", filename=filename, below="labels/xmls", said=said)
+    picture(tmp_path / "labels/masks/a.png")
+    picture(tmp_path / "photos/a.jpg")
+    first, _ = read(tmp_path)
+    assert first.sample_id == image
+
+
+@pytest.mark.parametrize("said", ["images", r"C:\data\images", "/data/images"])
+def test_of_images_of_one_name_the_folder_in_the_xml_decides_where_none_is_nearer(tmp_path: Path, said: str) -> None:
+    annotate(tmp_path, "0", filename="0.png", below="annotations", said=said)
+    annotate(tmp_path, "1", filename="1.png", below="masks", said=said)  # a name of the folder where it was drawn
+    for name in ("images/0.png", "masks/0.png", "images/1.png", "masks/1.png"):
+        picture(tmp_path / name)
+    assert [record.sample_id for record in read(tmp_path)][:2] == ["images/0.png", "masks/1.png"]
 
 
 def test_an_image_without_annotation_is_a_sample_and_is_counted(voc: Path) -> None:
