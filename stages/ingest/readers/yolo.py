@@ -30,8 +30,8 @@ class YoloReader:
 
     A line of six or more numbers, an even count, is a polygon: the object's shape, with the box around it. FiftyOne's
     importer finds nothing where ``train: ../train/images`` leads out of the dataset, as labelling services write it, so
-    paths are looked for beside the file too. Without a yaml, ``classes.txt`` names the classes, and labels/ lies beside
-    images/.
+    paths are looked for beside the file too, and those of images in a list beside the list. Without a yaml,
+    ``classes.txt`` names the classes, and labels/ lies beside images/.
     """
 
     def __init__(self, settings: DatasetSettings) -> None:
@@ -181,7 +181,7 @@ class YoloReader:
         """Where a split's entry leads: as Ultralytics takes it, or beside the yaml where that leads nowhere."""
         entry = entry.replace("\\", "/")
         base = join(self._root, str(self._content.get("path") or "").replace("\\", "/"))
-        inner = [part for part in entry.split("/") if part not in ("", ".", "..")]
+        inner = _inner(entry)
         beside = ["/".join(inner[start:]) for start in range(len(inner))]
         meant = [entry if is_url(entry) else join(base, entry)]
         # Of ../valid/images a folder images/ alone says nothing: it may hold another split.
@@ -206,11 +206,31 @@ class YoloReader:
         return None
 
     def _listed_images(self, path: str) -> Iterator[str]:
-        """Images that a text file lists, one a line, from the file's own folder or the dataset's."""
+        """Images that a text file lists, one a line, from the file's own folder or the dataset's.
+
+        Of a path that leads nowhere from either, as one of another machine, the most of its end that leads somewhere
+        is taken.
+        """
+        folders = list(dict.fromkeys((parent(path), self._root)))
+        last: tuple[list[str], str] = [], ""
+        moved, first = 0, ""
         for line in read_text(path, "save it as text in UTF-8").splitlines():
-            if name := line.strip().replace("\\", "/"):
-                places = [join(folder, name.removeprefix("./")) for folder in (parent(path), self._root)]
-                yield next((place for place in places if exists(place)), places[0])
+            if not (name := line.strip().replace("\\", "/").removeprefix("./")):
+                continue
+            meant = [join(folder, name) for folder in folders]
+            place = next(filter(exists, meant), None)
+            inner = [] if place or is_url(name) else _inner(name)
+            ways = [(inner[:cut], folder) for cut in range(len(inner)) for folder in folders]
+            for beginning, folder in sorted(ways, key=last.__ne__):  # the way of the line before first
+                near = join(folder, "/".join(inner[len(beginning) :]))
+                if exists(near):
+                    place, last = near, (beginning, folder)
+                    moved, first = moved + 1, first or f"{quoted(name)} as {relative(near, self._root)}"
+                    break
+            yield place or meant[0]
+        if moved:
+            found = f"{counted(moved, 'image is', 'images are')} found by the end of the path alone"
+            self._remarks.append(f"{relative(path, self._root)}: {found}, such as {first}")
 
     def _listed_names(self) -> dict[int, str]:
         for name in _LISTS:
@@ -246,15 +266,21 @@ def read_yaml(path: str) -> dict[str, Any]:
 def label_path(image: str) -> str:
     """Label file of an image: the last folder ``images`` becomes ``labels``; beside the image where there is none."""
     base = posixpath.splitext(image)[0] + ".txt"
-    return re.sub(r"(^|/)images/((?:(?!images/).)*)$", r"\1labels/\2", base)
+    return re.sub(r"^(.*/|)images/", r"\1labels/", base, flags=re.DOTALL)
+
+
+def _inner(path: str) -> list[str]:
+    """The parts of a path that are names."""
+    return [part for part in path.split("/") if part not in ("", ".", "..")]
 
 
 def _class_names(names: Any, path: str) -> dict[int, str]:
-    """Names by class number, of a list or a map."""
+    """Names by class number, of a list or a map, in the order of the numbers."""
     if isinstance(names, list):
         return {index: str(name) for index, name in enumerate(names)}
     if isinstance(names, dict):
         numbers = {key: as_number(key) for key in names}
         if all(number is not None and number.is_integer() for number in numbers.values()):
-            return {int(number): str(names[key]) for key, number in numbers.items() if number is not None}
+            named = {int(number): str(names[key]) for key, number in numbers.items() if number is not None}
+            return dict(sorted(named.items()))
     raise UserError(f"{path}: names is {quoted(names)}, neither a list nor a map of numbers to names; {_REMEDY}")

@@ -55,7 +55,7 @@ def test_key_points_of_a_pose_follow_its_box(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("names", ["[cat, dog]", "{0: cat, 1: dog}", '{"0": cat, "1": dog}'])
+@pytest.mark.parametrize("names", ["[cat, dog]", "{0: cat, 1: dog}", '{"0": cat, "1": dog}', "{1: dog, 0: cat}"])
 def test_names_are_a_list_or_a_map(tmp_path: Path, names: str) -> None:
     reader = write(tmp_path, "1 0.5 0.5 0.5 0.25", f"names: {names}\ntrain: images\n")
     assert one(reader).boxes[0].label == "dog"
@@ -136,6 +136,25 @@ class TestPaths:
             ("val/images/c.jpg", "val"),
         ]
 
+    def test_images_of_a_list_from_elsewhere_are_found_by_the_ends_of_their_paths(self, tmp_path: Path) -> None:
+        """CVAT writes data/ before them, Datumaro and Roboflow whole paths."""
+        for name in ("images/train/b.jpg", "images/train/c.jpg", "lists/images/d.jpg", "c.jpg"):
+            picture(tmp_path / name)
+        (tmp_path / "lists").mkdir(exist_ok=True)
+        lines = ["data/images/train/b.jpg", r"D:\work\images\train\c.jpg", "/far/images/d.jpg", "/far/images/e.jpg"]
+        (tmp_path / "lists/train.txt").write_text("\n".join(lines))
+        reader = write(tmp_path, yaml="names: [cat, dog]\ntrain: lists/train.txt\n")
+        assert self.ids(reader) == [
+            ("images/train/b.jpg", "train"),
+            ("images/train/c.jpg", "train"),  # not c.jpg, of which less of the path is the same
+            ("lists/images/d.jpg", "train"),  # beside the list
+            ("/far/images/e.jpg", "train"),
+        ]
+        assert reader.remarks()[0] == (
+            "lists/train.txt: 3 images are found by the end of the path alone, "
+            "such as 'data/images/train/b.jpg' as images/train/b.jpg"
+        )
+
     def test_an_image_in_two_splits_counts_in_the_first(self, tmp_path: Path) -> None:
         reader = write(tmp_path, yaml="names: [cat, dog]\ntrain: images\nval: images\n")
         assert self.ids(reader) == [("images/a.jpg", "train")]
@@ -151,6 +170,9 @@ class TestPaths:
             ("/d/images/train/a.jpg", "/d/labels/train/a.txt"),
             ("/images/d/images/a.b.png", "/images/d/labels/a.b.txt"),
             ("/d/photos/a.jpg", "/d/photos/a.txt"),
+            ("/d/images/train_images/a.jpg", "/d/labels/train_images/a.txt"),
+            ("/d/my_images/a.jpg", "/d/my_images/a.txt"),
+            ("images/images.v2/a.jpg", "labels/images.v2/a.txt"),
         ],
     )
     def test_the_last_folder_images_becomes_labels(self, image: str, labels: str) -> None:
