@@ -16,7 +16,7 @@ from stages.ingest.settings import FIFTYONE, DatasetSettings
 from storage.errors import UserError
 from storage.files import file_system, is_url
 from storage.media.containers import Member
-from storage.media.images import ImageError, local_path, read_bytes
+from storage.media.images import ImageError, local_path, read_bytes, read_ends
 
 T = TypeVar("T")
 
@@ -147,6 +147,14 @@ def names_in(folder: str) -> list[str]:
 def files_below(folder: str) -> list[str]:
     """Sorted paths of all files below a folder, relative to it."""
     return _ask(folder, lambda fs, bare: sorted(posixpath.relpath(path, bare) for path in fs.find(bare)))
+
+
+def head_of(path: str) -> str:
+    """The first 4096 bytes of a file as text; empty if it cannot be read."""
+    try:
+        return read_ends(path, 4096)[0].decode(errors="replace")
+    except ImageError:
+        return ""
 
 
 def read_text(path: str, remedy: str) -> str:

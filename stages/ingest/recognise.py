@@ -10,12 +10,13 @@ from typing import Protocol
 from stages.ingest.listing import Listing
 from stages.ingest.places import absolute, exists, is_folder
 from stages.ingest.readers.coco import CocoReader
+from stages.ingest.readers.cvat import CvatReader
 from stages.ingest.readers.fiftyone import ExportReader, fiftyone_reader
 from stages.ingest.readers.folder import FolderReader
 from stages.ingest.readers.huggingface import HuggingfaceReader, holds_images
 from stages.ingest.readers.ilsvrc import IlsvrcReader, imagenet_reader
 from stages.ingest.readers.imagenet import is_solution, read_synsets
-from stages.ingest.readers.importers import CvatReader, KittiReader
+from stages.ingest.readers.kitti import KittiReader
 from stages.ingest.readers.manifest import COLUMNS, ManifestReader, has_columns
 from stages.ingest.readers.voc import VocReader
 from stages.ingest.readers.webdataset import WebdatasetReader

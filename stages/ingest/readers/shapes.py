@@ -65,6 +65,22 @@ class Polygons:
 
 
 @dataclass(frozen=True, slots=True)
+class Ellipse:
+    """An ellipse, turned or not, as a polygon of 180 corners; numbers are fractions of the image's width and height."""
+
+    centre: tuple[float, float]
+    axes: tuple[tuple[float, float], tuple[float, float]]
+    """Where the ends of its two half axes lie from the centre."""
+
+    def drawn(self, box: Box, width: int, height: int) -> ObjectMask:
+        """The pixels of an image of ``width`` x ``height``."""
+        angles = [math.tau * step / 180 for step in range(180)]
+        sides = list(zip(self.centre, *self.axes, strict=True))
+        ring = [c + u * math.cos(angle) + v * math.sin(angle) for angle in angles for c, u, v in sides]
+        return Polygons((ring,), relative=True).drawn(box, width, height)
+
+
+@dataclass(frozen=True, slots=True)
 class RunLengths:
     """COCO's run lengths, compressed or not."""
 
