@@ -25,8 +25,26 @@ _AT_ONCE = 10_000
 _PACKAGES = ("torch", "torchvision", "numpy", "zarr", "pyarrow", "distributed", "fiftyone", "sightline")
 
 
-def made_with(config: Config, plan: ExplainPlan) -> Explained:
-    """What maps are made with from now on; told before they are, since files of the code may change meanwhile."""
+def begun(run: Run, config: Config, plan: ExplainPlan, samples: pa.Table, *, makes_maps: bool) -> RunInfo:
+    """run.json of a run whose plan stands: what its maps are made with from now on, if it makes any.
+
+    Told before the first map, since files of the code may change meanwhile, and the run may end before its end.
+    """
+    former = run.info
+    return RunInfo(
+        config=config.model_dump(mode="json"),
+        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        weights_digest=plan.weights_digest,
+        layer=str(plan.layer),
+        optimizer=optimizer(plan) if optimizes(plan.explain.method) else former.optimizer,
+        dataset_digest=_dataset_digest(samples),
+        explained=_made_with(config, plan) if makes_maps else former.explained,
+        misfed=former.misfed,
+        tried=former.tried,
+    )
+
+
+def _made_with(config: Config, plan: ExplainPlan) -> Explained:
     workers, threads = config.cluster.layout() if config.cluster.resolved() == "local" else (None, None)
     found = checkout()
     return Explained(
@@ -38,45 +56,23 @@ def made_with(config: Config, plan: ExplainPlan) -> Explained:
     )
 
 
-def info(
-    run: Run,
-    config: Config,
-    plan: ExplainPlan,
-    *,
-    samples: pa.Table,
-    timings: Mapping[str, float],
-    reports: list[ShardReport],
-    made: Explained,
-) -> RunInfo:
-    """run.json of a run that has finished; what its maps were made with stays where none were made now.
-
-    ``timings``: seconds by stage. ``made``: :func:`made_with`, of before the first map.
-    """
-    former = run.info
-    explained = former.explained
-    if reports:
-        explained = replace(
-            made,
-            images=sum(report.samples for report in reports),
-            seconds=timings.get("explain", 0.0),
-            spent={
-                name: round(sum(getattr(report.times, name) for report in reports), 3)
-                for name in (own.name for own in fields(ShardTimes))
-            },
-        )
-    return RunInfo(
-        config=config.model_dump(mode="json"),
-        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-        weights_digest=plan.weights_digest,
-        layer=str(plan.layer),
-        optimizer=optimizer(plan) if optimizes(plan.explain.method) else former.optimizer,
-        dataset_digest=_dataset_digest(samples),
-        timings=dict(timings),
-        explained=explained,
-        misfed=former.misfed,
-        tried=former.tried,
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+def explained(info: RunInfo, reports: list[ShardReport], seconds: float) -> RunInfo:
+    """The same, with what the shards took that were made in ``seconds``."""
+    made = replace(
+        info.explained,
+        images=sum(report.samples for report in reports),
+        seconds=seconds,
+        spent={
+            name: round(sum(getattr(report.times, name) for report in reports), 3)
+            for name in (own.name for own in fields(ShardTimes))
+        },
     )
+    return replace(info, explained=made)
+
+
+def finished(info: RunInfo, timings: Mapping[str, float]) -> RunInfo:
+    """The same of a run that ends now; ``timings``: seconds by stage."""
+    return replace(info, timings=dict(timings), finished=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def optimizer(plan: ExplainPlan) -> str:

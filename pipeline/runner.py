@@ -25,9 +25,9 @@ from pipeline.workers.cluster import connect
 from pipeline.workers.environment import environment, version
 from pipeline.workers.files import look_on_workers
 from pipeline.workers.shards import Outcomes, make_shards, score_shards
-from stages.audit.audit import audit
+from stages.audit.audit import audit, check_rules
 from stages.audit.truth import read_truth
-from stages.explain.donors import settle_donors
+from stages.explain.donors import donors_of, find_donors, keep_donors
 from stages.explain.explain import ShardReport
 from stages.explain.methods.methods import NULLS, optimizes
 from stages.explain.network.model import Classifier
@@ -41,7 +41,7 @@ from stages.explain.plan import (
 )
 from stages.explain.trial.trial import Shown, choose_images
 from stages.ingest.facts import look_here
-from stages.ingest.ingest import ingest, name_outputs
+from stages.ingest.ingest import list_samples, name_outputs, store_samples
 from stages.ingest.recognise import Dataset, open_dataset
 from stages.score.score import unscored, write_metrics
 from stages.words import counted
@@ -92,6 +92,7 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     timings = Timings()
     if config.dataset.truth:
         read_truth(config.dataset.truth)  # told now, not after hours of work
+    check_rules(config.audit)
     console.print(styled("[bold]Sightline[/] {} -> {}", config.dataset.path, config.run))
     dataset = open_dataset(config.dataset)
     console.print(styled("[green]dataset[/]  {}", dataset))
@@ -110,15 +111,17 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         samples = _ingest(config, dataset, run, classifier, workers, console, timings)
         _check(config, run, classifier, samples, force, console, timings)
         plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
-        made_with = run_info.made_with(config, plan)
+        info = run_info.begun(run, config, plan, samples, makes_maps=bool(pending))
+        if pending:
+            run.write_info(info)
         reports = _explain(config, run, plan, samples, pending, workers, console, timings)
+        if reports:
+            info = run_info.explained(info, reports, timings.seconds["explain"])
+            run.write_info(info)
         _score(config, run, len(reports), workers, console, timings)
         stack.close()
         _audit(config, run, console, timings)
-        info = run_info.info(
-            run, config, plan, samples=samples, timings=timings.seconds, reports=reports, made=made_with
-        )
-        run.write_info(info)
+        run.write_info(run_info.finished(info, timings.seconds))
     return run
 
 
@@ -145,7 +148,9 @@ def _ingest(
         return look_on_workers(workers(), asked, retries=config.cluster.retries, say=partial(_tell, console))
 
     with timings.measure("ingest"), Progress(console, "ingest", "images") as progress:
-        samples = ingest(dataset, classifier.class_names, run, progress.update, partial(_tell, console), look)
+        samples = list_samples(dataset, classifier.class_names, run, progress.update, partial(_tell, console), look)
+    if not any(run.parts("explain")):
+        store_samples(run, samples)  # what took long is kept, whatever the check says
     console.print(styled("[green]ingest[/]   {}", _statuses(samples["status"])))
     return samples
 
@@ -200,7 +205,7 @@ def _plan(
 ) -> tuple[ExplainPlan, list[int]]:
     """The plan and its pending shards, with all removed from the run that these make out of date."""
     with timings.measure("plan"):
-        donors = settle_donors(run, samples)
+        donors = find_donors(run, samples)
         plan = make_plan(
             run,
             classifier,
@@ -209,8 +214,10 @@ def _plan(
             config.explain,
             samples.num_rows,
             config.cluster.device,
-            donors,
+            donors_of(donors, samples),
         )
+        store_samples(run, samples)  # not before all that may refuse it: a refused run leaves a finished one as it was
+        keep_donors(run, donors)
         create_map_arrays(run, plan)
         others = settle_other_methods(run, plan, samples)
         if retry_failed:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -20,13 +21,9 @@ from stages.audit.rules import Rule, flag_condition, rules_of
 from stages.audit.settings import AuditSettings
 from stages.sorting import sorted_by
 from storage.errors import SightlineError, UserError
-from storage.run import MADE_FROM, ROWS_DIGEST, Part, default_method, seal
+from storage.run import MADE_FROM, ROWS_DIGEST, Part, Run, default_method, seal
 from storage.sql import connect, execute
-from storage.tables import FINDINGS
-
-if TYPE_CHECKING:
-    from storage import Run
-
+from storage.tables import FINDINGS, SCHEMAS
 
 _AT_ONCE = 10_000
 """Rows that are Python objects at a time; tables are Arrow's, so that memory hardly grows with the dataset."""
@@ -77,8 +74,7 @@ def audit(run: Run, settings: AuditSettings, versions: Mapping[str, str | None] 
     if made_from and (done := _done(run, method, made_from)):
         return done
     with connect(run) as connection:
-        columns = tuple(name for name, *_ in connection.sql("DESCRIBE audit_targets").fetchall())
-        rules, thresholds = rules_of(settings, columns), settings.thresholds()
+        rules, thresholds = rules_of(settings, _columns(connection)), settings.thresholds()
         cues = find_cues(run, connection, method, settings)
         sampled = sampling(connection, method, settings.cue_drop)
         grouped = cue_table(cues, method, settings)
@@ -101,6 +97,25 @@ def audit(run: Run, settings: AuditSettings, versions: Mapping[str, str | None] 
     for name in _TABLES:
         run.write_table(name, getattr(report, name), {**vouched, **(told if name == "cues" else {})})
     return report
+
+
+def _columns(connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    return tuple(name for name, *_ in connection.sql("DESCRIBE audit_targets").fetchall())
+
+
+def check_rules(settings: AuditSettings) -> None:
+    """Raise UserError for a mistake in a rule of the user's own, which is applied to no samples at all."""
+    if not settings.rules:
+        return
+    with tempfile.TemporaryDirectory(prefix="sightline-rules-") as folder:
+        run = Run.create(f"{folder}/run")
+        run.write_table("samples", SCHEMAS["samples"].empty_table())
+        for table in ("explain", "scores"):
+            run.write_part(Part(table, "none", 0), SCHEMAS[table].empty_table(), {})
+        with connect(run) as connection:
+            for rule in rules_of(settings, _columns(connection)):
+                for _ in apply(rule, connection, "none", settings.thresholds()):
+                    pass
 
 
 def _fingerprint(run: Run, method: str, settings: AuditSettings, versions: Mapping[str, str | None]) -> str | None:

@@ -47,18 +47,39 @@ class Donor:
 
 
 def settle_donors(run: Run, samples: pa.Table) -> tuple[Donor, ...]:
-    """The donors of a run, chosen when it first has samples with boxes and kept in its table ``donors``.
+    """The donors of a run, :func:`find_donors`, kept in its table ``donors``."""
+    found = find_donors(run, samples)
+    keep_donors(run, found)
+    return donors_of(found, samples)
+
+
+def find_donors(run: Run, samples: pa.Table) -> pa.Table:
+    """The table ``donors`` of a run with these samples, chosen when it first has some with boxes; nothing is written.
 
     New samples, and corrected boxes, leave them as they are. They are chosen anew once one of them is gone or has
     another file or class, and when a run of one class gets its second. Up to :data:`A_CLASS` of a class and
     :data:`AT_MOST` in all, those of lowest digest.
     """
-    samples = samples.select(_COLUMNS)
-    stored = run.table("donors").to_pylist() if run.has_table("donors") else []
-    if not _hold(stored, samples):
-        stored = _chosen(samples)
-        run.write_table("donors", pa.Table.from_pylist(stored, schema=DONORS))
-    uris = {row["row"]: row["uri"] for row in _usable(_rows_of(stored, samples))}
+    samples, stored = samples.select(_COLUMNS), _kept(run)
+    if _hold(stored.to_pylist(), samples):
+        return stored
+    return pa.Table.from_pylist(_chosen(samples), schema=DONORS)
+
+
+def keep_donors(run: Run, donors: pa.Table) -> None:
+    """Write the table ``donors`` of a run, and nothing if it has the same."""
+    if not _kept(run).equals(donors):
+        run.write_table("donors", donors)
+
+
+def _kept(run: Run) -> pa.Table:
+    return run.table("donors") if run.has_table("donors") else DONORS.empty_table()
+
+
+def donors_of(table: pa.Table, samples: pa.Table) -> tuple[Donor, ...]:
+    """The donors that a table ``donors`` names, with where their files lie now."""
+    stored = table.to_pylist()
+    uris = {row["row"]: row["uri"] for row in _usable(_rows_of(stored, samples.select(_COLUMNS)))}
     return tuple(
         Donor(
             donor["row"],

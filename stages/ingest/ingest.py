@@ -32,6 +32,8 @@ from storage.errors import UserError, on_one_line, shortened
 from storage.run import Run
 from storage.tables import SAMPLES
 
+_OF_FILES = {"uri", "mtime_ns"}
+"""Columns that say where an image lies and since when, and not what it is."""
 _TOLD = {
     "each": "each class that an image has boxes of is a sample, named path#class (dataset.labels: each)",
     "crop": "each object is a sample, a crop named path#number, with {context:g} of its sides left around it "
@@ -52,13 +54,43 @@ def ingest(
     tell: Callable[[str], object] | None = None,
     look: Look = look_here,
 ) -> pa.Table:
-    """Write the samples table of ``run`` and return it, sorted by row.
+    """:func:`list_samples`, stored as the samples table of ``run``."""
+    samples = list_samples(dataset, class_names, run, progress, tell, look)
+    store_samples(run, samples)
+    return samples
+
+
+def store_samples(run: Run, samples: pa.Table) -> None:
+    """Write the samples table of ``run``, and nothing if it has the same.
+
+    What was found on other samples is removed before: findings beside labels that they are not of would be believed.
+    """
+    if run.has_table("samples"):
+        # A column at a time: the former table may be as large as this one.
+        changed = {name for name in SAMPLES.names if run.table("samples", [name])[name] != samples[name]}
+        if not changed:
+            return
+        if changed - _OF_FILES:
+            for name in ("metrics", "findings", "classes"):
+                run.discard_table(name)
+    run.write_table("samples", samples)
+
+
+def list_samples(
+    dataset: Dataset,
+    class_names: Sequence[str],
+    run: Run,
+    progress: Callable[[int, int], object] | None = None,
+    tell: Callable[[str], object] | None = None,
+    look: Look = look_here,
+) -> pa.Table:
+    """The samples of a dataset, sorted by row; those that ``run`` has stored keep their rows.
 
     ``class_names`` are the model's, in the order of its outputs. ``progress`` is called with the images done and their
     number, ``tell`` with each line that a person should know of the dataset as a whole. ``look`` says who looks at the
     images. A sample keeps its row for good: new ones get the next rows, and one that is not in the dataset any more (or
     not in its chosen part) stays with status ``removed``. A file whose URI, size and modification time are those of the
-    last time is not read again. The table is written once, at the end.
+    last time is not read again. Nothing is written.
 
     A bad sample gets a status and a reason. Raises UserError if the dataset itself is missing, empty or malformed, if
     no image of it exists, if the model knows none of its labels, or if its boxes cannot be what they are read as.
@@ -105,9 +137,7 @@ def ingest(
     for line in remarks.lines(current, of_images=images.has_shapes()):
         say(line)
     del images, facts  # a million of them are .3 GB, which what follows may need
-    table = _with_duplicates(_sorted(pa.concat_tables([current, _removed(current, known, run)])))
-    run.write_table("samples", table)
-    return table
+    return _with_duplicates(_sorted(pa.concat_tables([current, _removed(current, known, run)])))
 
 
 def _check_classes(
