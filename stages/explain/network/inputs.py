@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,10 +17,40 @@ from stages.explain.network.outputs import taken
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a gray picture (ITU-R BT.601), as in Pillow's mode L."""
 
-LARGEST_MEAN = 1.5
-"""A mean above this is that of pixels in 0 to 255."""
+LARGEST = 2.0
+"""A mean or standard deviation above this is that of pixels in 0 to 255."""
 
-Normalization = tuple[tuple[float, ...], tuple[float, ...]]
+STEP = 0.2
+"""By how much pixels in [0, 1] are made brighter, to see which step of a mean undoes it."""
+
+_UNDONE = 0.05
+"""Share of what brighter pixels change that may be left where a step of the mean undoes it: rounding makes less."""
+
+
+@dataclass(frozen=True)
+class OwnNormalization:
+    """A mean and standard deviation of a network's own, which change its output."""
+
+    place: str
+    """The module that has them, in words."""
+    white: float | None
+    """White in the pixels that the network gets, 1 or 255; None where that cannot be told."""
+
+    def told(self, given: bool) -> list[str]:
+        """Sentences about it; ``given``: whether model.mean or model.std is set."""
+        if self.white is None and given:
+            return []
+        if self.white is None:
+            return [
+                f"has a normalisation of its own, in {self.place}, that cannot be followed: it gets ImageNet's mean "
+                "and std too; if it takes pixels in [0, 1], set model.mean: [0, 0, 0] and model.std: [1, 1, 1]"
+            ]
+        if given:
+            return [
+                f"normalises its input itself, in {self.place}, and gets it normalised by model.mean and std already"
+            ]
+        pixels = "[0, 1]" if self.white == 1 else "0 to 255"
+        return [f"normalises its input itself, in {self.place}: it gets pixels in {pixels}"]
 
 
 def to_gray(network: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -31,68 +65,106 @@ def input_channels(network: nn.Module) -> int | None:
 
 
 @torch.no_grad()
-def own_normalization(network: nn.Module, images: Tensor) -> tuple[str, Normalization] | None:
-    """Where a network in eval mode normalises its input itself, and by what mean and std; None if nowhere.
+def own_normalization(network: nn.Module, images: Tensor) -> OwnNormalization | None:
+    """Where a network in eval mode normalises its input itself; None if nowhere.
 
-    A module that gets the network's own input (N, C, H, W), and has C numbers named for a mean and C for a standard
-    deviation, normalises by them if another mean gives another output.
+    ``images`` (N, C, H, W) are in [0, 1]. A module's attribute that is named for a mean, of one number or C, beside one
+    for a standard deviation, is the input's if a step of it undoes a step of the input: the output is the same. Which
+    step does so tells whether the network scales pixels before. It need not be the first module: a resizing before it
+    leaves steps as they are. A module called Normalize whose mean matters and is no such one is returned without its
+    white.
     """
-    for path, module, name in _candidates(network, images):
-        mean, std = (_numbers(getattr(module, each)) for each in (name, _std_of(name)))
-        if not len(mean) == len(std) == images.shape[1]:
-            continue
-        before = taken(network(images.clone()))
-        kept = getattr(module, name)
-        try:
-            _put(module, name, kept + 1 if isinstance(kept, Tensor) else [number + 1 for number in mean])
-            after = taken(network(images.clone()))
-        finally:
-            _put(module, name, kept)
-        if not torch.equal(before, after):
-            kind = type(module).__name__
-            return (f"{path} ({kind})" if path else f"the network itself ({kind})"), (mean, std)
-    return None
+    pixels, left = images * (1 - STEP), None
+    for path, module, name, numbers in _candidates(network, images.shape[1]):
+        kind = type(module).__name__
+        place = f"{path} ({kind})" if path else f"the network itself ({kind})"
+        plain, brighter = _outputs(network, pixels), _outputs(network, pixels + STEP)
+        for ratio in (1.0, 255.0, 1 / 255):
+            with _stepped(module, name, STEP * ratio):
+                undone = _outputs(network, pixels + STEP)
+            if _change(plain, undone) < _UNDONE * _change(plain, brighter) < math.inf:
+                in_bytes = ratio < 1 or (ratio == 1 and max(numbers) > LARGEST)
+                return OwnNormalization(place, 255.0 if in_bytes else 1.0)
+        with _stepped(module, name, 1.0):
+            matters = 0 < _change(plain, _outputs(network, pixels)) < math.inf
+        if left is None and matters and "normali" in kind.lower():
+            left = OwnNormalization(place, None)
+    return left
 
 
-def _candidates(network: nn.Module, images: Tensor) -> Iterator[tuple[str, nn.Module, str]]:
-    """Modules that are called with the network's own input, and the name of a mean that each has beside a std."""
-    called: list[tuple[str, nn.Module]] = []
-    given = images.clone()
+def _candidates(network: nn.Module, channels: int) -> Iterator[tuple[str, nn.Module, str, tuple[float, ...]]]:
+    """Modules with a mean beside a standard deviation, of one number or one a channel: path, module, name of the mean,
+    and the numbers of both."""
+    for path, module in _modules(network):
+        values = _values(module)
+        for name in [name for name in values if "mean" in name.lower()]:
+            mean, std = _numbers(values[name]), _numbers(values.get(_std_of(name)))
+            if {len(mean), len(std)} <= {1, channels}:
+                yield path, module, name, mean + std
 
-    def watch(path: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            if args and args[0] is given:
-                called.append((path, module))
 
-        return hook
+def _modules(
+    network: nn.Module, within: str = "", seen: set[nn.Module] | None = None
+) -> Iterator[tuple[str, nn.Module]]:
+    """All modules with their paths, and those in lists, as torchvision's Compose has them, which torch does not see."""
+    seen = set() if seen is None else seen
+    for path, module in network.named_modules(seen, within):
+        yield path, module
+        for name, value in list(vars(module).items()):
+            listed = value if isinstance(value, list | tuple) else getattr(value, "__dict__", {}).get("transforms")
+            for index, inner in enumerate(listed if isinstance(listed, list | tuple) else ()):
+                if isinstance(inner, nn.Module):
+                    yield from _modules(inner, ".".join(filter(None, (path, name, str(index)))), seen)
 
-    handles = [module.register_forward_pre_hook(watch(path)) for path, module in network.named_modules()]
-    try:
-        network(given)
-    finally:
-        for handle in handles:
-            handle.remove()
-    for path, module in called:
-        for name in [*vars(module), *dict(module.named_buffers(recurse=False))]:
-            if "mean" in name.lower() and hasattr(module, _std_of(name)):
-                yield path, module, name
+
+def _values(module: nn.Module) -> dict[str, Any]:
+    """A module's own attributes by name: its classes', its own, its buffers and parameters."""
+    classes = (vars(kind) for kind in reversed(type(module).__mro__))
+    return {name: value for held in (*classes, *_held(module)) for name, value in held.items()}
+
+
+def _held(module: nn.Module) -> tuple[dict[str, Any], ...]:
+    return vars(module), module._buffers, module._parameters
 
 
 def _std_of(name: str) -> str:
-    return name.replace("mean", "std").replace("MEAN", "STD")
+    return name.replace("mean", "std").replace("Mean", "Std").replace("MEAN", "STD")
 
 
-def _put(module: nn.Module, name: str, value: Any) -> None:
-    if name in module._buffers:
-        module._buffers[name] = value
-    else:
-        setattr(module, name, value)
+@contextmanager
+def _stepped(module: nn.Module, name: str, step: float) -> Iterator[None]:
+    """Have a mean larger by ``step``, and after it as it was."""
+    held = next((held for held in reversed(_held(module)) if name in held), None)
+    value, store = _values(module)[name], vars(module) if held is None else held
+    store[name] = [number + step for number in value] if isinstance(value, list | tuple) else value + step
+    try:
+        yield
+    finally:
+        if held is None:  # the class has it
+            del store[name]
+        else:
+            store[name] = value
+
+
+def _outputs(network: nn.Module, pixels: Tensor) -> Tensor | None:
+    """What a network returns, (N, C); None where it fails: what is called a mean may be a dimension."""
+    try:
+        return taken(network(pixels.clone()))
+    except Exception:  # the user's own code may raise anything; the contract tells it
+        return None
+
+
+def _change(before: Tensor | None, after: Tensor | None) -> float:
+    """The largest difference of two outputs; infinite where one is missing."""
+    return math.inf if before is None or after is None else float((after - before).abs().max())
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
-    """The numbers of a tensor or sequence; none of anything else."""
-    if isinstance(value, Tensor):
-        return tuple(float(number) for number in value.flatten().tolist())
+    """The numbers of a tensor, an array, a sequence or a number; none of anything else."""
+    if isinstance(value, Tensor | np.ndarray):
+        value = value.flatten().tolist()
+    elif isinstance(value, int | float):
+        value = [value]
     if isinstance(value, list | tuple) and all(isinstance(number, int | float) for number in value):
         return tuple(float(number) for number in value)
     return ()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stages.explain.network.checkpoint import load_checkpoint
 from stages.explain.network.contract import Contract, check_contract, two_images
-from stages.explain.network.inputs import LARGEST_MEAN, input_channels, own_normalization, to_gray
+from stages.explain.network.inputs import input_channels, own_normalization, to_gray
 from stages.explain.network.outputs import Outputs
 from stages.explain.network.settings import ModelSettings
 from stages.explain.network.sources.built import IMAGENET_MEAN, IMAGENET_STD, Built
@@ -188,15 +188,14 @@ def _runs(network: nn.Module, images: Tensor) -> bool:
 
 def _normalization(settings: ModelSettings, built: Built, size: int, gray: bool) -> tuple[Numbers, Numbers, list[str]]:
     """Mean and std of the input: the config's, the source's, none for a network with its own, or ImageNet's."""
-    images, notes = two_images(size, 1 if gray else 3), []
+    images = two_images(size, 1 if gray else 3)
     own = own_normalization(built.network, images[:1]) if built.mean is None and _runs(built.network, images) else None
+    given = bool(settings.mean or settings.std)
+    notes = own.told(given) if own else []
     mean, std = built.mean or IMAGENET_MEAN, built.std or IMAGENET_STD
-    if own is not None and (settings.mean or settings.std):
-        notes = [f"normalises its input itself, in {own[0]}, and gets it normalised by model.mean and std already"]
-    elif own is not None:
-        in_bytes = max(own[1][0]) > LARGEST_MEAN
-        mean, std = (0.0,) * 3, (1 / 255 if in_bytes else 1.0,) * 3
-        notes = [f"normalises its input itself, in {own[0]}: it gets pixels in {'0 to 255' if in_bytes else '[0, 1]'}"]
+    if own and own.white:
+        if not given:
+            mean, std = (0.0,) * 3, (1 / own.white,) * 3
     elif gray and built.mean is None:
         mean, std = (0.0,) * 3, (1.0,) * 3
         if not (settings.mean and settings.std):

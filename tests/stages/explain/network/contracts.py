@@ -6,7 +6,7 @@ from collections import namedtuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from tests.stages.explain.networks import tiny
 
@@ -334,59 +334,6 @@ def one_channel() -> nn.Module:
 
 def four_channels() -> nn.Module:
     return Wrapped(channels=4)
-
-
-class Normalize(nn.Module):
-    def __init__(self, mean, std):
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
-
-
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-
-
-def normalize_first() -> nn.Module:
-    return nn.Sequential(Normalize(MEAN, STD), tiny())
-
-
-def normalize_of_torchvision() -> nn.Module:
-    from torchvision.transforms import Normalize as Transform
-
-    return nn.Sequential(Transform(MEAN, STD), tiny())
-
-
-class OwnBuffers(nn.Module):
-    def __init__(self, scale=1.0):
-        super().__init__()
-        self.inner = tiny()
-        self.register_buffer("pixel_mean", scale * torch.tensor(MEAN).view(3, 1, 1))
-        self.register_buffer("pixel_std", scale * torch.tensor(STD).view(3, 1, 1))
-
-    def forward(self, x):
-        return self.inner((x - self.pixel_mean) / self.pixel_std)
-
-
-def own_buffers() -> nn.Module:
-    return OwnBuffers()
-
-
-def own_buffers_of_bytes() -> nn.Module:
-    return OwnBuffers(255.0)
-
-
-class Remembers(nn.Module):
-    """It knows what it was trained with, and leaves the normalising to the caller."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner, self.mean, self.std = tiny(), MEAN, STD
-
-    def forward(self, x):
-        return self.inner(x)
 
 
 def half() -> nn.Module:

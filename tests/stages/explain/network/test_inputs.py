@@ -5,14 +5,15 @@ import torch
 
 from stages.explain import ModelSettings, load_classifier
 from storage.errors import UserError
-from tests.stages.explain.network import contracts
+from tests.stages.explain.network import contracts, normalizing
 
 SIZE = 32
 IMAGES = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(5))
 
 
 def load(factory, **settings):
-    return load_classifier(ModelSettings(source=f"python:{contracts.__name__}:{factory}", **settings), SIZE)
+    place = next(module for module in (normalizing, contracts) if hasattr(module, factory)).__name__
+    return load_classifier(ModelSettings(source=f"python:{place}:{factory}", **settings), SIZE)
 
 
 @pytest.mark.parametrize(
@@ -22,23 +23,48 @@ def load(factory, **settings):
         ("normalize_of_torchvision", "0 (Normalize): it gets pixels in [0, 1]", 1),
         ("own_buffers", "the network itself (OwnBuffers): it gets pixels in [0, 1]", 1),
         ("own_buffers_of_bytes", "the network itself (OwnBuffers): it gets pixels in 0 to 255", 255),
+        ("one_number_of_torchvision", "before (Normalize): it gets pixels in [0, 1]", 1),
+        ("composed", "before.0 (Normalize): it gets pixels in [0, 1]", 1),
+        ("composed_by_v2", "before.transforms.0 (Normalize): it gets pixels in [0, 1]", 1),
+        ("Numbers", "the network itself (Numbers): it gets pixels in [0, 1]", 1),
+        ("OneBuffer", "the network itself (OneBuffer): it gets pixels in [0, 1]", 1),
+        ("Parameters", "the network itself (Parameters): it gets pixels in [0, 1]", 1),
+        ("makes_bytes", "the network itself (Scales): it gets pixels in [0, 1]", 1),
+        ("takes_bytes_and_makes_shares", "the network itself (Scales): it gets pixels in 0 to 255", 255),
+        ("OnlyDivides", "the network itself (OnlyDivides): it gets pixels in 0 to 255", 255),
+        ("ResizesFirst", "norm (Normalize): it gets pixels in [0, 1]", 1),
     ],
 )
 def test_a_network_that_normalises_its_input_is_not_given_normalised_pixels(factory, place, scale):
     classifier = load(factory)
     assert classifier.notes == (f"normalises its input itself, in {place}",)
-    wanted = getattr(contracts, factory)().eval()(IMAGES * scale)
+    wanted = getattr(normalizing, factory)().eval()(IMAGES * scale)
     torch.testing.assert_close(classifier(IMAGES), wanted)
 
 
 def test_what_it_normalises_by_is_as_before():
     classifier = load("own_buffers")
-    assert torch.equal(classifier.network.pixel_mean.flatten(), torch.tensor(contracts.MEAN))
-    assert load("normalize_of_torchvision").network[0].mean == contracts.MEAN
+    assert torch.equal(classifier.network.pixel_mean.flatten(), torch.tensor(normalizing.MEAN))
+    assert load("normalize_of_torchvision").network[0].mean == normalizing.MEAN
+    assert isinstance(load("Parameters").network.mean, torch.nn.Parameter)
+    assert "mean" not in vars(load("Numbers").network)
 
 
-def test_numbers_that_the_network_does_not_use_are_no_normalisation():
-    classifier = load("Remembers")
+def test_a_normalisation_that_cannot_be_followed_is_named_with_the_key():
+    classifier = load("Squares")
+    assert classifier.notes == (
+        "has a normalisation of its own, in norm (Normalize), that cannot be followed: it gets ImageNet's mean and std "
+        "too; if it takes pixels in [0, 1], set model.mean: [0, 0, 0] and model.std: [1, 1, 1]",
+    )
+    torch.testing.assert_close(classifier.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
+    given = load("Squares", mean=(0, 0, 0), std=(1, 1, 1))
+    assert given.notes == ()
+    torch.testing.assert_close(given(IMAGES), normalizing.Squares().eval()(IMAGES))
+
+
+@pytest.mark.parametrize("factory", ["Remembers", "Axes"])
+def test_numbers_that_the_network_does_not_normalise_by_are_no_normalisation(factory):
+    classifier = load(factory)
     assert classifier.notes == ()
     torch.testing.assert_close(classifier.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
 
@@ -49,7 +75,7 @@ def test_a_mean_that_is_given_is_taken_and_the_second_one_said():
         "normalises its input itself, in the network itself (OwnBuffers), and gets it normalised by model.mean and std "
         "already",
     )
-    torch.testing.assert_close(classifier(IMAGES), contracts.own_buffers().eval()(IMAGES - 0.1))
+    torch.testing.assert_close(classifier(IMAGES), normalizing.own_buffers().eval()(IMAGES - 0.1))
 
 
 def test_a_network_of_one_channel_sees_gray():
