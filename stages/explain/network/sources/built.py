@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -90,3 +91,14 @@ def _remedy(error: BaseException) -> str:
         "without a network, name a folder that holds it, fill the library's cache beforehand (HF_HOME, TORCH_HOME), or "
         "give model.checkpoint"
     )
+
+
+def timm_view(config: Mapping[str, Any]) -> ViewSettings | None:
+    """The view of timm's evaluation, of its data config; None where ours has no such form."""
+    _, height, width = config["input_size"]
+    share, mode, interpolation = config["crop_pct"], config["crop_mode"], config["interpolation"]
+    if height != width or interpolation not in RESAMPLING.values() or mode not in ("center", "squash"):
+        return None
+    if mode == "squash":
+        return ViewSettings("squash", height, interpolation=interpolation) if share == 1 else None
+    return ViewSettings("resize_crop", height, int(height / share), interpolation)

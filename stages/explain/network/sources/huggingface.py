@@ -22,6 +22,7 @@ from stages.explain.network.sources.built import (
     folder_of,
     is_path,
     needs_weights,
+    timm_view,
 )
 from stages.explain.network.sources.prepared import (
     Prepare,
@@ -57,6 +58,7 @@ def huggingface(name: str, settings: ModelSettings, classes: int | None) -> Buil
     with needs_weights(f"huggingface:{name}"):
         size = {"num_labels": classes} if classes and settings.checkpoint else {}
         config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **size)
+        (getattr(config, "model_args", None) or {}).pop("num_classes", None)  # timm's, which would be passed twice
         if settings.checkpoint:
             network = loader.from_config(config)
         else:
@@ -72,20 +74,30 @@ def huggingface(name: str, settings: ModelSettings, classes: int | None) -> Buil
     names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
     named = names != tuple(f"LABEL_{index}" for index in range(len(names)))  # what the library calls them without names
     built = Built(network, names if named else None, sigmoid=config.problem_type == "multi_label_classification")
+    maker: Any = transformers.AutoImageProcessor
     try:
         said_of_it, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name)
     except OSError as error:
-        _refuse_unread_processor(name, error)
-        note = "has no preprocessor_config.json: ImageNet's mean and std are taken"
-        return replace(built, mean=IMAGENET_MEAN, std=IMAGENET_STD, notes=(note,))
+        said_of_it = _said_by_timm(config)
+        if not said_of_it:
+            _refuse_unread_processor(name, error)
+            note = "has no preprocessor_config.json: ImageNet's mean and std are taken"
+            return replace(built, mean=IMAGENET_MEAN, std=IMAGENET_STD, notes=(note,))
+        maker = transformers.TimmWrapperImageProcessor
     try:
-        processor = transformers.AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
+        processor = maker.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # of a class that this version does not have, or of code beside the weights
         raise UserError(
             f"model.source: huggingface:{name}: its image processor cannot be made ({said(error)}); wrap the network "
             "in a factory (python:...), which normalises its input itself"
         ) from error
     return _as_processed(built, processor, said_of_it, settings)
+
+
+def _said_by_timm(config: Any) -> dict[str, Any]:
+    """Settings of the image processor of a model that timm saved, whose config.json says them; of others none."""
+    said_of_it = getattr(config, "pretrained_cfg", None) if config.model_type == "timm_wrapper" else None
+    return {f"image_{key}": said_of_it[key] for key in ("mean", "std") if key in said_of_it} if said_of_it else {}
 
 
 def _refuse_unread_processor(name: str, error: OSError) -> None:
@@ -169,6 +181,9 @@ def _named_normalization(processor: Mapping[str, Any]) -> tuple[tuple[float, ...
 
 def _sizes(processor: Any) -> str:
     """The sizes that an image processor names, in words."""
+    if config := getattr(processor, "data_config", None):
+        _, height, width = config["input_size"]
+        return f"{height} x {width} px, crop_pct {config['crop_pct']}, crop_mode {config['crop_mode']}"
     kinds = ["size"] if not getattr(processor, "do_center_crop", None) else ["size", "crop_size"]
     named = {kind: dict(getattr(processor, kind, None) or {}) for kind in kinds}
     told = (
@@ -180,6 +195,8 @@ def _sizes(processor: Any) -> str:
 
 def _views(processor: Any, prepare: Prepare) -> list[ViewSettings]:
     """The views that an image processor may mean, by the numbers that it names."""
+    if config := getattr(processor, "data_config", None):  # timm's
+        return [view] if (view := timm_view(config)) else []
     interpolation = RESAMPLING.get(int(getattr(processor, "resample", None) or 0))
     _, height, width = prepare(Image.new("RGB", (480, 320))).shape
     if interpolation is None or height != width:

@@ -16,11 +16,11 @@ from stages.explain.network.settings import ModelSettings
 from stages.explain.network.sources.built import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    RESAMPLING,
     Built,
     folder_of,
     is_path,
     needs_weights,
+    timm_view,
 )
 from stages.explain.network.sources.huggingface import huggingface
 from stages.explain.network.sources.prepared import Normalization, agreeing_view
@@ -119,7 +119,7 @@ def _timm(name: str, settings: ModelSettings, classes: int | None) -> Built:
     config = timm.data.resolve_model_data_config(network)
     names = None if size else _timm_names(network.pretrained_cfg, timm.data)
     mean, std = tuple(config["mean"]), tuple(config["std"])
-    views = [view] if (view := _timm_view(config)) else []
+    views = [view] if (view := timm_view(config)) else []
     prepare = timm.data.create_transform(**config, is_training=False)
     return Built(network, names, mean, std, agreeing_view(prepare, views, Normalization(mean, std)))
 
@@ -133,17 +133,6 @@ def _timm_names(config: Mapping[str, Any], data: Any) -> tuple[str, ...] | None:
         return None
     info = data.ImageNetInfo(subset)
     return tuple(info.index_to_description(index) for index in range(info.num_classes()))
-
-
-def _timm_view(config: Mapping[str, Any]) -> ViewSettings | None:
-    """The view of timm's evaluation; None where ours has no such form."""
-    _, height, width = config["input_size"]
-    share, mode, interpolation = config["crop_pct"], config["crop_mode"], config["interpolation"]
-    if height != width or interpolation not in RESAMPLING.values() or mode not in ("center", "squash"):
-        return None
-    if mode == "squash":
-        return ViewSettings("squash", height, interpolation=interpolation) if share == 1 else None
-    return ViewSettings("resize_crop", height, int(height / share), interpolation)
 
 
 def _torchscript(path: str, settings: ModelSettings, classes: int | None) -> Built:

@@ -275,6 +275,37 @@ class TestHuggingFace:
         assert classifier.notes[0] == "has no preprocessor_config.json: ImageNet's mean and std are taken"
         assert "view.geometry is auto" in refused(f"huggingface:{resnet}")
 
+    def test_a_model_that_timm_saved_gets_what_timm_would_give_it(self, tmp_path):
+        """Its config.json says it, and there is no preprocessor_config.json."""
+        timm = pytest.importorskip("timm", reason="needs the extra `timm`")
+        torch.manual_seed(0)
+        network = timm.create_model("test_resnet", num_classes=3)
+        network.pretrained_cfg |= {"mean": (0.5, 0.4, 0.3), "std": (0.5, 0.25, 0.125), "crop_pct": 0.8}
+        names = {"label_names": ["ant", "bee", "wasp"]}
+        timm.models.save_for_hf(network.eval(), str(tmp_path / "mine"), model_config=names)
+        ours = load_classifier(ModelSettings(source=f"huggingface:{tmp_path / 'mine'}"), None)
+        theirs = load_classifier(ModelSettings(source=f"timm:{tmp_path / 'mine'}"), None)
+        assert ours.class_names == ("ant", "bee", "wasp")
+        assert ours.notes == ("returns a dict of logits: `logits` is taken",)
+        assert (ours.mean.flatten().tolist(), ours.std.flatten().tolist()) == (
+            pytest.approx([0.5, 0.4, 0.3]),
+            [0.5, 0.25, 0.125],
+        )
+        assert str(ours.view) == str(theirs.view) == "resize_crop 160 px after 200 px, bilinear"
+        pixels = torch.rand(1, 3, 160, 160)
+        torch.testing.assert_close(ours(pixels), theirs(pixels))
+
+    def test_a_crop_of_timm_that_no_view_can_be_asks(self, tmp_path):
+        timm = pytest.importorskip("timm", reason="needs the extra `timm`")
+        network = timm.create_model("test_resnet", num_classes=3)
+        network.pretrained_cfg |= {"crop_mode": "border"}
+        timm.models.save_for_hf(network, str(tmp_path / "mine"))
+        source = f"huggingface:{tmp_path / 'mine'}"
+        assert refused(source) == (
+            f"view.geometry is auto, but {source} has an image processor, TimmWrapperImageProcessor (160 x 160 px, "
+            "crop_pct 0.95, crop_mode border), which makes of an image what no view is; set view.geometry and view.size"
+        )
+
     def test_a_backbone_without_a_head_is_no_classifier(self, tmp_path, transformers):
         config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
         transformers.ResNetModel(config).save_pretrained(tmp_path / "mine")
