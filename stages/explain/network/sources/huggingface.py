@@ -71,9 +71,8 @@ def huggingface(name: str, settings: ModelSettings, classes: int | None) -> Buil
             f"model.source: huggingface:{name} has no weights for {', '.join(missing[:3])}, which would be random: it "
             "is no trained classifier; name one, or give model.checkpoint"
         )
-    names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
-    named = names != tuple(f"LABEL_{index}" for index in range(len(names)))  # what the library calls them without names
-    built = Built(network, names if named else None, sigmoid=config.problem_type == "multi_label_classification")
+    names, notes = _names(config.id2label, config.num_labels)
+    built = Built(network, names, sigmoid=config.problem_type == "multi_label_classification", notes=notes)
     maker: Any = transformers.AutoImageProcessor
     try:
         said_of_it, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name)
@@ -82,7 +81,7 @@ def huggingface(name: str, settings: ModelSettings, classes: int | None) -> Buil
         if not said_of_it:
             _refuse_unread_processor(name, error)
             note = "has no preprocessor_config.json: ImageNet's mean and std are taken"
-            return replace(built, mean=IMAGENET_MEAN, std=IMAGENET_STD, notes=(note,))
+            return replace(built, mean=IMAGENET_MEAN, std=IMAGENET_STD, notes=(*notes, note))
         maker = transformers.TimmWrapperImageProcessor
     try:
         processor = maker.from_pretrained(name, trust_remote_code=False)
@@ -92,6 +91,17 @@ def huggingface(name: str, settings: ModelSettings, classes: int | None) -> Buil
             "in a factory (python:...), which normalises its input itself"
         ) from error
     return _as_processed(built, processor, said_of_it, settings)
+
+
+def _names(given: Mapping[int, Any], outputs: int) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """Names of the outputs, None where there are none but the library's own; and a sentence where some lack one."""
+    if all(given.get(index) == f"LABEL_{index}" for index in range(outputs)):  # what the library calls them then
+        return None, ()
+    names = tuple(str(given.get(index, index)) for index in range(outputs))
+    if not (unnamed := [str(index) for index in range(outputs) if index not in given]):
+        return names, ()
+    note = f"id2label of config.json has no name for output {', '.join(unnamed[:3])}{' ...' if unnamed[3:] else ''}"
+    return names, (f"{note}: a number is taken for it; model.classes names all",)
 
 
 def _said_by_timm(config: Any) -> dict[str, Any]:

@@ -306,6 +306,18 @@ class TestHuggingFace:
             "crop_pct 0.95, crop_mode border), which makes of an image what no view is; set view.geometry and view.size"
         )
 
+    def test_an_output_without_a_name_is_called_by_its_number(self, resnet, tmp_path):
+        config = json.loads((resnet / "config.json").read_text()) | {"id2label": {"0": "ant", "2": "bee", "7": "wasp"}}
+        (resnet / "config.json").write_text(json.dumps(config))
+        classifier = load_classifier(ModelSettings(source=f"huggingface:{resnet}"), 32)
+        assert classifier.class_names == ("ant", "1", "bee")
+        assert classifier.notes[0] == (
+            "id2label of config.json has no name for output 1: a number is taken for it; model.classes names all"
+        )
+        (tmp_path / "classes.txt").write_text("ant\nbee\nwasp\n")
+        listed = ModelSettings(source=f"huggingface:{resnet}", classes=str(tmp_path / "classes.txt"))
+        assert load_classifier(listed, 32).class_names == ("ant", "bee", "wasp")
+
     def test_a_backbone_without_a_head_is_no_classifier(self, tmp_path, transformers):
         config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
         transformers.ResNetModel(config).save_pretrained(tmp_path / "mine")
