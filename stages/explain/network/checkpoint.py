@@ -7,6 +7,7 @@ import pathlib
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ StateDict = Mapping[str, Tensor]
 DEPTH = 3
 """Dicts inside dicts in which weights are looked for."""
 
-_AVERAGED = ("ema", "swa", "averag")
-"""What the keys of averaged weights contain; weights of other names come first."""
+_AVERAGED = ("ema", "swa", "averag", "teacher")
+"""What the keys and prefixes of averaged weights contain; weights of other names come first."""
 
 _INERT: list[Any] = [
     argparse.Namespace,  # torchvision's training scripts keep their command line beside the weights
@@ -38,11 +39,27 @@ _INERT: list[Any] = [
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Weights of a network in a file."""
+
+    label: str
+    """What it is called: the name of its dict, and the prefix where several fit there."""
+    name: str
+    """Keys that lead to the dict of tensors, with dots; empty for the file itself."""
+    prefix: str
+    """What precedes the network's own names in it."""
+
+    def __str__(self) -> str:
+        return f"`{self.label}`" if self.label else "the file's top"
+
+
 def load_checkpoint(network: nn.Module, path: str, key: str | None = None) -> list[str]:
     """Load the weights in the file ``path`` into ``network``; sentences about what was unwrapped.
 
     The weights are a dict of tensors, or inside dicts such as ``state_dict``, ``model`` or ``ema``: the first whose
-    keys are the network's, perhaps after one prefix (``module.``). ``key`` names another, with dots from dict to dict.
+    keys are the network's, perhaps after one prefix (``module.``); averages come last. ``key`` names another, with dots
+    from dict to dict and to a prefix.
     The file is read with ``weights_only=True`` or as safetensors; nothing in it is executed.
 
     Raises UserError for a file that is missing, is something else or holds no weights that fit.
@@ -50,35 +67,47 @@ def load_checkpoint(network: nn.Module, path: str, key: str | None = None) -> li
     if not Path(path).is_file():
         raise UserError(f"model.checkpoint: no file {path}; give the path of a state dict saved with torch.save")
     content = _read(path)
-    found = dict(_state_dicts(content))
+    found, wanted = dict(_state_dicts(content)), network.state_dict()
+    places = list(_places(found, wanted))
     if key is not None:
-        if key not in found:
-            there = _some([name or "(the file itself)" for name in found]) or "none"
-            raise UserError(f"model.checkpoint_key: {path} has no weights at {key!r}; it has these: {there}")
-        found = {key: found[key]}
-    wanted = network.state_dict()
-    fitting = {name: prefix for name, state in found.items() if (prefix := _prefix(state, wanted)) is not None}
-    if not fitting:
+        found, places = _at(key, found, places, path)
+    if not places:
         raise UserError(_does_not_fit(path, content, found, wanted))
-    chosen = min(fitting, key=lambda name: any(word in name.lower() for word in _AVERAGED))
-    state, prefix = found[chosen], fitting[chosen]
+    chosen = min(places, key=lambda place: any(word in place.label.lower() for word in _AVERAGED))
+    state, prefix = found[chosen.name], chosen.prefix
     weights = {name: state[prefix + name] for name in wanted if prefix + name in state}
     if differing := [name for name, value in weights.items() if value.shape != wanted[name].shape]:
         raise UserError(f"model.checkpoint: {path} does not fit the network: {_misfit(differing, weights, wanted)}")
     network.load_state_dict(weights, strict=False)
-    return list(_told(chosen, fitting, prefix, state, weights))
+    return list(_told(chosen, places, state, weights))
 
 
-def _told(chosen: str, fitting: Mapping[str, str], prefix: str, state: StateDict, weights: StateDict) -> Iterator[str]:
-    others = [name for name in fitting if name != chosen]
+def _at(
+    key: str, found: Mapping[str, StateDict], places: list[_Place], path: str
+) -> tuple[dict[str, StateDict], list[_Place]]:
+    """The dicts and places that ``model.checkpoint_key`` names; raises UserError if there are none."""
+    key = key.rstrip(".")
+    chosen = [place for place in places if key in (place.label, place.name)]
+    chosen = chosen or [place for place in places if key == place.prefix.rstrip(".") and key not in found]
+    names = {place.name for place in chosen} or {key} & found.keys()
+    if not names:
+        labels = {name: [place.label for place in places if place.name == name] or [name] for name in found}
+        there = _some([label or "(the file itself)" for several in labels.values() for label in several]) or "none"
+        raise UserError(f"model.checkpoint_key: {path} has no weights at {key!r}; it has these: {there}")
+    return {name: found[name] for name in names}, chosen
+
+
+def _told(chosen: _Place, places: list[_Place], state: StateDict, weights: StateDict) -> Iterator[str]:
+    others = [place for place in places if place != chosen]
     if others:
-        named = " or ".join(f"`{name}`" for name in others)
-        yield f"checkpoint: weights at `{chosen}`, not at {named}; model.checkpoint_key takes another"
-    elif chosen:
-        yield f"checkpoint: weights at `{chosen}`"
-    if prefix:
-        yield f"checkpoint: the prefix `{prefix}` of its keys is left out"
-    rest = [name for name in state if name.removeprefix(prefix) not in weights]
+        named = " or ".join(map(str, others))
+        yield f"checkpoint: weights at {chosen}, not at {named}; model.checkpoint_key takes another"
+    elif chosen.label:
+        yield f"checkpoint: weights at {chosen}"
+    if chosen.prefix:
+        yield f"checkpoint: the prefix `{chosen.prefix}` of its keys is left out"
+    beside = tuple(place.prefix for place in others if place.name == chosen.name)
+    rest = [name for name in state if name.removeprefix(chosen.prefix) not in weights and not name.startswith(beside)]
     if rest:
         yield f"checkpoint: {len(rest)} more tensors are not the network's: {_some(rest)}"
     if half := {value.dtype for value in weights.values() if value.dtype in (torch.float16, torch.bfloat16)}:
@@ -97,19 +126,26 @@ def _state_dicts(content: Any, path: str = "", depth: int = DEPTH) -> Iterator[t
             yield from _state_dicts(value, f"{path}.{name}" if path else name, depth - 1)
 
 
-def _prefix(state: StateDict, wanted: StateDict) -> str | None:
-    """What precedes the names of ``wanted`` in those of ``state``, which must have them all; None if it has not.
+def _places(found: Mapping[str, StateDict], wanted: StateDict) -> Iterator[_Place]:
+    """Where in the dicts ``found`` all names of ``wanted`` are, in their order."""
+    for name, state in found.items():
+        prefixes = _prefixes(state, wanted)
+        for prefix in prefixes:
+            parts = (name, prefix.rstrip(".")) if len(prefixes) > 1 else (name,)
+            yield _Place(".".join(filter(None, parts)), name, prefix)
 
-    Without a prefix nothing else may be there; beside a prefix may be what belongs to training (a loss, a counter).
+
+def _prefixes(state: StateDict, wanted: StateDict) -> list[str]:
+    """What precedes the names of ``wanted`` in those of ``state``, which must have them all; none if it has not.
+
+    Beside a prefix may be what belongs to training (a loss, a counter), or other weights of the network. Without one
+    nothing else may be there but such weights.
     """
     needed = [name for name in wanted if not name.endswith("num_batches_tracked")]  # eval mode does not read it
-    if state.keys() <= wanted.keys() and all(name in state for name in needed):
-        return ""
-    for name in state:
-        prefix = name.removesuffix(needed[0])
-        if prefix not in ("", name) and all(prefix + inner in state for inner in needed):
-            return prefix
-    return None
+    ends = [name.removesuffix(needed[0]) for name in state if name.endswith(needed[0]) and name != needed[0]]
+    found = [prefix for prefix in ends if all(prefix + inner in state for inner in needed)]
+    bare = all(name in state for name in needed) and (state.keys() <= wanted.keys() or bool(found))
+    return ["", *found] if bare else found
 
 
 def _does_not_fit(path: str, content: Any, found: Mapping[str, StateDict], wanted: StateDict) -> str:

@@ -24,8 +24,8 @@ class ModelSettings:
     """Weights saved with ``torch.save`` or as safetensors: a state dict, bare or where training puts it; read with
     ``weights_only=True``."""
     checkpoint_key: str | None = None
-    """Where in the checkpoint the weights are, ``model_ema`` say, with dots from dict to dict; by default they are
-    looked for, and weights that are no average come first."""
+    """Where in the checkpoint the weights are, ``model_ema`` say, with dots from dict to dict; or the prefix of their
+    names, ``teacher``. By default they are looked for, and weights that are no average come first."""
     classes: str | None = None
     """A text file with one class a line, line k = class index k; by default what the weights come with."""
     outputs: OutputForm = "auto"
