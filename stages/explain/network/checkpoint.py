@@ -172,13 +172,17 @@ def _does_not_fit(path: str, content: Any, found: Mapping[str, StateDict], wante
 
 
 def _misfit(differing: list[str], weights: StateDict, wanted: StateDict) -> str:
-    """What differs between tensors of one name, and the remedy: mostly it is the number of classes alone."""
+    """What differs between tensors of one name, and the remedy: mostly it is the number of classes alone, which the
+    last layer has, and a distilled or an auxiliary head beside it."""
+    outputs = {(weights[name].shape[:1], wanted[name].shape[:1]) for name in differing}
+    same_inside = all(weights[name].shape[1:] == wanted[name].shape[1:] for name in differing)
     name = differing[-1]
-    if len(differing) <= 2 and name in list(wanted)[-2:]:
+    if len(outputs) == 1 and same_inside and name in list(wanted)[-2:]:
+        layers = list(dict.fromkeys(name.rpartition(".")[0] for name in differing))
+        few = f"its last layer, {layers[0]}, has" if len(layers) == 1 else f"its heads ({', '.join(layers)}) have"
         return (
-            f"its last layer, {name.rpartition('.')[0]}, has {len(weights[name])} outputs, and the network's "
-            f"{len(wanted[name])}; list the checkpoint's classes in model.classes, one a line, in the order of its "
-            "outputs"
+            f"{few} {len(weights[name])} outputs, and the network's {len(wanted[name])}; list the checkpoint's classes "
+            "in model.classes, one a line, in the order of its outputs"
         )
     shapes = f"{tuple(weights[name].shape)} in the checkpoint and {tuple(wanted[name].shape)} in the network"
     return f"{len(differing)} tensors have another shape, such as {name}, {shapes}; check model.source"

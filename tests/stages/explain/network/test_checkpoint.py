@@ -340,6 +340,32 @@ BROKEN = {
 }
 
 
+class TwoHeads(TinyNet):
+    """As a distilled transformer's: both heads have the classes' number of outputs."""
+
+    def __init__(self, classes):
+        super().__init__(classes)
+        self.head_dist = nn.Linear(8, classes)
+
+
+def test_several_heads_of_other_classes_ask_for_these(tmp_path):
+    path = saved(tmp_path / "model.pt", TwoHeads(3).state_dict())
+    with pytest.raises(UserError) as caught:
+        load_checkpoint(TwoHeads(10), path)
+    assert str(caught.value) == (
+        f"model.checkpoint: {path} does not fit the network: its heads (head, head_dist) have 3 outputs, and the "
+        "network's 10; list the checkpoint's classes in model.classes, one a line, in the order of its outputs"
+    )
+
+
+def test_tensors_of_other_lengths_that_are_no_heads_are_another_network_s(tmp_path):
+    """As the position tables of a transformer for another size of images."""
+    network = nn.ModuleDict({"first": nn.Embedding(9, 2), "last": nn.Linear(2, 3)})
+    path = saved(tmp_path / "model.pt", network.state_dict() | {"first.weight": torch.zeros(4, 2)})
+    with pytest.raises(UserError, match=r"1 tensors have another shape, such as first\.weight, \(4, 2\) in the check"):
+        load_checkpoint(network, path)
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 @pytest.mark.parametrize(("write", "message"), BROKEN.values(), ids=BROKEN)
 def test_a_file_that_holds_no_weights_is_told_by_what_it_is_and_never_executed(tmp_path, write, message, capsys):
