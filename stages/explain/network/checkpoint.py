@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import pathlib
+import pickletools
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -37,6 +40,12 @@ _INERT: list[Any] = [
 """Types beside tensors that a checkpoint may hold: records, paths and numbers, none of which runs code."""
 
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+
+_USUAL_KEYS = ("state_dict", "model_state_dict", "net", "model")
+"""Where training keeps weights."""
+
+_MOST_OPCODES = 1_000_000
+"""Of a pickle that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +208,7 @@ def _read(path: str) -> Any:
     known = _other_format(path, head)
     if known:
         raise UserError(f"model.checkpoint: {path} {known}")
-    if path.endswith(".safetensors"):
+    if path.endswith(".safetensors") or _is_safetensors(head):
         return _read_safetensors(path)
     try:
         with torch.serialization.safe_globals(_INERT):
@@ -209,9 +218,53 @@ def _read(path: str) -> Any:
         inside = f"it holds a {named.group(1)}" if named else "torch.save did not write it, or it is damaged"
         raise UserError(
             f"model.checkpoint: {path} does not load with weights_only=True ({inside}), and without that it could run "
-            "code of its own; where you trust it, save its weights alone: "
-            f"model = torch.load({Path(path).name!r}, weights_only=False); torch.save(model.state_dict(), path)"
+            f"code of its own; where you trust it, save its weights alone: {_saved_alone(path, head)}"
         ) from error
+
+
+def _saved_alone(path: str, head: bytes) -> str:
+    """A line of Python that writes the weights of a file that only pickle reads. Nothing in the file is executed."""
+    name = Path(path).name
+    plain = head.startswith(b"\x80") and torch.serialization.MAGIC_NUMBER.to_bytes(10, "little") not in head[:16]
+    load = (
+        f"pickle.loads(pathlib.Path({name!r}).read_bytes())" if plain else f"torch.load({name!r}, weights_only=False)"
+    )
+    is_dict, texts = _pickled(path, head)
+    if not is_dict:
+        return f"model = {load}; torch.save(model.state_dict(), path)"
+    if key := next((key for key in _USUAL_KEYS if key in texts), None):
+        return f"content = {load}; torch.save(content[{key!r}], path)"
+    numbers = "{name: torch.as_tensor(value) for name, value in content.items() if hasattr(value, 'shape')}"
+    return f"content = {load}; torch.save({numbers}, path)"
+
+
+def _pickled(path: str, head: bytes) -> tuple[bool, set[str]]:
+    """Whether a pickle makes a dict, and the texts in it, by its opcodes; of what is no pickle, False and none."""
+    try:
+        with ExitStack() as stack:
+            stream: IO[bytes] = stack.enter_context(open(path, "rb"))
+            if head.startswith(b"PK"):
+                archive = stack.enter_context(zipfile.ZipFile(stream))
+                name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+                stream = stack.enter_context(archive.open(name))
+            steps = _opcodes(stream)
+            if steps and steps[0][1] == torch.serialization.MAGIC_NUMBER:  # before torch 1.6: two more come before it
+                steps = [_opcodes(stream) for _ in range(3)][-1]
+    except Exception:  # of damaged archives and pickles zipfile and pickletools raise many types
+        return False, set()
+    is_dict = bool(steps) and (steps[0][0] == "EMPTY_DICT" or str(steps[0][1]).startswith("collections"))
+    return is_dict, {value for _, value in steps if isinstance(value, str)}
+
+
+def _opcodes(stream: IO[bytes]) -> list[tuple[str, Any]]:
+    """Names and arguments of a pickle's opcodes, without those that say nothing of what it makes."""
+    steps = itertools.islice(pickletools.genops(stream), _MOST_OPCODES)
+    return [(step.name, value) for step, value, _ in steps if step.name not in ("PROTO", "FRAME")]
+
+
+def _is_safetensors(head: bytes) -> bool:
+    """Whether a file begins as safetensors: the length of a header, at most 100 MB, and the header, which is JSON."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100_000_000
 
 
 def _read_safetensors(path: str) -> StateDict:
@@ -248,8 +301,11 @@ def _other_format(path: str, head: bytes) -> str | None:
 def _other_archive(path: str) -> str | None:
     if not zipfile.is_zipfile(path):
         return "is cut short: its end is missing; copy or download it again"
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception as error:  # zipfile raises many types for a damaged one
+        return f"is a damaged archive ({said(error)}); copy or download it again"
     if any(name.endswith("/constants.pkl") for name in names):
         return (
             "is TorchScript, a program; save its weights: "

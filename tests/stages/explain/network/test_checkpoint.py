@@ -4,6 +4,7 @@ import argparse
 import pathlib
 import pickle
 import zipfile
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -170,62 +171,11 @@ def test_the_key_chooses_among_several(tmp_path):
         load_checkpoint(network, str(tmp_path / "model.pt"), "emma")
 
 
-def side_by_side(*named):
-    """One state dict that has several networks' weights, each after a prefix of its own."""
-    return {f"{prefix}.{name}": value for prefix, network in named for name, value in network.state_dict().items()}
-
-
-@pytest.mark.parametrize(
-    ("average", "own"), [("ema_model.module", "model"), ("teacher", "student"), ("teacher.backbone", "backbone")]
-)
-def test_an_average_in_the_same_state_dict_comes_last_and_is_named(tmp_path, average, own):
-    network, state = tiny(), side_by_side((average, AVERAGED), (own, RAW)) | {"loss.weight": torch.ones(2)}
-    path = saved(tmp_path / "model.pt", {"state_dict": state})
-    told = load_checkpoint(network, path)
-    assert equal(network, RAW)
-    assert told == [
-        f"checkpoint: weights at `state_dict.{own}`, not at `state_dict.{average}`; model.checkpoint_key takes another",
-        f"checkpoint: the prefix `{own}.` of its keys is left out",
-        "checkpoint: 1 more tensors are not the network's: loss.weight",
-    ]
-
-
-@pytest.mark.parametrize("key", ["teacher", "teacher.", "state_dict.teacher"])
-def test_the_key_names_a_prefix_too(tmp_path, key):
+@pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
+def test_safetensors_are_read_whatever_their_name(tmp_path, name):
+    save_file(RAW.state_dict(), tmp_path / name)
     network = tiny()
-    path = saved(tmp_path / "model.pt", {"state_dict": side_by_side(("teacher", AVERAGED), ("student", RAW))})
-    told = load_checkpoint(network, path, key)
-    assert equal(network, AVERAGED)
-    assert told[:2] == [
-        "checkpoint: weights at `state_dict.teacher`",
-        "checkpoint: the prefix `teacher.` of its keys is left out",
-    ]
-    with pytest.raises(UserError, match=r"'pupil'; it has these: state_dict\.teacher, state_dict\.student$"):
-        load_checkpoint(network, path, "pupil")
-
-
-def test_an_average_beside_weights_without_a_prefix_comes_last(tmp_path):
-    network = tiny()
-    path = saved(tmp_path / "model.pt", side_by_side(("ema", AVERAGED)) | RAW.state_dict())
-    assert load_checkpoint(network, path) == [
-        "checkpoint: weights at the file's top, not at `ema`; model.checkpoint_key takes another"
-    ]
-    assert equal(network, RAW)
-    load_checkpoint(network, path, "ema")
-    assert equal(network, AVERAGED)
-
-
-def test_a_dict_s_name_comes_before_a_prefix_of_that_name(tmp_path):
-    network = tiny()
-    path = saved(tmp_path / "model.pt", {"ema": side_by_side(("model", AVERAGED)), "model": RAW.state_dict()})
-    assert load_checkpoint(network, path, "model") == ["checkpoint: weights at `model`"]
-    assert equal(network, RAW)
-
-
-def test_safetensors_are_read(tmp_path):
-    save_file(RAW.state_dict(), tmp_path / "model.safetensors")
-    network = tiny()
-    assert load_checkpoint(network, str(tmp_path / "model.safetensors")) == []
+    assert load_checkpoint(network, str(tmp_path / name)) == []
     assert equal(network, RAW)
 
 
@@ -240,6 +190,10 @@ def test_the_model_ema_of_timm_is_read(tmp_path):
         "checkpoint: weights at `state_dict_ema`",
         "checkpoint: the prefix `module.` of its keys is left out",
     ]
+
+
+class Config:
+    """What only pickle knows to read."""
 
 
 class Payload:
@@ -258,6 +212,18 @@ def exported(path):
 def cut_short(path):
     torch.save(tiny().state_dict(), path)
     path.write_bytes(path.read_bytes()[:2000])
+
+
+def damaged_directory(path):
+    torch.save(tiny().state_dict(), path)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x01\x02")] ^= 1
+    path.write_bytes(content)
+
+
+def damaged_pickle(path):
+    torch.save({"state_dict": RAW.state_dict(), "config": Config()}, path)
+    path.write_bytes(path.read_bytes().replace(b"state_dict", b"stave_dict"))
 
 
 def other_archive(path):
@@ -290,6 +256,8 @@ BROKEN = {
     ),
     "exported program": (exported, r"is an exported program; save its weights: torch\.save\(torch\.export\.load\("),
     "cut short": (cut_short, r"is cut short: its end is missing; copy or download it again$"),
+    "damaged directory": (damaged_directory, r"is a damaged archive \(BadZipFile: .*\); copy or download it again$"),
+    "damaged pickle": (damaged_pickle, r"does not load with weights_only=True \(.*" + ALONE),
     "another archive": (other_archive, r"is an archive of params\.npy, not a checkpoint"),
     "whole model": (
         lambda path: torch.save(TinyNet(), path),
@@ -377,6 +345,47 @@ def test_a_file_that_holds_no_weights_is_told_by_what_it_is_and_never_executed(t
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "executed" not in capsys.readouterr().out
+
+
+def legacy(content, path):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def pickled(content, path):
+    path.write_bytes(pickle.dumps(content))
+
+
+@pytest.mark.parametrize("write", [torch.save, legacy, pickled])
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            lambda: {"epoch": 3, "config": Config(), "state_dict": RAW.state_dict()},
+            "torch.save(content['state_dict'], ",
+        ),
+        (
+            lambda: {**RAW.state_dict(), "config": Config()},
+            "torch.save({name: torch.as_tensor(value) for name, value in ",
+        ),
+        (
+            lambda: {name: value.numpy() for name, value in RAW.state_dict().items()},
+            "torch.save({name: torch.as_tensor(",
+        ),
+        (lambda: OrderedDict(RAW.state_dict(), config=Config()), "torch.save({name: torch.as_tensor(value) for name, "),
+        (lambda: RAW, "torch.save(model.state_dict(), "),
+    ],
+)
+def test_the_line_that_saves_weights_alone_does_so(tmp_path, monkeypatch, write, content, line):
+    monkeypatch.chdir(tmp_path)
+    write(content(), tmp_path / "model.pt")
+    with pytest.raises(UserError, match="does not load with weights_only=True") as caught:
+        load_checkpoint(tiny(), "model.pt")
+    code = str(caught.value).partition("save its weights alone: ")[2]
+    assert line in code
+    exec(code, {"torch": torch, "pickle": pickle, "pathlib": pathlib, "path": "weights.pt"})
+    network = tiny()
+    load_checkpoint(network, "weights.pt")
+    assert equal(network, RAW)
 
 
 def test_damaged_safetensors_are_told(tmp_path):
