@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,8 +19,10 @@ from stages.ingest.readers.shapes import MaskFile, Polygons, RunLengths
 from stages.ingest.readers.webdataset import shard_split
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record, Shape
 from stages.ingest.settings import DatasetSettings
+from stages.words import counted
 from storage.errors import UserError, quoted
 from storage.media.containers import Member, open_parquet, read_arrow
+from storage.media.images import ImageError, read_bytes
 from storage.tables import NO_TABLE
 
 _REMEDY = "give a folder or file of Parquet with a column of images, or what datasets' save_to_disk wrote"
@@ -35,13 +38,14 @@ class HuggingfaceReader:
     class names. Boxes are ``objects``, with ``bbox`` as x, y, width, height, as their documentation says, and
     ``categories``; ``segmentation`` in them is each object's polygons or run lengths, as in COCO. ``dataset.mask``
     names a column of pictures in which what is not zero is of the row's label. Images and masks are read from their
-    rows: nothing is unpacked.
+    rows: nothing is unpacked. A row with several labels has none; of several columns of images the one called ``image``
+    is read, else the first; remarks say so.
     """
 
     def __init__(self, settings: DatasetSettings) -> None:
         path = absolute(settings.path)
         if is_folder(path):
-            self._root, self._files = path, Listing(path).named(_TABLES)
+            self._root, self._files = path, _tables(Listing(path))
         elif exists(path):
             self._root, self._files = parent(path), [posixpath.basename(path)]
         else:
@@ -51,14 +55,16 @@ class HuggingfaceReader:
         self._form: BoxForm = settings.boxes or "xywh"
         self._relative = bool(settings.relative)
         self._mask = settings.mask
+        self._remarks: list[str] = []
 
     @staticmethod
     def recognise(listing: Listing) -> str | None:
         """Why the files below a folder are this format; None if they are not."""
-        tables = listing.named(_TABLES)
-        if not tables or listing.images or not holds_images(join(listing.root, tables[0])):
+        tables = _tables(listing)
+        first = next((path for path in tables if path in listing.files), None)
+        if first is None or listing.images or not holds_images(join(listing.root, first)):
             return None
-        return f"images within {tables[0]}" + (f" and {len(tables) - 1} more" if len(tables) > 1 else "")
+        return f"images within {first}" + (f" and {len(tables) - 1} more" if len(tables) > 1 else "")
 
     def classes(self) -> tuple[DatasetClass, ...]:
         """Names of the column of labels, or of the objects, in the order of their numbers; empty without names."""
@@ -66,17 +72,26 @@ class HuggingfaceReader:
         return tuple(DatasetClass(name, name) for name in _names(features))
 
     def remarks(self) -> list[str]:
-        """Nothing: what is missing is a sample's problem."""
-        return []
+        """Columns of images that are not read, and how many rows have several labels."""
+        return self._remarks
 
     def records(self) -> Iterator[Record]:
         """Images in the order of the files and their rows."""
+        self._remarks = []
+        several: dict[str, int] = {}
         for file in self._files:
             path = join(self._root, file)
             schema = read_schema(path)
-            image = image_column(pa.schema([field for field in schema if field.name != self._mask]))
+            pictures = [name for name in image_columns(schema) if name != self._mask]
+            image = "image" if "image" in pictures else next(iter(pictures), None)
             if image is None:
                 raise UserError(f"{path} has no column of images (it has {quoted(schema.names)}); {_REMEDY}")
+            others = ", ".join(quoted(name) for name in pictures if name != image)
+            if others and not self._remarks:
+                self._remarks.append(
+                    f"of the {len(pictures)} columns of images of {file} {quoted(image)} is read, and not {others}; "
+                    "name one of masks in dataset.mask, or call the one to be read image"
+                )
             names = _names(_features(schema))
             label = next((name for name in _LABELS if name in schema.names), None)
             wanted = [name for name in (label, "objects") if name and name in schema.names]
@@ -85,11 +100,15 @@ class HuggingfaceReader:
             for row, (elsewhere, cells) in enumerate(_read(path, image, wanted)):
                 uri = _place(path, image, row, elsewhere)
                 boxes, notes = self._boxes(cells.get("objects"), names)
+                labels = _labels(cells[label], names) if label else []
+                if label and len(labels) > 1:
+                    several[label] = several.get(label, 0) + 1
+                    notes += (f"the row has several labels, which are no one label: {', '.join(map(quoted, labels))}",)
                 yield Record(
                     sample_id=f"{file}/{row}",
                     uri=uri,
                     place=f"{path}, row {row}",
-                    label=_named(cells[label], names) if label else None,
+                    label=labels[0] if len(labels) == 1 else None,
                     boxes=boxes,
                     split=split,
                     notes=notes,
@@ -97,14 +116,19 @@ class HuggingfaceReader:
                     relative=self._relative,
                     shape=next(masks, None),
                 )
+        self._remarks += [
+            f"{counted(number, 'row has', 'rows have')} several labels in the column {quoted(name)}, and no one label: "
+            "write a row for each label of an image"
+            for name, number in several.items()
+        ]
 
     def _masks(self, path: str, schema: pa.Schema) -> Iterator[Shape | None]:
         """What of each row's image is of its label, as ``dataset.mask`` says; nothing without it."""
         name = self._mask
         if name is None:
             return
-        if name not in schema.names or image_column(schema, name) != name:
-            pictures = [field.name for field in schema if image_column(schema, field.name) == field.name]
+        pictures = image_columns(schema)
+        if name not in pictures:
             raise UserError(f"dataset.mask: {path} has no column {name!r} of pictures; it has {', '.join(pictures)}")
         for row, (elsewhere, cells) in enumerate(_read(path, name, [name])):
             held = cells[name] is not None and (elsewhere is not None or _bytes_of(cells[name]) is not None)
@@ -132,6 +156,30 @@ class HuggingfaceReader:
                 box = read_box(known, self._form, _named(label, names))
                 boxes.append(box._replace(shape=_shape(drawn, relative=self._relative)))
         return tuple(boxes), tuple(notes)
+
+
+def _tables(listing: Listing) -> list[str]:
+    """The tables below a folder, without those that `datasets` keeps beside them of what it computed.
+
+    Where save_to_disk wrote a ``state.json``, the tables of its folder are those that this lists.
+    """
+    found = [path for path in listing.named(_TABLES) if not re.fullmatch(r"(.*/)?cache-[^/]*\.arrow", path)]
+    for state in listing.named(r"(.*/)?state\.json"):
+        folder = posixpath.dirname(state)
+        if listed := _data_files(join(listing.root, state)):
+            elsewhere = [path for path in found if posixpath.dirname(path) != folder]
+            found = elsewhere + [posixpath.join(folder, name) for name in listed]
+    return sorted(found)
+
+
+def _data_files(state: str) -> list[str]:
+    """The names of the tables that a ``state.json`` lists; none where it is another's."""
+    try:
+        listed = json.loads(read_bytes(state))["_data_files"]
+        names = [str(entry["filename"]) for entry in listed]
+    except (ImageError, ValueError, RecursionError, KeyError, TypeError):
+        return []
+    return names if all(posixpath.basename(name) == name for name in names) else []
 
 
 def _as_many(cells: Any, count: int) -> list[Any]:
@@ -213,20 +261,19 @@ def read_schema(path: str) -> pa.Schema:
         raise UserError(f"{path} cannot be read as a table: {quoted(str(error))}; {_REMEDY}") from None
 
 
-def image_column(schema: pa.Schema, wanted: str = "image") -> str | None:
-    """The column of images: structs with ``bytes``, or else bytes themselves; the one called ``wanted`` first."""
+def image_columns(schema: pa.Schema) -> list[str]:
+    """The columns of images: structs with ``bytes``, or else bytes themselves."""
     structs = [
         field.name for field in schema if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
     ]
     plain = [field.name for field in schema if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)]
-    found = structs or plain
-    return wanted if wanted in found else next(iter(found), None)
+    return structs or plain
 
 
 def holds_images(path: str) -> bool:
     """Whether a file is a table with a column of images."""
     try:
-        return image_column(read_schema(path)) is not None
+        return bool(image_columns(read_schema(path)))
     except UserError:
         return False
 
@@ -264,6 +311,12 @@ def _class_names(feature: Any) -> list[str]:
         feature = feature.get("feature")
     names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
     return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _labels(cell: Any, names: list[str]) -> list[str]:
+    """The labels of a row by their names, each once; a cell may be a list of them."""
+    found = [_named(value, names) for value in (cell if isinstance(cell, list) else [cell])]
+    return list(dict.fromkeys(name for name in found if name is not None))
 
 
 def _named(value: Any, names: list[str]) -> str | None:

@@ -15,6 +15,7 @@ import pytest
 
 from stages.ingest.readers.huggingface import HuggingfaceReader
 from stages.ingest.readers.webdataset import WebdatasetReader, shard_split
+from stages.ingest.recognise import open_dataset
 from stages.ingest.record import Box, Record
 from stages.ingest.settings import DatasetSettings
 from storage.errors import UserError
@@ -153,3 +154,83 @@ class TestTables:
             tmp_path, pa.table({"image": [{"bytes": JPEG}], "objects": [{"bbox": 7.0, "label": ["cat"]}]})
         )
         assert (other.boxes, other.notes) == ((), ("objects.bbox is no list of boxes: 7.0",))
+
+
+IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+
+
+class TestSavedToDisk:
+    """A folder that datasets 5's save_to_disk wrote, after map() and shuffle() of what load_from_disk gave."""
+
+    def write(self, folder: Path, state: dict[str, Any] | None) -> list[Record]:
+        rows = pa.table({"image": pa.array([{"bytes": JPEG, "path": None}] * 2, IMAGE), "label": ["cat", "dog"]})
+        tables = {
+            "data-00000-of-00002": rows.slice(0, 1),
+            "data-00001-of-00002": rows.slice(1),
+            "cache-2dd360b147fb7315": rows,
+            "cache-ad52ebd75edfc9a7": pa.table({"indices": pa.array([1, 0], pa.uint64())}),
+        }
+        for name, table in tables.items():
+            with pa.OSFile(f"{folder}/{name}.arrow", "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+                writer.write_table(table)
+        if state is not None:
+            (folder / "state.json").write_text(json.dumps(state))
+        return list(open_dataset(DatasetSettings(path=str(folder))).reader.records())
+
+    @pytest.mark.parametrize("state", [None, {"format": "another"}, {"_data_files": [{"filename": "../x.arrow"}]}])
+    def test_what_was_computed_of_it_is_no_data(self, tmp_path: Path, state: dict[str, Any] | None) -> None:
+        assert [(record.sample_id, record.label) for record in self.write(tmp_path, state)] == [
+            ("data-00000-of-00002.arrow/0", "cat"),
+            ("data-00001-of-00002.arrow/0", "dog"),
+        ]
+
+    def test_the_data_are_what_the_state_lists(self, tmp_path: Path) -> None:
+        (record,) = self.write(tmp_path, {"_data_files": [{"filename": "data-00001-of-00002.arrow"}]})
+        assert (record.sample_id, record.label) == ("data-00001-of-00002.arrow/0", "dog")
+
+    def test_a_table_that_the_state_lists_and_that_is_gone_is_named(self, tmp_path: Path) -> None:
+        listed = [{"filename": f"data-0000{number}-of-00002.arrow"} for number in range(3)]
+        with pytest.raises(UserError, match=r"data-00002-of-00002\.arrow cannot be read as a table: "):
+            self.write(tmp_path, {"_data_files": listed})
+
+
+class TestColumns:
+    def test_of_two_columns_of_images_it_is_said_which_is_read(self, tmp_path: Path) -> None:
+        held = pa.array([{"bytes": JPEG, "path": None}], IMAGE)
+        for name in ("a", "b"):  # said once
+            pq.write_table(pa.table({"scan": held, "photo": held, "label": ["cat"]}), tmp_path / f"{name}.parquet")
+        for mask, column, remarks in (
+            (
+                None,
+                "scan",
+                [
+                    "of the 2 columns of images of a.parquet 'scan' is read, and not 'photo'; "
+                    "name one of masks in dataset.mask, or call the one to be read image"
+                ],
+            ),
+            ("scan", "photo", []),
+        ):
+            reader = HuggingfaceReader(DatasetSettings("huggingface", str(tmp_path), mask=mask))
+            assert [f"{column}/0" in record.uri for record in reader.records()] == [True] * 2
+            assert reader.remarks() == remarks
+
+    def test_a_row_of_several_labels_has_none_and_they_are_told(self, tmp_path: Path) -> None:
+        labels = {"feature": {"names": ["cat", "dog", "owl"], "_type": "ClassLabel"}, "_type": "List"}
+        table = pa.table(
+            {
+                "image": pa.array([{"bytes": JPEG, "path": None}] * 5, IMAGE),
+                "labels": pa.array([[0], [0, 2], [], None, [1, 1]], pa.list_(pa.int64())),
+            }
+        ).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": {"labels": labels}}})})
+        pq.write_table(table, tmp_path / "t.parquet")
+        reader = HuggingfaceReader(DatasetSettings("huggingface", str(tmp_path)))
+        assert [(record.label, record.notes) for record in reader.records()] == [
+            ("cat", ()),
+            (None, ("the row has several labels, which are no one label: 'cat', 'owl'",)),
+            (None, ()),
+            (None, ()),
+            ("dog", ()),
+        ]
+        assert reader.remarks() == [
+            "1 row has several labels in the column 'labels', and no one label: write a row for each label of an image"
+        ]
