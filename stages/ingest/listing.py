@@ -76,6 +76,14 @@ def is_image(path: str) -> bool:
     return posixpath.splitext(path)[1].lower() in IMAGE_EXTENSIONS and not posixpath.basename(path).startswith("._")
 
 
+def photos(pictures: Iterable[str]) -> list[str]:
+    """The pictures without those that lie below annotations/, as masks do, where another has the same stem."""
+    given = list(pictures)
+    masks = {path for path in given if "annotations" in posixpath.dirname(path).lower().split("/")}
+    elsewhere = {stem(path) for path in given if path not in masks} if masks else set()
+    return [path for path in given if path not in masks or stem(path) not in elsewhere]
+
+
 def stem(path: str) -> str:
     """Name of an image or its annotation without folders and without an extension of either."""
     name = posixpath.basename(path)

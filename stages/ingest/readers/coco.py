@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stages.ingest.boxes import as_number, as_size, read_box
-from stages.ingest.listing import Listing, split_of
+from stages.ingest.listing import Listing, photos, split_of
 from stages.ingest.places import absolute, decode_text, exists, is_folder, join, relative, root_of
 from stages.ingest.readers.shapes import Polygons, RunLengths
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record, Shape
@@ -48,7 +48,8 @@ class CocoReader:
         if settings.split is not None and settings.split in files.values():
             files = {name: split for name, split in files.items() if split == settings.split}
         self._files = files
-        self._listing = Listing(absolute(settings.images) if settings.images else self._root)
+        pictures = Listing(absolute(settings.images) if settings.images else self._root)
+        self._listing = Listing(pictures.root, photos(pictures.images))
         self._form: BoxForm = settings.boxes or "xywh"
         self._relative = bool(settings.relative)
         self._contents: dict[str, dict[str, Any]] = {}
@@ -85,7 +86,7 @@ class CocoReader:
                 if key in seen:
                     raise UserError(f"{place}: the id {quoted(key)} a second time; give each image an id of its own")
                 seen.add(key)
-                yield self._record(image, place, split, objects.pop(key, []), categories, crowds)
+                yield self._record(image, name, place, split, objects.pop(key, []), categories, crowds)
             lost += sum(map(len, objects.values()))
         self._remarks = []
         if crowds:
@@ -101,6 +102,7 @@ class CocoReader:
     def _record(
         self,
         image: Mapping[str, Any],
+        file: str,
         place: str,
         split: str | None,
         annotations: list[dict[str, Any]],
@@ -108,9 +110,10 @@ class CocoReader:
         crowds: Counter[str],
     ) -> Record:
         name = str(_field(image, "file_name", place))
-        uri, missing = self._listing.find(name if "/" in name or not split else f"{split}/{name}", place)
+        near = relative(join(self._root, file), self._listing.root)
+        uri, missing = self._listing.find(name if "/" in name or not split else f"{split}/{name}", near)
         if uri is None and split and "/" not in name:
-            uri, missing = self._listing.find(name, place)
+            uri, missing = self._listing.find(name, near)
         boxes: list[Box] = []
         notes: list[str] = []
         for annotation in annotations:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 
 from stages.ingest.boxes import as_number, as_size, read_box
-from stages.ingest.listing import Listing, is_image, split_of, stem
+from stages.ingest.listing import Listing, is_image, photos, split_of, stem
 from stages.ingest.places import absolute, is_folder, join, read_text
 from stages.ingest.readers.shapes import IndexedPixels
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
@@ -190,9 +190,5 @@ def _below(path: str, folder: str) -> str:
 
 
 def _photos(pictures: list[str]) -> list[str]:
-    """The pictures that are not masks: those of VOC's folders, and those that lie with the annotations of another."""
-    pictures = [path for path in pictures if not any(part.startswith("Segmentation") for part in path.split("/"))]
-    masks = [path for path in pictures if "annotations" in posixpath.dirname(path).lower().split("/")]
-    elsewhere = {stem(path) for path in set(pictures).difference(masks)} if masks else set()
-    hidden = {path for path in masks if stem(path) in elsewhere}
-    return [path for path in pictures if path not in hidden]
+    """The pictures that are not masks: neither in VOC's folders of them, nor among the annotations of another."""
+    return photos(path for path in pictures if not any(part.startswith("Segmentation") for part in path.split("/")))

@@ -106,6 +106,22 @@ class TestImages:
         settings = write(tmp_path, [annotation()], images=images)
         assert [record.sample_id for record in read(settings)] == ["images/left/1.jpg", "images/right/1.jpg"]
 
+    @pytest.mark.parametrize("below", ["", "annotations/"])
+    def test_of_one_name_in_several_folders_the_nearest_to_the_json(self, tmp_path: Path, below: str) -> None:
+        for site in ("site1", "site2"):
+            write(tmp_path, [annotation()], f"{site}/{below}ann_{site}.json")
+            (tmp_path / site / "a.jpg").write_bytes((tmp_path / "images/a.jpg").read_bytes())
+        (tmp_path / "images/a.jpg").unlink()
+        found = [(record.sample_id, record.split) for record in read(DatasetSettings("coco", str(tmp_path)))]
+        assert found == [("site1/a.jpg", "ann_site1"), ("site2/a.jpg", "ann_site2")]
+
+    def test_masks_below_the_annotations_are_not_taken_for_the_images_that_they_are_of(self, tmp_path: Path) -> None:
+        settings = write(tmp_path, [annotation()], "annotations/ann.json")
+        (tmp_path / "annotations/masks").mkdir()
+        (tmp_path / "annotations/masks/a.jpg").write_bytes((tmp_path / "images/a.jpg").read_bytes())
+        (record,) = read(settings)
+        assert (record.sample_id, record.problem) == ("images/a.jpg", None)
+
     def test_one_that_is_gone_is_not_taken_for_its_namesake(self, tmp_path: Path) -> None:
         images = [{"id": 7, "file_name": "left/1.jpg"}, {"id": 8, "file_name": "right/1.jpg"}]
         settings = write(tmp_path, [annotation()], images=images)
