@@ -62,7 +62,8 @@ class Listing:
             return join(self.root, found[0]), None
         if not found:
             return None, f"no image {quoted(name)} in {self.root}"
-        return None, f"{len(found)} images are named {quoted(name)}: {found[0]}, {found[1]}; keep one"
+        some = f"{len(found)} images are named {quoted(name)}: {found[0]}, {found[1]}"
+        return None, f"{some}; keep one, or name its folder in dataset.images"
 
     def _agreeing(self, path: str, wanted: list[str]) -> int:
         """How many of the folders before the names agree, from the last on; the root's own folders count."""

@@ -134,7 +134,10 @@ class TestImages:
         (tmp_path / "other").mkdir()
         Image.new("RGB", (4, 4)).save(tmp_path / "other/a.jpg")
         (record,) = read(settings)
-        assert record.problem == "2 images are named 'a.jpg': images/a.jpg, other/a.jpg; keep one"
+        assert (
+            record.problem
+            == "2 images are named 'a.jpg': images/a.jpg, other/a.jpg; keep one, or name its folder in dataset.images"
+        )
 
     @pytest.mark.parametrize(
         "name", ["/home/pi/data/images/a.jpg", r"C:\data\a.jpg", r".\images\a.jpg", "../images/a.jpg"]
