@@ -9,8 +9,10 @@ from typing import Any
 NOTHING = "–"
 """Stands for null."""
 
-_UNSEEN = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
-"""Control characters but tabs and line feeds, and the marks that turn the direction of what stands behind them."""
+CONTROL = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+"""Control characters but tab and line feed, those that turn the direction of what follows, and halves of characters."""
 
 Ends = Sequence[float | None]
 
@@ -75,8 +77,7 @@ def with_interval(value: float | None, ends: Ends | None, digits: int = 2) -> st
 
 
 def visible(text: str) -> str:
-    """Text for a page, with marks that nobody sees but that change what stands beside them escaped: ``a\\u202eb``.
-
-    Joiners stay, which words of Persian and Hindi and many an emoji need.
+    """``text`` with its control characters written out, as Python does (``\\x1b``): a terminal or a page would obey
+    them. Joiners stay, which words of Persian and Hindi and many an emoji need.
     """
-    return _UNSEEN.sub(lambda mark: repr(mark[0])[1:-1], text)
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -36,7 +36,8 @@ class Explained:
 class RunInfo:
     """Content of run.json: what the run was made with, and on what.
 
-    Fields are empty before a run has finished. ``misfed`` and ``tried`` alone are written before the first map.
+    ``misfed`` and ``tried`` are written before the first map, and so is all but ``timings`` and ``finished`` once it is
+    known what makes the maps; these two are empty until a run has ended.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -3,7 +3,6 @@ characters that a terminal obeys, which are written out."""
 
 from __future__ import annotations
 
-import re
 from typing import IO, Any
 
 from rich.console import Console
@@ -11,9 +10,6 @@ from rich.markup import escape
 from rich.text import Text
 
 from storage.errors import SightlineError, on_one_line
-
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters but tab and line feed, those that turn the direction of what follows, and halves of characters."""
 
 
 class _OneLine(Console):
@@ -43,8 +39,3 @@ def styled(template: str, *values: object) -> Text:
 
 def _shown(value: object) -> str:
     return str(value) if isinstance(value, SightlineError) else on_one_line(str(value))
-
-
-def visible(text: str) -> str:
-    """``text`` with its control characters written out, as Python does (``\\x1b``): a terminal would obey them."""
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

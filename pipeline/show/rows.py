@@ -13,8 +13,8 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.show.console import CONTROL, plain_console, visible
-from stages.words import counted
+from pipeline.show.console import plain_console
+from stages.words import CONTROL, counted, visible
 from storage.errors import UserError
 
 FORMATS = ("table", "csv", "json", "markdown", "parquet")

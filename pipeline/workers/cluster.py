@@ -271,7 +271,7 @@ def _remote_client(address: str) -> Any:
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         return Client(address, timeout=_CONNECT_WITHIN_S)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:  # TypeError: tls:// without a certificate
         raise UserError(
             f"cluster.address: no Dask scheduler answers at {address} ({error}); start one with `dask scheduler`"
         ) from None

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.show.console import CONTROL
+from stages.words import CONTROL
 from storage import Run
 from storage.info import RunInfo
 from storage.tables import CLASSES, SAMPLES
-from tests.pipeline.datasets import write_config, write_images, write_manifest
+from tests.pipeline.datasets import sightline, write_config, write_images, write_manifest
 
 NAMES = ["a\nb", "a\rb", "a\x1b[31mb", "a\u202eb", "a\u2028b"]
 SHOWN = [r"a\nb", r"a\rb", r"a\x1b[31mb", r"a\u202eb", r"a\u2028b"]
@@ -77,3 +77,14 @@ def test_a_config_with_several_mistakes_has_a_line_for_each(
     name, shown = names
     config = write_config(tmp_path, tmp_path / "a.csv", view={name: 1}, explain={"steps": "x"})
     assert shown in said(capfd, monkeypatch, "run", config, count=2).partition("\n")[0]
+
+
+def test_a_name_that_the_terminal_s_encoding_lacks_is_escaped(tmp_path: Path) -> None:
+    run = Run.create(str(tmp_path / "run"))
+    run.write_table("samples", SAMPLES.empty_table())
+    process = sightline(
+        "query", run.url, "SELECT 'b\N{LATIN SMALL LETTER U WITH DIAERESIS}' AS x", PYTHONIOENCODING="ascii"
+    )
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    assert "b\\xfc" in said.split()

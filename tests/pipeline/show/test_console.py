@@ -7,7 +7,8 @@ import pickle
 
 from rich.table import Table
 
-from pipeline.show.console import plain_console, styled, visible
+from pipeline.show.console import plain_console, styled
+from stages.words import visible
 from storage.errors import UserError
 from storage.media.images import ImageError
 
