@@ -85,7 +85,7 @@ def check(config: Config, console: Console) -> Checked:
     with tempfile.TemporaryDirectory(prefix="sightline-check-") as folder:
         few = _sampled(dataset, min(SAMPLE, max(images, 1)))
         run = Run.create(f"{folder}/run")
-        classifier.class_names = name_outputs(few, classifier.class_names)
+        classifier.class_names = name_outputs(few, classifier.class_names, remarks.append)
         samples = ingest(few, classifier.class_names, run, tell=remarks.append)
         rows: list[dict[str, Any]] = samples.to_pylist()
         shown = choose_images(samples, SAMPLE, config.dataset.seed)

@@ -103,7 +103,7 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
     for note in (*classifier.notes, *((f"the view is that of its weights: {view}",) if auto else ())):
         console.print(styled("[green]model[/]    {}", note))
     run = Run.create(config.run)  # not before the config has proved to be a sound one
-    classifier.class_names = name_outputs(dataset, classifier.class_names)
+    classifier.class_names = name_outputs(dataset, classifier.class_names, partial(_tell, console))
 
     with only_writer(run.directory, partial(_tell, console)), ExitStack() as stack:
         workers = cache(partial(_start_workers, config, stack, console, timings))  # where there is work for them

@@ -225,13 +225,20 @@ def _removed(current: pa.Table, known: pa.Table, run: Run) -> pa.Table:
     return gone.cast(SAMPLES)
 
 
-def name_outputs(dataset: Dataset, class_names: Sequence[str]) -> tuple[str, ...]:
+def name_outputs(
+    dataset: Dataset, class_names: Sequence[str], tell: Callable[[str], object] | None = None
+) -> tuple[str, ...]:
     """The model's ``class_names`` in the dataset's words: see :meth:`LabelResolver.name_outputs`.
 
+    ``tell`` is called with a line where these are taken by their place in the dataset's list.
     Raises UserError for a dataset whose list of classes cannot be read.
     """
     mapping = read_mapping(dataset.settings.mapping) if dataset.settings.mapping else None
-    return LabelResolver(class_names, dataset.classes(), mapping).name_outputs()
+    labels = LabelResolver(class_names, dataset.classes(), mapping)
+    for line in labels.remarks():
+        if tell is not None:
+            tell(on_one_line(line))
+    return labels.name_outputs()
 
 
 def _crops(samples: list[Record], facts: ImageFacts, context: float) -> list[Record]:

@@ -17,6 +17,16 @@ SPLITS = ("train", "val", "valid", "validation", "dev", "test")
 """Names by which datasets call their parts."""
 
 
+_SPLIT = re.compile(
+    rf"(?:[a-z]+[_-])?(?:{'|'.join(SPLITS)}|training|testing)(?:[_-]?(?:\d+|set|data|images|imgs))?", re.IGNORECASE
+)
+
+
+def is_split(folder: str) -> bool:
+    """Whether a folder is called as a part of a dataset: train, Testing, val2017, seg_train, test_images."""
+    return _SPLIT.fullmatch(folder) is not None
+
+
 class Listing:
     """All files below ``root``; paths are relative to it, POSIX, sorted."""
 

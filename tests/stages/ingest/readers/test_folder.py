@@ -36,6 +36,41 @@ def test_folders_of_splits_hold_the_classes(tmp_path: Path) -> None:
     assert [(record.label, record.split) for record in reader.records()] == [("dog", "train"), ("cat", "val")]
 
 
+@pytest.mark.parametrize(
+    ("paths", "labels", "splits"),
+    [
+        (("Training/no/1.jpg", "Testing/yes/1.jpg"), ["yes", "no"], ["Testing", "Training"]),
+        (("seg_train/seg_train/sea/1.jpg", "seg_test/seg_test/ice/1.jpg"), ["ice", "sea"], ["seg_test", "seg_train"]),
+        (("images/train2017/dog/1.jpg", "images/val2017/cat/1.jpg"), ["dog", "cat"], ["train2017", "val2017"]),
+        (("images/dog/1.jpg", "images/cat/1.jpg"), ["cat", "dog"], [None, None]),
+        (("cat/images/1.jpg", "dog/images/1.jpg"), ["cat", "dog"], [None, None]),
+    ],
+)
+def test_folders_around_those_of_the_classes_are_passed_by(
+    tmp_path: Path, paths: tuple[str, ...], labels: list[str], splits: list[str | None]
+) -> None:
+    records = list(write(tmp_path, *paths).records())
+    assert [record.label for record in records] == labels
+    assert [record.split for record in records] == splits
+    assert recognise(str(tmp_path))[0] == "folder"
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("train/1.jpg", "test1/1.jpg"),
+        ("train_images/1.jpg", "test_images/1.jpg"),
+        ("images/1.jpg", "masks/1.png"),
+        ("train/images/1.jpg", "train/masks/1.png"),
+    ],
+)
+def test_folders_of_parts_are_no_classes(tmp_path: Path, paths: tuple[str, ...]) -> None:
+    """Two classes `train` and `test` would be audited, by a network of two outputs without names in silence."""
+    write(tmp_path, *paths)
+    with pytest.raises(UserError, match=r"images lie in folders of parts and not of classes \('\w+', '\w+'\); what"):
+        recognise(str(tmp_path))
+
+
 def test_classes_named_as_splits_are_are_classes(tmp_path: Path) -> None:
     reader = write(tmp_path, "train/1.jpg", "bus/2.jpg")
     assert [record.label for record in reader.records()] == ["bus", "train"]
