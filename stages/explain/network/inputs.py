@@ -71,8 +71,8 @@ def own_normalization(network: nn.Module, images: Tensor) -> OwnNormalization | 
     ``images`` (N, C, H, W) are in [0, 1]. A module's attribute that is named for a mean, of one number or C, beside one
     for a standard deviation, is the input's if a step of it undoes a step of the input: the output is the same. Which
     step does so tells whether the network scales pixels before. It need not be the first module: a resizing before it
-    leaves steps as they are. A module called Normalize whose mean matters and is no such one is returned without its
-    white.
+    leaves steps as they are. Where a mean of the network itself, or of a module called Normalize, matters and is no
+    such one, white is None.
     """
     pixels, left = images * (1 - STEP), None
     for path, module, name, numbers in _candidates(network, images.shape[1]):
@@ -87,7 +87,7 @@ def own_normalization(network: nn.Module, images: Tensor) -> OwnNormalization | 
                 return OwnNormalization(place, 255.0 if in_bytes else 1.0)
         with _stepped(module, name, 1.0):
             matters = 0 < _change(plain, _outputs(network, pixels)) < math.inf
-        if left is None and matters and "normali" in kind.lower():
+        if left is None and matters and (not path or "normali" in kind.lower()):
             left = OwnNormalization(place, None)
     return left
 
@@ -97,8 +97,8 @@ def _candidates(network: nn.Module, channels: int) -> Iterator[tuple[str, nn.Mod
     and the numbers of both."""
     for path, module in _modules(network):
         values = _values(module)
-        for name in [name for name in values if "mean" in name.lower()]:
-            mean, std = _numbers(values[name]), _numbers(values.get(_std_of(name)))
+        for name in [name for name in values if "mean" in name.lower() and _std_of(name) in values]:
+            mean, std = _numbers(values[name]), _numbers(values[_std_of(name)])
             if {len(mean), len(std)} <= {1, channels}:
                 yield path, module, name, mean + std
 
@@ -147,16 +147,32 @@ def _stepped(module: nn.Module, name: str, step: float) -> Iterator[None]:
 
 
 def _outputs(network: nn.Module, pixels: Tensor) -> Tensor | None:
-    """What a network returns, (N, C); None where it fails: what is called a mean may be a dimension."""
+    """What a network's first layer gets, and what the network returns, in one row: p may be 1 whatever the pixels are.
+
+    None where the network fails: what is called a mean may be a dimension.
+    """
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, args: tuple[Any, ...]) -> None:
+        if not seen and args and isinstance(args[0], Tensor):
+            seen.append(args[0].flatten())
+
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    handles = [layer.register_forward_pre_hook(keep) for layer in layers]
     try:
-        return taken(network(pixels.clone()))
+        return torch.cat([taken(network(pixels.clone())).flatten(), *seen])
     except Exception:  # the user's own code may raise anything; the contract tells it
         return None
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _change(before: Tensor | None, after: Tensor | None) -> float:
-    """The largest difference of two outputs; infinite where one is missing."""
-    return math.inf if before is None or after is None else float((after - before).abs().max())
+    """The largest difference of two outputs; infinite where one is missing or of another size."""
+    if before is None or after is None or before.shape != after.shape:
+        return math.inf
+    return float((after - before).abs().max())
 
 
 def _numbers(value: Any) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from stages.explain import ModelSettings, load_classifier
+from stages.explain.network.inputs import OwnNormalization, own_normalization
 from storage.errors import UserError
 from tests.stages.explain.network import contracts, normalizing
 
@@ -50,16 +51,24 @@ def test_what_it_normalises_by_is_as_before():
     assert "mean" not in vars(load("Numbers").network)
 
 
-def test_a_normalisation_that_cannot_be_followed_is_named_with_the_key():
-    classifier = load("Squares")
+@pytest.mark.parametrize(
+    ("factory", "place"), [("Squares", "norm (Normalize)"), ("PadsFirst", "the network itself (PadsFirst)")]
+)
+def test_a_normalisation_that_cannot_be_followed_is_named_with_the_key(factory, place):
+    classifier = load(factory)
     assert classifier.notes == (
-        "has a normalisation of its own, in norm (Normalize), that cannot be followed: it gets ImageNet's mean and std "
-        "too; if it takes pixels in [0, 1], set model.mean: [0, 0, 0] and model.std: [1, 1, 1]",
+        f"has a normalisation of its own, in {place}, that cannot be followed: it gets ImageNet's mean and std too; if "
+        "it takes pixels in [0, 1], set model.mean: [0, 0, 0] and model.std: [1, 1, 1]",
     )
     torch.testing.assert_close(classifier.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
-    given = load("Squares", mean=(0, 0, 0), std=(1, 1, 1))
+    given = load(factory, mean=(0, 0, 0), std=(1, 1, 1))
     assert given.notes == ()
-    torch.testing.assert_close(given(IMAGES), normalizing.Squares().eval()(IMAGES))
+    torch.testing.assert_close(given(IMAGES), getattr(normalizing, factory)().eval()(IMAGES))
+
+
+def test_a_normalisation_is_seen_where_the_output_does_not_change():
+    own = own_normalization(normalizing.sure_of_itself().eval(), IMAGES[:1])
+    assert own == OwnNormalization("0 (Normalize)", 1.0)
 
 
 @pytest.mark.parametrize("factory", ["Remembers", "Axes"])
