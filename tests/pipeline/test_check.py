@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -141,3 +142,21 @@ def test_what_cannot_be_run_cannot_be_checked(command, configured, tmp_path):
     status, _, err = command("check", config)
     assert status == 2
     assert "none of the 16 images" in err
+
+
+@pytest.mark.parametrize("words", [["check"], ["run", "--force"]])
+def test_outputs_that_are_taken_by_the_order_of_the_classes_are_told(command, tmp_path, words):
+    for row in grays(tmp_path / "images", each=1):
+        path = Path(row["uri"])
+        folder = tmp_path / "set" / path.name.partition("_")[0]
+        folder.mkdir(parents=True)
+        path.rename(folder / path.name)
+    model = {"source": NETWORK, "mean": [0.5] * 3, "std": [0.5] * 3}
+    config = write_config(tmp_path, tmp_path / "set", model=model, dataset={"reader": "folder"})
+    first, second, third, _ = sorted(GRAYS)
+    status, out, err = command(*words[:1], config, *words[1:])
+    assert status == 0, err
+    assert (
+        "the model's outputs have no names: they are taken in the order of the dataset's classes "
+        f"(0 '{first}', 1 '{second}', 2 '{third}', ...); model.classes says otherwise"
+    ) in " ".join(out.split())
