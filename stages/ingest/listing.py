@@ -54,7 +54,8 @@ class Listing:
         Accents are compared composed, backslashes are slashes, and an extension may differ if the stem does not. A
         relative name with folders must be found with them. Of an absolute one, which may be of a machine that is gone,
         as many of the last folders must agree as agree anywhere. Of several images the one called
-        ``filename`` is taken, then the nearest to ``near``, then the one in a folder called ``folder``.
+        ``filename`` is taken, then the nearest to ``near``, then the one in a folder called ``folder``, then the one
+        whose path from the root is the relative name itself.
         """
         asked = _folded(name.strip().replace("\\", "/"))
         away = asked.startswith("/") or re.match(r"[A-Za-z]:/", asked) is not None
@@ -68,6 +69,7 @@ class Listing:
         found = _closest(found, lambda path: posixpath.basename(_folded(path)) == _folded(filename))
         found = _closest(found, lambda path: _shared(path, near))
         found = _closest(found, lambda path: _folded(folder) in posixpath.dirname(_folded(path)).split("/"))
+        found = _closest(found, lambda path: not away and _folded(path) == "/".join(wanted))
         if len(found) == 1:
             return join(self.root, found[0]), None
         if not found:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,13 @@ class TestImages:
         images = [{"id": 7, "file_name": "left/1.jpg"}, {"id": 8, "file_name": "right/1.jpg"}]
         settings = write(tmp_path, [annotation()], images=images)
         assert [record.sample_id for record in read(settings)] == ["images/left/1.jpg", "images/right/1.jpg"]
+
+    @pytest.mark.parametrize(("name", "other"), [("000.png", "thumbs/000.png"), ("img/a.png", "old/img/a.png")])
+    def test_the_path_itself_before_a_namesake_further_below(self, tmp_path: Path, name: str, other: str) -> None:
+        images = [{"id": 7, "file_name": name}, {"id": 8, "file_name": other}]
+        settings = replace(write(tmp_path, [annotation()], images=images), images=str(tmp_path / "images"))
+        found = [(record.uri, record.problem) for record in read(settings)]
+        assert found == [(str(tmp_path / "images" / name), None), (str(tmp_path / "images" / other), None)]
 
     @pytest.mark.parametrize("below", ["", "annotations/"])
     def test_of_one_name_in_several_folders_the_nearest_to_the_json(self, tmp_path: Path, below: str) -> None:
