@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from pipeline.config import load_config, resolve_source
+from stages.explain.network.settings import source_of
 from stages.ingest.places import absolute
 from stages.ingest.recognise import open_dataset
 from stages.ingest.settings import DatasetSettings
@@ -52,9 +53,10 @@ def first_config(data: str, model: str, name: str | None = None) -> tuple[Path, 
     """The config of the run ``name`` of a dataset and a model source, and whether it is new.
 
     By default the run is named after both. The dataset is opened, so that its format can be written down; a file that
-    is there is never written to. Raises UserError where it is of another dataset or model, or the dataset is of no
-    known format.
+    is there is never written to. Raises UserError where it is of another dataset or model, the model is of no known
+    source, or the dataset of no known format.
     """
+    source_of(model)  # a config with a mistake would be in the way of the corrected command
     name = name or f"{_short(data)}-{_short(model)}"
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise UserError(f"--run {quoted(name)} is no name of a run; take letters, digits, '.', '_' and '-'")

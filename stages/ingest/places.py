@@ -145,8 +145,18 @@ def names_in(folder: str) -> list[str]:
 
 
 def files_below(folder: str) -> list[str]:
-    """Sorted paths of all files below a folder, relative to it."""
-    return _ask(folder, lambda fs, bare: sorted(posixpath.relpath(path, bare) for path in fs.find(bare)))
+    """Sorted paths of all files below a folder, relative to it.
+
+    Raises UserError for a name that is no text, as old archives hold: no table and no config could keep it.
+    """
+    found = _ask(folder, lambda fs, bare: sorted(posixpath.relpath(path, bare) for path in fs.find(bare)))
+    for path in found:
+        if not path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in path):
+            raise UserError(
+                f"the name of a file below {folder} is not UTF-8: {os.fsencode(path)!r}; rename it, "
+                "`convmv -r -f latin1 -t utf8 --notest` does so for a whole folder"
+            )
+    return found
 
 
 def head_of(path: str) -> str:

@@ -1,5 +1,7 @@
 """From a dataset and a model on the command line to a run, and the config that it leaves for editing."""
 
+import os
+import shutil
 from collections import Counter
 
 import pytest
@@ -123,3 +125,22 @@ def test_what_does_not_go_together_is_told(command, tmp_path, words, told):
     assert told in err
     assert err.count("\n") == 1
     assert not (tmp_path / "here/runs").exists()
+
+
+def test_a_model_without_its_source_leaves_no_config_in_the_way(command, flowers, tmp_path):
+    for words in (("run", "--data", flowers, "--model", "resnet18"), ("init", flowers, "--model", "resnet18")):
+        status, _, err = command(*words)
+        assert status == 2
+        assert err.startswith("error: model.source 'resnet18' is not understood; write torchvision:NAME, timm:NAME")
+    assert not (tmp_path / "here/runs").exists()
+
+
+def test_a_file_name_that_is_no_text_is_told(command, flowers):
+    bad = os.path.join(os.fsencode(flowers), b"1", b"caf\xe9.png")
+    shutil.copy(flowers / "1/1.png", bad)
+    status, _, err = command("init", flowers)
+    assert status == 2
+    assert err == (
+        f"error: the name of a file below {flowers} is not UTF-8: b'1/caf\\xe9.png'; rename it, "
+        "`convmv -r -f latin1 -t utf8 --notest` does so for a whole folder\n"
+    )

@@ -6,6 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from storage.errors import UserError
+
+SOURCES = ("torchvision", "timm", "huggingface", "torchscript", "python")
+"""Where classifiers come from: what stands before the colon of ``model.source``."""
+
 OutputForm = Literal["auto", "logits", "probabilities", "log_probabilities", "sigmoid"]
 
 
@@ -43,3 +48,14 @@ class ModelSettings:
             raise ValueError(f"mean is {list(self.mean)}; give three finite numbers")
         if self.std is not None and not all(0 < number < math.inf for number in self.std):
             raise ValueError(f"std is {list(self.std)}; give three numbers above 0: the input is divided by them")
+
+
+def source_of(text: str) -> tuple[str, str]:
+    """What stands before and behind the first colon of a ``model.source``; raises UserError for another text."""
+    kind, _, rest = text.partition(":")
+    if kind not in SOURCES or not rest:
+        raise UserError(
+            f"model.source {text!r} is not understood; write torchvision:NAME, timm:NAME, "
+            "huggingface:FOLDER_OR_NAME, python:package.module:factory or python:path/to/file.py:factory"
+        )
+    return kind, rest

@@ -12,7 +12,7 @@ import torchvision
 
 from stages.explain.network.contract import NO_TORCHSCRIPT, refuse_unreachable
 from stages.explain.network.factory import call_factory, code_of
-from stages.explain.network.settings import ModelSettings
+from stages.explain.network.settings import ModelSettings, source_of
 from stages.explain.network.sources.built import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -40,12 +40,7 @@ def build(settings: ModelSettings, classes: int | None) -> Built:
     Raises UserError, naming the key and the remedy, for an unknown source or name, weights that cannot be had, or a
     network whose layers cannot be reached.
     """
-    kind, _, rest = settings.source.partition(":")
-    if kind not in _SOURCES or not rest:
-        raise UserError(
-            f"model.source {settings.source!r} is not understood; write torchvision:NAME, timm:NAME, "
-            "huggingface:FOLDER_OR_NAME, python:package.module:factory or python:path/to/file.py:factory"
-        )
+    kind, rest = source_of(settings.source)
     return _SOURCES[kind](rest, settings, classes)
 
 
