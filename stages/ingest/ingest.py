@@ -18,7 +18,6 @@ from stages.ingest.labels import LabelResolver, check_labels, left_over
 from stages.ingest.mapping import read_mapping
 from stages.ingest.places import Bounds
 from stages.ingest.plausibility import check_boxes
-from stages.ingest.readers.shapes import file_of
 from stages.ingest.recognise import Dataset
 from stages.ingest.record import AT_ONCE, Record, Records
 from stages.ingest.samples.crop_names import keep_names
@@ -26,6 +25,7 @@ from stages.ingest.samples.mask_remarks import MaskRemarks
 from stages.ingest.samples.objects import choose_labels, cut_out, samples_of, used_labels
 from stages.ingest.samples.row import Row, other_size, sample_row
 from stages.ingest.settings import DatasetSettings, Labels
+from stages.ingest.shapes import file_of
 from stages.sorting import sorted_by
 from stages.words import counted
 from storage.errors import UserError, on_one_line, shortened

@@ -22,7 +22,7 @@ class Shape(Protocol):
     def drawn(self, box: Box, width: int, height: int) -> ObjectMask:
         """The object's pixels in an image of ``width`` x ``height``; ``box``, px, is around it.
 
-        Raises :class:`stages.ingest.readers.shapes.ShapeError`, in words, where it cannot be a mask of this image.
+        Raises :class:`stages.ingest.shapes.ShapeError`, in words, where it cannot be a mask of this image.
         """
         ...
 

@@ -12,9 +12,9 @@ from typing import Any
 from stages.ingest.boxes import as_number, as_size, read_box
 from stages.ingest.listing import Listing, photos, split_of
 from stages.ingest.places import absolute, decode_text, exists, is_folder, join, relative, root_of
-from stages.ingest.readers.shapes import Polygons, RunLengths
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record, Shape
 from stages.ingest.settings import DatasetSettings
+from stages.ingest.shapes import Polygons, RunLengths
 from storage.errors import UserError, quoted
 from storage.media.images import ImageError, read_bytes, read_ends
 

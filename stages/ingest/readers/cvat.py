@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 from stages.ingest.boxes import as_number, as_size
 from stages.ingest.listing import Listing, split_of
 from stages.ingest.places import absolute, as_stored, exists, head_of, is_folder, join, parent, relative
-from stages.ingest.readers.shapes import Ellipse, Polygons, RowRuns
 from stages.ingest.record import Box, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
+from stages.ingest.shapes import Ellipse, Polygons, RowRuns
 from stages.words import counted
 from storage.errors import UserError, quoted
 from storage.files import is_url

@@ -10,9 +10,9 @@ from typing import Any
 from stages.ingest.boxes import as_number, as_size, read_box
 from stages.ingest.listing import SPLITS, Listing
 from stages.ingest.places import absolute, as_stored, decode_text, exists, is_folder, join, relative
-from stages.ingest.readers.shapes import Patch
 from stages.ingest.record import Box, DatasetClass, DatasetReader, Record, Shape
 from stages.ingest.settings import FIFTYONE, DatasetSettings
+from stages.ingest.shapes import Patch
 from storage.errors import UserError, quoted, shortened
 from storage.media.images import ImageError, read_bytes
 

@@ -15,10 +15,10 @@ from stages.ingest.boxes import as_number, read_box
 from stages.ingest.listing import Listing, split_of
 from stages.ingest.places import absolute, as_stored, exists, is_folder, join, parent
 from stages.ingest.readers.manifest import as_text
-from stages.ingest.readers.shapes import MaskFile, Polygons, RunLengths
 from stages.ingest.readers.webdataset import shard_split
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record, Shape
 from stages.ingest.settings import DatasetSettings
+from stages.ingest.shapes import MaskFile, Polygons, RunLengths
 from stages.words import counted
 from storage.errors import UserError, quoted
 from storage.media.containers import Member, open_parquet, read_arrow

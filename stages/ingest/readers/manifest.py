@@ -15,9 +15,9 @@ from stages.ingest.boxes import as_number, read_box
 from stages.ingest.listing import Listing
 from stages.ingest.places import absolute, as_stored, decode_text, is_folder, join, names_in, parent, relative
 from stages.ingest.readers.imagenet import LONGEST_CELL
-from stages.ingest.readers.shapes import IndexedPixels, MaskFile
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
+from stages.ingest.shapes import IndexedPixels, MaskFile
 from storage.errors import UserError, quoted
 from storage.files import is_url
 from storage.media.images import ImageError, read_bytes, read_ends

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 from stages.ingest.boxes import as_number, as_size, read_box
 from stages.ingest.listing import Listing, is_image, photos, split_of, stem
 from stages.ingest.places import absolute, is_folder, join, read_text
-from stages.ingest.readers.shapes import IndexedPixels
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
+from stages.ingest.shapes import IndexedPixels
 from stages.words import counted
 from storage.errors import UserError, quoted
 from storage.media.images import ImageError, read_bytes

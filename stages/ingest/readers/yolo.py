@@ -11,9 +11,9 @@ from typing import Any
 from stages.ingest.boxes import as_number, read_box
 from stages.ingest.listing import Listing, split_of
 from stages.ingest.places import Bounds, absolute, exists, is_folder, join, names_in, parent, read_text, relative
-from stages.ingest.readers.shapes import Polygons
 from stages.ingest.record import Box, BoxForm, DatasetClass, Record
 from stages.ingest.settings import DatasetSettings
+from stages.ingest.shapes import Polygons
 from stages.words import counted
 from storage.errors import UserError, quoted
 from storage.files import is_url, parse_yaml

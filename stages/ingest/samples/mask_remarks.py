@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from stages.ingest.readers.shapes import Masks
+from stages.ingest.shapes import Masks
 from stages.words import counted
 from storage.errors import UserError, shortened
 

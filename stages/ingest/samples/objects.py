@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from stages.ingest.boxes import place_boxes, scaled
 from stages.ingest.labels import LabelResolver
-from stages.ingest.readers.shapes import CutOut
 from stages.ingest.record import Box, Record, Records, Shape
 from stages.ingest.settings import Labels
+from stages.ingest.shapes import CutOut
 from storage.media.containers import Crop
 
 

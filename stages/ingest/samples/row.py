@@ -10,10 +10,10 @@ from stages.geometry import bounding_window
 from stages.ingest.boxes import place_boxes, scaled
 from stages.ingest.facts import ImageFacts
 from stages.ingest.labels import LabelResolver, ResolvedLabel
-from stages.ingest.readers.shapes import Masks, mask_of
 from stages.ingest.record import Box, Record
 from stages.ingest.samples.mask_remarks import MaskRemarks
 from stages.ingest.settings import Labels
+from stages.ingest.shapes import Masks, mask_of
 from storage.errors import on_one_line, quoted, shortened
 from storage.media.object_masks import ObjectMask, encode_mask
 from storage.samples import OTHER_SIZE

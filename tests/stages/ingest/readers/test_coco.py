@@ -11,9 +11,9 @@ from PIL import Image
 from pycocotools import mask as masks
 
 from stages.ingest.readers.coco import CocoReader, segmentation_box
-from stages.ingest.readers.shapes import Polygons
 from stages.ingest.record import Box, Record
 from stages.ingest.settings import DatasetSettings
+from stages.ingest.shapes import Polygons
 from storage.errors import UserError
 
 CATEGORIES = [{"id": 90, "name": "dog"}, {"id": 3, "name": "cat"}]

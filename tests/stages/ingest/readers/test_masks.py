@@ -13,9 +13,9 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
-from stages.ingest.readers.shapes import Patch, ShapeError
 from stages.ingest.record import Box
 from stages.ingest.settings import DatasetSettings
+from stages.ingest.shapes import Patch, ShapeError
 from storage.errors import UserError
 from storage.samples import own_boxes, own_mask
 from tests.stages.ingest.datasets import write_rows

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stages.ingest.readers.shapes import Polygons
 from stages.ingest.readers.yolo import YoloReader, label_path
 from stages.ingest.record import Box, Record
 from stages.ingest.settings import DatasetSettings
+from stages.ingest.shapes import Polygons
 
 BOX = "0 0.5 0.5 0.5 0.25\n"
 
