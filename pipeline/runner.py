@@ -33,8 +33,10 @@ from stages.explain.methods.methods import NULLS, optimizes
 from stages.explain.network.model import Classifier
 from stages.explain.other_methods import OtherMethods, settle_other_methods
 from stages.explain.plan import (
+    DONORS_LACKING,
     ExplainPlan,
     create_map_arrays,
+    done_shards,
     make_plan,
     pending_shards,
     remove_other_maps,
@@ -110,11 +112,12 @@ def run_pipeline(config: Config, console: Console, *, retry_failed: bool = False
         _discard_unreadable(run, console)
         samples = _ingest(config, dataset, run, classifier, workers, console, timings)
         _check(config, run, classifier, samples, force, console, timings)
-        plan, pending = _plan(config, run, classifier, samples, retry_failed, console, timings)
+        plan, pending, lacking = _plan(config, run, classifier, samples, retry_failed, console, timings)
         info = run_info.begun(run, config, plan, samples, makes_maps=bool(pending))
         if pending:
             run.write_info(info)
         reports = _explain(config, run, plan, samples, pending, workers, console, timings)
+        _tell_of_donors(lacking + sum(report.donors_lacking > 0 for report in reports), console)
         if reports:
             info = run_info.explained(info, reports, timings.seconds["explain"])
             run.write_info(info)
@@ -202,8 +205,9 @@ def _plan(
     retry_failed: bool,
     console: Console,
     timings: Timings,
-) -> tuple[ExplainPlan, list[int]]:
-    """The plan and its pending shards, with all removed from the run that these make out of date."""
+) -> tuple[ExplainPlan, list[int], int]:
+    """The plan, its pending shards, and how many of the others lack donors, with all removed from the run that the
+    pending ones make out of date."""
     with timings.measure("plan"):
         donors = find_donors(run, samples)
         plan = make_plan(
@@ -222,7 +226,8 @@ def _plan(
         others = settle_other_methods(run, plan, samples)
         if retry_failed:
             _forget_failures(run, plan, samples)
-        pending = pending_shards(run, plan, samples)
+        done = done_shards(run, plan, samples)
+        pending = [index for index in range(plan.shards) if index not in done]
     console.print(styled("[green]explain[/]  {}", _method(plan, config)))
     _tell_of_others(others, console)
     changed = others.methods | ({plan.explain.method} if pending else set())
@@ -235,7 +240,7 @@ def _plan(
             run.discard_table(table)
     for index in pending:
         run.discard_part(Part("scores", plan.explain.method, index))
-    return plan, pending
+    return plan, pending, sum(DONORS_LACKING in vouched for vouched in done.values())
 
 
 def _explain(
@@ -316,14 +321,15 @@ def _tell(console: Console, line: str) -> None:
 
 
 def _forget_failures(run: Run, plan: ExplainPlan, samples: pa.Table) -> None:
-    """Discard the parts with failed rows of samples that ingest can read, so that they are tried again.
+    """Discard the parts with failed rows of samples that ingest can read, and those that lack donors, so that they are
+    tried again.
 
     Ingest itself reads every unreadable file again in every run.
     """
     readable = set(samples.filter(pc.not_equal(samples["status"], "unreadable"))["row"].to_pylist())
-    for part in list(run.parts("explain", plan.explain.method)):
+    for part, vouched in run.footers("explain", plan.explain.method).items():
         rows = run.read_part(part).select(["row", "status"]).to_pylist()
-        if any(row["status"] in _FAILED and row["row"] in readable for row in rows):
+        if DONORS_LACKING in vouched or any(row["status"] in _FAILED and row["row"] in readable for row in rows):
             run.discard_part(part)
 
 
@@ -338,6 +344,13 @@ def _method(plan: ExplainPlan, config: Config) -> str:
     place = "" if plan.explain.method in NULLS else f" at {plan.layer} {plan.layer.grid[0]}x{plan.layer.grid[1]}"
     how = f", {run_info.optimizer(plan)}" if optimizes(plan.explain.method) else ""
     return f"{plan.explain.method}{place}, {config.view.geometry} {config.view.size} px{how}"
+
+
+def _tell_of_donors(lacking: int, console: Console) -> None:
+    if lacking:
+        made = counted(lacking, "shard was", "shards were")
+        why = "whose files could not be read; --retry-failed makes such shards again"
+        _tell(console, f"{made} made without some donors, {why}")
 
 
 def _tell_of_others(others: OtherMethods, console: Console) -> None:

@@ -28,7 +28,9 @@ def run(
         list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a key of the config; repeatable.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Run on a seeded sample of N images.")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed samples again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try failed samples again, and shards that lack donors.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any sample failed.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Run a classifier that would be right if it were fed another way.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -141,12 +141,20 @@ def load_donors(donors: Sequence[Donor], view: ViewSettings, opticam: OptiCam, b
     """The donors' objects as the network sees them, with :func:`as_donors`.
 
     Donors are left out where the view shows none of their boxes, or where the file cannot be decoded or is not the one
-    that ingest saw: the sample's own row says so.
+    that ingest saw: the sample's own row says so, and ``lacking`` counts these.
     """
-    seen = [(donor, *pair) for donor in donors if (pair := _picture(donor, view)) is not None]
+    seen, lacking = [], 0
+    for donor in donors:
+        try:
+            pair = _picture(donor, view)
+        except ImageError:
+            lacking += 1
+        else:
+            seen += [] if pair is None else [(donor, *pair)]
     views = [picture for _, picture, _ in seen]
     classes, images = [donor.class_index for donor, *_ in seen], [image_seed(donor.digest) for donor, *_ in seen]
-    return as_donors(opticam, views, [part for *_, part in seen], classes, images, view.size, batch)
+    found = as_donors(opticam, views, [part for *_, part in seen], classes, images, view.size, batch)
+    return replace(found, lacking=lacking)
 
 
 @torch.no_grad()
@@ -176,11 +184,14 @@ def as_donors(
 
 
 def _picture(donor: Donor, view: ViewSettings) -> tuple[torch.Tensor, Part] | None:
-    """The donor's view, uint8 (3, H, W), and its largest box there; None if there is none to be had."""
+    """The donor's view, uint8 (3, H, W), and its largest box there; None if the view shows none.
+
+    Raises ImageError for a file that cannot be read, or is not the one that ingest saw.
+    """
+    image = read_unchanged({"uri": donor.uri, "digest": donor.digest})
     try:
-        image = read_unchanged({"uri": donor.uri, "digest": donor.digest})
         shown = render_view(image, view)
-    except (ImageError, ValueError):  # unreadable, or too thin for the view
+    except ValueError:  # too thin for the view
         return None
     visible = view.transform(*image.size).visible_boxes(donor.boxes)
     return (torch.from_numpy(shown), largest_part(visible, view.size)) if len(visible) else None

@@ -21,6 +21,7 @@ from stages.explain.donors import load_donors
 from stages.explain.network.device import batch_for, halving, pick_device
 from stages.explain.opticam.opticam import OptiCam
 from stages.explain.plan import (
+    DONORS_LACKING,
     ExplainPlan,
     load_plan_classifier,
     maps_checksum,
@@ -57,6 +58,8 @@ class ShardReport:
     maps: int
     seconds: float
     statuses: dict[str, int]
+    donors_lacking: int = 0
+    """Donors whose files could not be read, so that its probes were made without them."""
     times: ShardTimes = ShardTimes()
 
 
@@ -67,9 +70,15 @@ class _Worker:
     opticam: OptiCam
     batch: int
     """Images at a time: what the settings say or the device holds, halved where that was too many."""
-    donors: Donors
     lock: Lock = field(default_factory=Lock)
     """Held while the network is in use: threads of a worker share it, and a hook would see the passes of the others."""
+    _donors: Donors | None = None
+
+    def donors(self, plan: ExplainPlan) -> Donors:
+        """The plan's donors, which the network looks at; they are read anew as long as the file of one cannot be."""
+        if self._donors is None or self._donors.lacking:
+            self._donors = load_donors(plan.donors, plan.view, self.opticam, self.batch)
+        return self._donors
 
 
 _loading = Lock()
@@ -85,7 +94,7 @@ def _worker(plan: ExplainPlan, device: torch.device) -> _Worker:
 def _load_worker(plan: ExplainPlan, device: torch.device) -> _Worker:
     opticam = load_plan_classifier(plan, device)[1]
     batch = plan.explain.batch_size or batch_for(opticam, plan.view.size)
-    return _Worker(opticam, batch, load_donors(plan.donors, plan.view, opticam, batch))
+    return _Worker(opticam, batch)
 
 
 def explain_shard(
@@ -111,11 +120,12 @@ def explain_shard(
 
         def explain(batch_size: int) -> Output:
             sized = replace(plan, explain=replace(plan.explain, batch_size=batch_size))
-            return _explain_samples(sized, worker, rows, listed, decoder, kept, progress)
+            return _explain_samples(sized, worker.opticam, donors, rows, listed, decoder, kept, progress)
 
         asked = time.perf_counter()
         with worker.lock:
             granted = time.perf_counter()
+            donors = worker.donors(plan)
             output, worker.batch = halving(explain, worker.batch)
             freed = time.perf_counter()
     if kept is None or output.outside:
@@ -127,6 +137,8 @@ def explain_shard(
     output.rows.sort(key=lambda row: (row["row"], row["target"]))
     # The checksums of the maps that this task made, not of those on disk: another task may have written there since.
     metadata = fingerprints.metadata(rows, output.maps if kept is None else kept.maps, output.outside)
+    if donors.lacking:
+        metadata[DONORS_LACKING] = str(donors.lacking)
     run.write_part(part, pa.Table.from_pylist(output.rows, schema=EXPLAIN), metadata)
     ended = time.perf_counter()
     return ShardReport(
@@ -135,6 +147,7 @@ def explain_shard(
         maps=sum(row["status"] == "ok" for row in output.rows),
         seconds=ended - began,
         statuses=dict(Counter(row["status"] for row in output.rows)),
+        donors_lacking=donors.lacking,
         times=ShardTimes(
             turn=granted - asked,
             images=decoder.waited,
@@ -147,7 +160,8 @@ def explain_shard(
 
 def _explain_samples(
     plan: ExplainPlan,
-    worker: _Worker,
+    opticam: OptiCam,
+    donors: Donors,
     rows: range,
     samples: list[dict[str, Any]],
     decoder: Decoder,
@@ -164,9 +178,9 @@ def _explain_samples(
     for sample in samples:
         if sample["status"] == "unreadable":
             refuse(sample, ImageError("unreadable", sample["reason"]))
-    items = items_of(plan, worker.opticam, decoder.views(refuse), output)
+    items = items_of(plan, opticam, decoder.views(refuse), output)
     for batch in batched(items, plan.explain.batch_size):
-        explain_batch(plan, worker.opticam, worker.donors, batch, rows.start, output, kept)
+        explain_batch(plan, opticam, donors, batch, rows.start, output, kept)
         progress(len(output.rows) // len(plan.explain.targets))
     return output
 

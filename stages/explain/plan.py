@@ -31,6 +31,10 @@ from storage.samples import bytes_digest, other_boxes, truth_of
 EXPLAIN_VERSION = 1
 """Raised by hand when the code changes what a map is; a golden-output test guards it."""
 
+DONORS_LACKING = "donors_lacking"
+"""Entry of the metadata of a part that was made without some of the plan's donors, whose files could not be read: how
+many. The file of a part that was made with all of them has no such entry."""
+
 _OF_MAPS = ["row", "digest", "status", "class_index"]
 _OF_BOXES = ["label", "boxes"]
 """Columns of the samples on which maps, and the probes of boxes, depend."""
@@ -278,19 +282,25 @@ def make_opticam(
 
 
 def pending_shards(run: Run, plan: ExplainPlan, samples: pa.Table) -> list[int]:
-    """Shards whose part is missing or out of date, as the footers of the parts say.
+    """Shards whose part is missing or out of date: those that are not among :func:`done_shards`."""
+    done = done_shards(run, plan, samples)
+    return [index for index in range(plan.shards) if index not in done]
+
+
+def done_shards(run: Run, plan: ExplainPlan, samples: pa.Table) -> dict[int, dict[str, str]]:
+    """What the parts of the shards vouch for that the plan would make no other way, by shard, as their footers say.
 
     Parts with rows outside their shard are removed: cut to another ``shard_size``, they would repeat today's rows.
     """
-    done = set()
+    done = {}
     for part, vouched in run.footers("explain", plan.explain.method).items():
         start, _, stop = vouched.get("rows", "").partition(":")
         shard = plan.shard(part.index)
         if not (start and shard.start <= int(start) and int(stop) <= shard.stop):
             run.discard_part(part)
         elif _is_of(plan, vouched, shard_samples(plan, samples, part.index)):
-            done.add(part.index)
-    return [index for index in range(plan.shards) if index not in done]
+            done[part.index] = vouched
+    return done
 
 
 def _is_of(plan: ExplainPlan, vouched: Mapping[str, str], samples: pa.Table) -> bool:

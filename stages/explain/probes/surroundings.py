@@ -44,6 +44,8 @@ class Donors:
     """Probabilities of the classes on each object alone, the rest in the neutral colour: (D, C), on the CPU."""
     blank: Tensor
     """Probabilities of the classes on a view of the neutral colour, which shows nothing: (C,)."""
+    lacking: int = 0
+    """Donors of the plan that are not among them because their files could not be read."""
 
     def look_alikes(self, class_index: int, image: int) -> list[int]:
         """Places of :data:`TRANSPLANTS` donors at most for an image of a class: other images' objects of other classes.

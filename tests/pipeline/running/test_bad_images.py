@@ -3,6 +3,7 @@
 import pytest
 from PIL import Image
 
+from pipeline import runner
 from tests.pipeline.datasets import contents, write_bad_images, write_config, write_images, write_manifest
 from tests.pipeline.running.runs import run, statuses
 
@@ -54,6 +55,36 @@ def test_failed_samples_are_tried_again_only_on_request(tmp_path):
     _, said = run(config, retry_failed=True)
     assert "1 of 2 shards computed, 1 were done" in said
     assert contents(tmp_path / "run") == before
+
+
+def test_shards_that_lack_a_donor_are_told_and_made_again_on_request(tmp_path, monkeypatch):
+    names = write_images(tmp_path, range(40))
+    whole, _ = run(write_config(tmp_path, write_manifest(tmp_path, names), run="whole"))
+    config = write_config(tmp_path, write_manifest(tmp_path, names))
+    donor = next(row["sample_id"] for row in whole.table("donors").to_pylist() if row["row"] >= 32)
+    file, make_shards = tmp_path / donor, runner.make_shards
+
+    def make_with_a_file_away(*arguments, **options):
+        file.rename(tmp_path / "away")
+        make_shards(*arguments, **options)
+        (tmp_path / "away").rename(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "make_shards", make_with_a_file_away)
+        done, said = run(config)
+    told = (
+        "2 shards were made without some donors, whose files could not be read; --retry-failed makes such shards again"
+    )
+    assert "2 of 2 shards computed" in said
+    assert told in said
+    assert statuses(done) == {"ok": 78, "unreadable": 2}
+    _, said = run(config)
+    assert "0 of 2 shards computed" in said
+    assert told in said
+    done, said = run(config, retry_failed=True)
+    assert "2 of 2 shards computed" in said
+    assert "donors" not in said
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
 def test_labels_that_the_model_lacks_are_a_status(tmp_path):

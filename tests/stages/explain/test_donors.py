@@ -94,11 +94,41 @@ def test_added_images_change_no_row_that_was_there(tmp_path: Path) -> None:
 def test_a_donor_whose_file_was_replaced_gives_nothing_and_fails_nobody(tmp_path: Path) -> None:
     samples = samples_of(tmp_path / "images", range(2))
     (tmp_path / "images" / "1.png").write_bytes(b"another file")
-    run, _ = explain(str(tmp_path / "run"), samples)
+    run, (report,) = explain(str(tmp_path / "run"), samples)
     rows = rows_by_key(run)
     assert rows["1.png", "label"]["status"] == "unreadable"
     assert rows["0.png", "label"]["p_transplant"] is None  # the other one was its only donor
     assert rows["0.png", "label"]["p_hide_far"] is not None
+    assert report.donors_lacking == 1
+
+
+def test_a_part_says_that_donors_could_not_be_read_and_the_next_shard_has_them_again(tmp_path: Path) -> None:
+    samples = samples_of(tmp_path / "images", range(70))
+    whole, _ = explain(str(tmp_path / "whole"), samples)
+    run, plan = planned(
+        str(tmp_path / "run"), samples, donors=settle_donors(Run.create(str(tmp_path / "run")), samples)
+    )
+    away = [Path(donor.uri) for donor in plan.donors[:2]]
+    for path in away:
+        path.rename(path.with_suffix(".away"))
+    first = explain_shard(plan, 0, shard_samples(plan, samples, 0))
+    for path in away:
+        path.with_suffix(".away").rename(path)
+    later = [explain_shard(plan, index, shard_samples(plan, samples, index)) for index in (1, 2)]
+    assert [report.donors_lacking for report in (first, *later)] == [2, 0, 0]
+    footers = {part.index: vouched.get("donors_lacking") for part, vouched in run.footers("explain").items()}
+    assert footers == {0: "2", 1: None, 2: None}
+    undisturbed, rows = rows_by_key(whole), rows_by_key(run)
+    differing = {key for key, row in rows.items() if row != undisturbed[key]}
+    assert differing
+    assert {int(name.removesuffix(".png")) for name, _ in differing} <= set(range(32))
+
+
+def test_a_donor_without_a_box_in_view_is_not_lacking(tmp_path: Path) -> None:
+    samples = samples_of(tmp_path / "images", range(2), boxes=(100, 100, 120, 120))
+    run, (report,) = explain(str(tmp_path / "run"), samples)
+    assert run.table("donors").num_rows == 2
+    assert report.donors_lacking == 0
 
 
 def test_another_set_of_donors_makes_the_probes_again_and_keeps_the_maps(tmp_path: Path) -> None:
