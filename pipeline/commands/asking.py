@@ -11,6 +11,7 @@ import typer
 
 from pipeline.commands.terminal import RunPath, console, errors, local_file, shown_path
 from pipeline.show.console import styled
+from stages.words import counted
 from storage.errors import SightlineError, UserError
 
 
@@ -161,22 +162,29 @@ def verify(run: RunPath) -> None:
     """Read every file of a run, and name those that are not what was written; exit status 1 if there are any.
 
     Parts are compared with the digest of their rows, maps with the checksum in their part. Damaged files that a run
-    makes again are removed, so that the next `sightline run` does; `reviews` stays.
+    makes again are removed, so that the next `sightline run` does; `reviews` stays. Of a run that cannot be written, as
+    on a read-only disk, nothing is removed.
     """
     from pipeline.progress import Progress
     from storage import Run
     from storage.integrity.damage import discard, find_damage
-    from storage.integrity.lock import only_writer
+    from storage.integrity.lock import writer_if_writable
 
     opened = Run.open(run)
-    with only_writer(opened.directory, console.print), Progress(console, "verify", "files") as progress:
+    with (
+        writer_if_writable(opened.directory, console.print) as writable,
+        Progress(console, "verify", "files") as progress,
+    ):
         found = list(find_damage(opened, progress.update))
-        for damage in found:
+        for damage in found if writable else ():
             discard(opened, damage)
     for damage in found:
-        console.print(f"{damage.path}: {damage.what}; {damage.remedy}")
+        console.print(f"{damage.path}: {damage.what}" + (f"; {damage.remedy}" if writable else ""))
+    damaged = counted(len(found), "damaged file")
+    if found and not writable:
+        raise SightlineError(f"{damaged} in {run}, which cannot be written: nothing was removed")
     if found:
-        raise SightlineError(f"{len(found)} damaged files in {run}; run the pipeline again to make what was removed")
+        raise SightlineError(f"{damaged} in {run}; run the pipeline again to make what was removed")
     console.print(f"{run}: every file is what was written")
 
 

@@ -7,13 +7,14 @@ that stays the same for ``EXPIRES`` seconds, by the clock of whoever waits for i
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from threading import Event, Thread
 
@@ -41,6 +42,20 @@ def only_writer(directory: Directory, tell: Callable[[str], object] = lambda lin
     """
     with _flock(directory) if directory.is_local else _lease(directory, tell):
         yield
+
+
+@contextmanager
+def writer_if_writable(directory: Directory, tell: Callable[[str], object] = lambda line: None) -> Iterator[bool]:
+    """:func:`only_writer` of a run, and True; False and no lock where the run cannot be written, as an archive."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(only_writer(directory, tell))
+            writable = True
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES):
+                raise
+            writable = False
+        yield writable
 
 
 @contextmanager
