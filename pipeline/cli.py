@@ -49,6 +49,9 @@ def every_command(
 
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 a fault, 2 a mistake of the user's, 130 interrupted."""
+    if sys.stdout is None:  # closed: the next file that is opened would be taken for it
+        errors.print(styled("[red]fault:[/] standard output is closed; send it to a file or to /dev/null"))
+        sys.exit(1)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks ends nothing

@@ -1,5 +1,7 @@
 """What a user sees of mistakes: exit status 2, one line that names the place and the remedy, no traceback."""
 
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -26,6 +28,14 @@ def mistaken(outcome, *parts):
 
 def test_the_version_is_that_of_the_package(command):
     assert command("--version") == (0, f"sightline {version('sightline')}\n", "")
+
+
+@pytest.mark.parametrize("asked", ["query run SELECT", "compare a b --format json", "reviews run", "run", "--version"])
+def test_a_closed_standard_output_is_told(asked):
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "pipeline", *asked.split()]
+    ended = subprocess.run(closed, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+    told = "fault: standard output is closed; send it to a file or to /dev/null\n"
+    assert (ended.returncode, ended.stderr) == (1, told)
 
 
 def test_a_missing_config_is_told(command, tmp_path):
