@@ -27,7 +27,7 @@ from pipeline.workers.files import look_on_workers
 from pipeline.workers.shards import Outcomes, make_shards, score_shards
 from stages.audit.audit import audit, check_rules
 from stages.audit.truth import read_truth
-from stages.explain.donors import donors_of, find_donors, keep_donors
+from stages.explain.donors import classes_without_donor, donors_of, find_donors, keep_donors
 from stages.explain.explain import ShardReport
 from stages.explain.methods.methods import NULLS, optimizes
 from stages.explain.network.model import Classifier
@@ -230,6 +230,11 @@ def _plan(
         pending = [index for index in range(plan.shards) if index not in done]
     console.print(styled("[green]explain[/]  {}", _method(plan, config)))
     _tell_of_others(others, console)
+    if new := classes_without_donor(donors, samples):
+        came = counted(new, "class came", "classes came")
+        _tell(
+            console, f"{came} after the donors were chosen, and no donor is of them; a run of another name chooses anew"
+        )
     changed = others.methods | ({plan.explain.method} if pending else set())
     # Derived tables are deleted before maps change, so that an interrupted run never shows old findings beside new
     # maps. `cues` stays: the next audit reuses its ids.

@@ -76,6 +76,17 @@ def _kept(run: Run) -> pa.Table:
     return run.table("donors") if run.has_table("donors") else DONORS.empty_table()
 
 
+def classes_without_donor(donors: pa.Table, samples: pa.Table) -> int:
+    """How many classes have samples that could be donors and none that is: classes that came after the choice.
+
+    None where there are as many donors as there may be.
+    """
+    if donors.num_rows >= AT_MOST:
+        return 0
+    usable = samples.filter((pc.field("status") == "ok") & (pc.list_value_length(pc.field("boxes")) > 0))
+    return len(set(usable["class_index"].unique().to_pylist()) - {None, *donors["class_index"].to_pylist()})
+
+
 def donors_of(table: pa.Table, samples: pa.Table) -> tuple[Donor, ...]:
     """The donors that a table ``donors`` names, with where their files lie now."""
     stored = table.to_pylist()

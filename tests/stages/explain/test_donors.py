@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from stages.explain.donors import A_CLASS, Donor, _picture, settle_donors
+from stages.explain.donors import A_CLASS, Donor, _picture, classes_without_donor, find_donors, settle_donors
 from stages.explain.explain import ShardReport, explain_shard
 from stages.explain.network.view import ViewSettings
 from stages.explain.plan import pending_shards, shard_samples
@@ -73,6 +73,14 @@ def test_a_run_of_one_class_has_donors_for_it_once_it_gets_another_class(tmp_pat
     assert digests(run, table(*first)) == ["m"]
     assert digests(run, table(*first, sample(1, 0, "a"))) == ["m"]
     assert digests(run, table(*first, sample(1, 0, "a"), sample(2, 1, "n"))) == ["a", "n", "m"]
+
+
+def test_classes_that_came_after_the_choice_are_counted(tmp_path: Path) -> None:
+    run, first = Run.create(str(tmp_path)), [sample(0, 0, "m"), sample(1, 1, "n")]
+    settle_donors(run, table(*first))
+    later = table(*first, sample(2, 2, "o"), sample(3, 3, "p"), {**sample(4, 4, "q"), "status": "no_box", "boxes": []})
+    assert classes_without_donor(run.table("donors"), table(*first)) == 0
+    assert classes_without_donor(find_donors(run, later), later) == 2
 
 
 @pytest.mark.parametrize("change", [{"status": "removed"}, {"digest": "z"}, {"class_index": 1}])
